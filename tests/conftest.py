@@ -1,0 +1,52 @@
+"""What every test shares: strict promotion, the recorded reference vectors, and clean compilation caches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    # Test programs compile in well under the default second below which nothing is kept.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _clear_compilation_caches() -> Iterator[None]:
+    """Give the memory of a module's compiled programs back before the next module starts."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recorded vectors and real data: SPYX_SHARED, or ``shared`` beside the repository."""
+    folder = Path(os.environ.get("SPYX_SHARED") or REPOSITORY.parent / "shared")
+    if not folder.is_dir():
+        pytest.skip("no shared test data: set SPYX_SHARED to its folder, or place it beside the repository as 'shared'")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Callable[[str], Mapping[str, np.ndarray]]:
+    """Read ``golden/<name>.npz`` once per session into a dict: ``golden("nn_lif_spyx10")["LIF_vector/x"]``."""
+    loaded: dict[str, dict[str, np.ndarray]] = {}
+
+    def load(name: str) -> Mapping[str, np.ndarray]:
+        if name not in loaded:
+            path = shared / "golden" / f"{name.removesuffix('.npz')}.npz"
+            if not path.is_file():
+                pytest.skip(f"no recorded vectors: {path.name} is not in the shared test data")
+            with np.load(path, allow_pickle=False) as file:
+                loaded[name] = {key: file[key] for key in file.files}
+        return loaded[name]
+
+    return load

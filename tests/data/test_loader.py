@@ -1,0 +1,157 @@
+"""The loader: every sample once, an order that the key decides, and a resume that changes nothing."""
+
+from __future__ import annotations
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from spyx.data.loader import Loader
+from spyx.data.split import Split
+
+
+def numbered(count: int) -> Split:
+    return Split(np.arange(1, count + 1, dtype=np.float32), np.arange(1, count + 1, dtype=np.int32))
+
+
+def seen(loader: Loader) -> list[list[int]]:
+    return [batch.y[np.asarray(batch.mask)].tolist() for batch in loader]
+
+
+def test_last_batch_is_padded_with_zeros_and_masked():
+    *_, last = Loader(numbered(6), 4)
+    assert last.x.tolist() == [5.0, 6.0, 0.0, 0.0]
+    assert last.y.tolist() == [5, 6, 0, 0]
+    assert last.mask.tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+def test_an_epoch_holds_each_sample_once(prefetch):
+    loader = Loader(numbered(11), 4, key=3, prefetch=prefetch)
+    assert len(loader) == 3
+    assert sorted(sum(seen(loader), [])) == list(range(1, 12))
+
+
+def test_the_key_decides_the_order_and_epochs_differ():
+    first, again, other = (Loader(numbered(50), 10, key=k) for k in (0, jax.random.key(0), 1))
+    epochs = [seen(first), seen(first)]
+    assert epochs[0] != epochs[1]
+    assert seen(Loader(numbered(50), 10, key=0)) == epochs[0]
+    assert seen(Loader(numbered(50), 10, key=jax.random.key(0))) == seen(again)
+    assert seen(other) != epochs[0]
+
+
+def test_resume_in_the_middle_of_an_epoch_continues_exactly():
+    whole = Loader(numbered(20), 4, key=7)
+    expected = seen(whole) + seen(whole)
+    broken = Loader(numbered(20), 4, key=7)
+    got = []
+    for batch in broken:
+        got.append(batch.y.tolist())
+        if len(got) == 2:
+            break
+    resumed = Loader(numbered(20), 4, key=7)
+    resumed.restore(broken.state)
+    assert got + seen(resumed) + seen(resumed) == expected
+
+
+def test_resume_after_the_last_batch_starts_the_next_epoch():
+    loader = Loader(numbered(8), 4, key=7)
+    batches = iter(loader)
+    next(batches), next(batches)
+    state = loader.state
+    assert state["step"] == 2
+    resumed = Loader(numbered(8), 4, key=7)
+    resumed.restore(state)
+    reference = Loader(numbered(8), 4, key=7)
+    seen(reference)
+    assert seen(resumed) == seen(reference)
+
+
+def test_processes_share_each_global_batch():
+    shares = [Loader(numbered(10), 2, key=5, process_index=i, process_count=2) for i in range(2)]
+    assert [len(share) for share in shares] == [3, 3]
+    got = [seen(share) for share in shares]
+    assert sorted(sum(sum(got, []), [])) == list(range(1, 11))
+    assert [a + b for a, b in zip(*got, strict=True)] == seen(Loader(numbered(10), 4, key=5))
+
+
+def test_augment_gets_a_new_key_each_step_and_is_traced_once():
+    traces = []
+
+    def add_noise(x, key):
+        traces.append(1)
+        return x + jax.random.uniform(key, x.shape)
+
+    split = Split(np.zeros((6, 2), np.float32), np.zeros(6, np.int32))
+    loader = Loader(split, 2, key=0, augment=add_noise)
+    values = np.stack([batch.x for batch in loader])
+    assert len(np.unique(values)) == values.size
+    assert len(traces) == 1
+    assert np.array_equal(values, np.stack([b.x for b in Loader(split, 2, key=0, augment=add_noise)]))
+
+
+def test_abandoned_epoch_leaves_no_thread():
+    batches = iter(Loader(numbered(100), 2))
+    next(batches)
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("spyx-loader")]
+
+
+def test_an_error_in_the_background_reaches_the_loop():
+    class Broken:
+        dtype = np.float32
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, rows):
+            raise OSError("disk on fire")
+
+    with pytest.raises(OSError, match="disk on fire"):
+        list(Loader(Split(Broken(), np.zeros(4, np.int32)), 2))
+
+
+def test_sharding_places_the_batch():
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
+    batch = next(iter(Loader(numbered(4), 4, sharding=sharding)))
+    assert batch.x.sharding == sharding
+    assert isinstance(batch.mask, jnp.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, r"Loader: expected batch_size >= 1; got 0"),
+        ({"prefetch": -1}, r"Loader: expected prefetch >= 0; got -1"),
+        ({"process_index": 2, "process_count": 2}, r"Loader: expected process_index in 0..1; got 2"),
+        ({"augment": lambda x, key: x}, r"Loader: expected a key, which augment needs; got None"),
+    ],
+)
+def test_impossible_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Loader(numbered(4), **{"batch_size": 2, **options})
+
+
+def test_empty_and_undecoded_splits_are_refused():
+    with pytest.raises(ValueError, match="Loader: expected at least one sample; got an empty split"):
+        Loader(numbered(0), 2)
+    with pytest.raises(TypeError, match="Loader: expected a split whose x is an array or a Packed cache; got list"):
+        Loader(Split([1, 2], np.zeros(2, np.int32)), 2)
+
+
+def test_restore_refuses_another_batch_size_and_damage():
+    state = Loader(numbered(8), 4).state
+    with pytest.raises(ValueError, match="expected a state saved with batch_size 2; got 4"):
+        Loader(numbered(8), 2).restore(state)
+    with pytest.raises(ValueError, match="step in 0..2; got 0 and 9"):
+        Loader(numbered(8), 4).restore({**state, "step": 9})
+
+
+def test_split_refuses_labels_that_do_not_match():
+    with pytest.raises(ValueError, match="got 3 samples and 2 labels"):
+        Split(np.zeros(3), np.zeros(2))

@@ -1,0 +1,49 @@
+"""Losses, metrics and activity regularisers for spiking networks.
+
+Every public lower-case name except `spike_counts` is a factory: it takes the settings and returns a compiled callable.
+
+- a loss: `(traces, targets) -> scalar`
+- a metric: `(traces, targets) -> (score, predictions)`
+- a regulariser: `(spike counts of any structure) -> scalar`
+
+Traces are (batch, time, classes), targets are whole numbers of shape (batch,). `time_axis=0` takes (time, batch,
+classes), `time_axis=-2` any number of leading batch axes. Sums run in float32 whatever the dtype of the traces.
+"""
+
+from __future__ import annotations
+
+from spyx.fn.losses import first_spike_loss as first_spike_loss
+from spyx.fn.losses import integral_crossentropy as integral_crossentropy
+from spyx.fn.losses import max_crossentropy as max_crossentropy
+from spyx.fn.losses import mse_spikerate as mse_spikerate
+from spyx.fn.losses import rate_crossentropy as rate_crossentropy
+from spyx.fn.metrics import first_spike_accuracy as first_spike_accuracy
+from spyx.fn.metrics import integral_accuracy as integral_accuracy
+from spyx.fn.metrics import max_accuracy as max_accuracy
+from spyx.fn.metrics import rate_accuracy as rate_accuracy
+from spyx.fn.regularisers import RegFn as RegFn
+from spyx.fn.regularisers import SpikeCount as SpikeCount
+from spyx.fn.regularisers import silence_reg as silence_reg
+from spyx.fn.regularisers import sparsity_reg as sparsity_reg
+from spyx.fn.regularisers import spike_counts as spike_counts
+from spyx.fn.traces import LossFn as LossFn
+from spyx.fn.traces import MetricFn as MetricFn
+
+__all__ = [
+    "LossFn",
+    "MetricFn",
+    "RegFn",
+    "SpikeCount",
+    "first_spike_accuracy",
+    "first_spike_loss",
+    "integral_accuracy",
+    "integral_crossentropy",
+    "max_accuracy",
+    "max_crossentropy",
+    "mse_spikerate",
+    "rate_accuracy",
+    "rate_crossentropy",
+    "silence_reg",
+    "sparsity_reg",
+    "spike_counts",
+]

@@ -1,0 +1,202 @@
+"""Losses: what a network is trained to make small."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from spyx.fn.traces import LossFn, TraceFunction, check_fraction
+
+Logits = Literal["count", "rate", "step"]
+
+
+def integral_crossentropy(smoothing: float = 0.3, time_axis: int = 1) -> LossFn:
+    """Cross-entropy of the membrane integrated over time: `mean(-sum(q * log_softmax(sum_t v_t)))`.
+
+    q is the smoothed label, `q = (1 - smoothing) * one_hot + smoothing / classes`, which keeps the other neurons of the
+    readout from being silenced. Every time step weighs the same; the usual readout is a leaky integrator.
+
+    Args:
+        smoothing: share of the label spread over all classes, in [0, 1]. Default 0.3.
+        time_axis: axis of time in the traces. Default 1; time-major data needs 0.
+
+    Shapes:
+        traces (batch, time, classes), any real dtype; targets (batch,), whole numbers; loss (), float32.
+
+    Raises:
+        ValueError: on `smoothing` outside [0, 1]; at the call, on shapes that do not fit or a label outside
+            [0, classes). Where labels are traced, such a label makes the loss NaN. With time-major data whose
+            number of steps equals the batch size, no check can tell the axes apart.
+
+    Example:
+        >>> traces = jnp.zeros((2, 4, 3)).at[:, :, 1].set(2.0)
+        >>> round(float(integral_crossentropy(smoothing=0.0)(traces, jnp.array([1, 1]))), 4)
+        0.0007
+    """
+    check_fraction("integral_crossentropy", "smoothing", smoothing)
+    return TraceFunction(
+        "integral_crossentropy", time_axis, lambda x, truth: _crossentropy(x.sum(0), _smooth(truth, smoothing))
+    )
+
+
+def rate_crossentropy(smoothing: float = 0.0, time_axis: int = 1, *, logits: Logits = "count") -> LossFn:
+    """Cross-entropy of how often each output neuron fires: `mean(-sum(q * log_softmax(sum_t s_t)))`.
+
+    With the default logits this is `integral_crossentropy` of spikes instead of membranes, without smoothing. Every
+    time step weighs the same.
+
+    Args:
+        smoothing: share of the label spread over all classes, in [0, 1]. Default 0.0.
+        time_axis: axis of time in the traces. Default 1; time-major data needs 0.
+        logits: "count", spikes summed over time (default); "rate", their mean over time, softer, and bounded below by
+            `log(1 + (classes - 1) / e)` for binary spikes; "step", one cross-entropy per time step, averaged.
+
+    Shapes:
+        traces (batch, time, classes), spikes of any real dtype; targets (batch,), whole numbers; loss (), float32.
+
+    Raises:
+        ValueError: as `integral_crossentropy`; and on an unknown `logits`.
+
+    Example:
+        >>> spikes = jnp.zeros((1, 10, 2), jnp.uint8).at[:, :, 1].set(1)
+        >>> round(float(rate_crossentropy()(spikes, jnp.array([1]))), 6)
+        4.5e-05
+
+    Reference:
+        "step" is the temporally efficient loss of Deng et al. (2022), arXiv:2202.11946, without its
+        mean-squared term.
+    """
+    check_fraction("rate_crossentropy", "smoothing", smoothing)
+    if logits not in get_args(Logits):
+        raise ValueError(
+            f"rate_crossentropy: logits must be one of {', '.join(get_args(Logits))}; got {logits!r}. Try count."
+        )
+
+    def loss(x: jax.Array, truth: jax.Array) -> jax.Array:
+        labels = _smooth(truth, smoothing)
+        if logits == "step":
+            return _crossentropy(x, jnp.broadcast_to(labels, x.shape))
+        return _crossentropy(x.sum(0) if logits == "count" else x.mean(0), labels)
+
+    return TraceFunction("rate_crossentropy", time_axis, loss)
+
+
+def max_crossentropy(smoothing: float = 0.0, time_axis: int = 1) -> LossFn:
+    """Cross-entropy of each neuron's highest membrane: `mean(-sum(q * log_softmax(max_t v_t)))`.
+
+    Only the step at which a neuron peaks receives gradient (steps that tie share it), so the network may answer
+    whenever it is ready. Meant for a readout that does not spike.
+
+    Args:
+        smoothing: share of the label spread over all classes, in [0, 1]. Default 0.0.
+        time_axis: axis of time in the traces. Default 1; time-major data needs 0.
+
+    Shapes:
+        traces (batch, time, classes), any real dtype; targets (batch,), whole numbers; loss (), float32.
+
+    Raises:
+        ValueError: as `integral_crossentropy`.
+
+    Example:
+        >>> traces = jnp.zeros((1, 5, 2)).at[0, 3, 1].set(10.0)
+        >>> round(float(max_crossentropy()(traces, jnp.array([1]))), 6)
+        4.5e-05
+
+    Reference:
+        The max-over-time loss of Cramer et al. (2022), doi:10.1109/TNNLS.2020.3044364.
+    """
+    check_fraction("max_crossentropy", "smoothing", smoothing)
+    return TraceFunction(
+        "max_crossentropy", time_axis, lambda x, truth: _crossentropy(x.max(0), _smooth(truth, smoothing))
+    )
+
+
+def mse_spikerate(
+    sparsity: float = 0.25, smoothing: float = 0.0, time_axis: int = 1, *, scale_by_time: bool = True
+) -> LossFn:
+    """Mean squared error of the mean spike rate: `mean((mean_t s_t - q * sparsity * T)**2)` over batch and classes.
+
+    **With the default `scale_by_time=True` the target is `sparsity * T`, a spike count, while the traces are averaged
+    to a rate: binary spikes can never reach it.** That is the documented formula, kept for the sake of published
+    numbers. `scale_by_time=False` drops the factor T: without smoothing the loss is then 0 exactly when the neuron of
+    the right class fires in a share `sparsity` of the steps and the others never fire.
+
+    Args:
+        sparsity: share of the time steps in which the right neuron should fire, in [0, 1]. Default 0.25.
+        smoothing: share of the label spread over all classes, in [0, 1]. Default 0.0.
+        time_axis: axis of time in the traces. Default 1; time-major data needs 0.
+        scale_by_time: multiply the target by the number of time steps T. Default True.
+
+    Shapes:
+        traces (batch, time, classes), any real dtype; targets (batch,), whole numbers; loss (), float32.
+
+    Raises:
+        ValueError: as `integral_crossentropy`; and on `sparsity` outside [0, 1].
+
+    Example:
+        >>> spikes = jnp.zeros((1, 4, 2)).at[0, 2, 1].set(1.0)  # class 1 fires in a quarter of the steps
+        >>> float(mse_spikerate(scale_by_time=False)(spikes, jnp.array([1])))
+        0.0
+        >>> float(mse_spikerate()(spikes, jnp.array([1])))  # the target is 0.25 * 4 = 1
+        0.28125
+    """
+    check_fraction("mse_spikerate", "sparsity", sparsity, "It is a fraction of the time: divide a percentage by 100.")
+    check_fraction("mse_spikerate", "smoothing", smoothing)
+
+    def loss(x: jax.Array, truth: jax.Array) -> jax.Array:
+        scale = sparsity * x.shape[0] if scale_by_time else sparsity
+        return jnp.mean((x.mean(0) - _smooth(truth, smoothing) * scale) ** 2)
+
+    return TraceFunction("mse_spikerate", time_axis, loss)
+
+
+def first_spike_loss(tau_steps: float = 5.0, time_axis: int = 1) -> LossFn:
+    """Cross-entropy of who fires first: `mean(log(sum_c exp((t_y - t_c) / tau_steps)))`.
+
+    t_c is the first spike time of class c, the number of steps before it, written so that it can be differentiated
+    through the surrogate of the spikes: `t_c = sum_t prod_{u <= t} (1 - s_u)`. A neuron that never fires has
+    `t_c = T`, so loss and gradient stay finite, and the gradient of a silent neuron pulls on every step, the earliest
+    most. Spikes after a neuron's first get no gradient.
+
+    Args:
+        tau_steps: how many time steps of lead count as clear, > 0. Default 5.0.
+        time_axis: axis of time in the traces. Default 1; time-major data needs 0.
+
+    Shapes:
+        traces (batch, time, classes), spikes in [0, 1] of any real dtype; targets (batch,), whole numbers;
+        loss (), float32. A value outside [0, 1], a membrane for instance, makes the loss NaN.
+
+    Raises:
+        ValueError: as `integral_crossentropy`; and on `tau_steps` that is not a positive finite number.
+
+    Example:
+        >>> spikes = jnp.zeros((1, 20, 2)).at[0, 2, 1].set(1.0)  # class 1 fires at step 2, class 0 never
+        >>> round(float(first_spike_loss()(spikes, jnp.array([1]))), 4)
+        0.027
+
+    Reference:
+        The first term of the loss of Göltz et al. (2021), doi:10.1038/s42256-021-00388-x, and the temporal
+        cross-entropy of Mostafa (2018), doi:10.1109/TNNLS.2017.2726060. We depart from both: time is in steps and
+        differentiated through surrogate spikes, where they solve for exact spike times.
+    """
+    if not 0.0 < tau_steps < float("inf"):
+        raise ValueError(f"first_spike_loss: tau_steps must be positive and finite; got {tau_steps}. Try 5.0.")
+    return TraceFunction(
+        "first_spike_loss", time_axis, lambda x, truth: _crossentropy(first_spike_steps(x) / -tau_steps, truth)
+    )
+
+
+def first_spike_steps(x: jax.Array) -> jax.Array:
+    """Steps before each neuron's first spike, all of them when it never fires; x is (time, *batch, classes)."""
+    silent = jnp.where((x >= 0) & (x <= 1), 1 - x, jnp.nan)
+    return jnp.cumprod(silent, axis=0).sum(0)
+
+
+def _smooth(truth: jax.Array, smoothing: float) -> jax.Array:
+    return truth * (1 - smoothing) + smoothing / truth.shape[-1]
+
+
+def _crossentropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(logits), axis=-1))

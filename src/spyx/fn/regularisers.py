@@ -1,0 +1,155 @@
+"""Regularisers: what keeps neurons from falling silent or firing all the time, and where their counts come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from spyx.fn.traces import as_float
+
+RegFn = Callable[[Any], jax.Array]
+"""Type alias: `(spike counts of any structure) -> scalar`."""
+
+
+class SpikeCount(NamedTuple):
+    """The state of `spyx.nn.ActivityRegularization`: a type of its own, so that no membrane is taken for a count.
+
+    Args:
+        count: spikes so far, shape (batch, *hidden_shape).
+
+    Example:
+        >>> SpikeCount(count=jnp.zeros((2, 3))).count.shape
+        (2, 3)
+    """
+
+    count: jax.Array
+
+
+def spike_counts(state: Any) -> list[jax.Array]:
+    """The spike counts inside a network's state, in the order of its layers; membranes and currents are left out.
+
+    Args:
+        state: any structure of arrays, for instance the final state that `spyx.nn.run` returns.
+
+    Shapes:
+        each count (batch, *hidden_shape).
+
+    Raises:
+        ValueError: if the state holds no count.
+
+    Example:
+        >>> state = [jnp.full((2, 3), 0.7), SpikeCount(jnp.ones((2, 3))), jnp.zeros((2, 3))]
+        >>> [count.shape for count in spike_counts(state)]
+        [(2, 3)]
+    """
+    counts = _find_counts(state)
+    if not counts:
+        raise ValueError(
+            f"spike_counts: expected a state with at least one spike count; got {len(jax.tree.leaves(state))} other "
+            "arrays. Put spyx.nn.ActivityRegularization() behind the neurons to be regularised."
+        )
+    return counts
+
+
+def silence_reg(min_spikes: float) -> RegFn:
+    """Squared penalty on neurons that fire too little: `sum_n max(0, min_spikes - mean_b c_bn)**2`.
+
+    c is the number of spikes each neuron emitted over the whole sequence. The mean runs over the batch, the sum over
+    neurons and over all arrays of the structure; no root is taken.
+
+    Args:
+        min_spikes: spikes per neuron and sample below which the penalty begins, >= 0.
+
+    Shapes:
+        any structure of arrays (batch, ...), as a list from `spike_counts`; loss (), float32. Where the structure holds
+        `SpikeCount` nodes, as a network's state does, these alone are read; otherwise every array counts as spikes.
+
+    Raises:
+        ValueError: on a negative `min_spikes`; at the call, on a structure without arrays, or an array that has no
+            batch axis or is empty.
+
+    Example:
+        >>> counts = jnp.array([[0.0, 4.0], [2.0, 6.0]])  # means 1 and 5
+        >>> float(silence_reg(3.0)([counts]))
+        4.0
+    """
+    _check_spikes("silence_reg", "min_spikes", min_spikes)
+
+    def penalty(counts: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.maximum(0.0, min_spikes - counts.mean(0)) ** 2)
+
+    return _regulariser("silence_reg", penalty)
+
+
+def sparsity_reg(max_spikes: float, norm: Callable[[jax.Array], jax.Array] = optax.huber_loss) -> RegFn:
+    """Penalty on layers that fire too much: `sum_b norm(max(0, mean_n c_bn - max_spikes))`.
+
+    c is the number of spikes each neuron emitted over the whole sequence. The mean runs over all neurons of a layer,
+    **the sum over the batch**, so the penalty grows with the batch size, and over all arrays of the structure.
+
+    Args:
+        max_spikes: mean spikes per neuron of a layer above which the penalty begins, >= 0.
+        norm: elementwise loss of the excess, called with one array. Default `optax.huber_loss`: x**2 / 2 up to
+            1, then x - 1/2.
+
+    Shapes:
+        any structure of arrays (batch, ...), as a list from `spike_counts`; loss (), float32. Where the structure holds
+        `SpikeCount` nodes, as a network's state does, these alone are read; otherwise every array counts as spikes.
+
+    Raises:
+        ValueError: on a negative `max_spikes`; at the call, on a structure without arrays, or an array that has no
+            batch axis or is empty.
+        TypeError: if `norm` cannot be called.
+
+    Example:
+        >>> counts = jnp.array([[0.0, 4.0], [2.0, 6.0]])  # layer means 2 and 4
+        >>> float(sparsity_reg(1.0)([counts]))
+        3.0
+    """
+    _check_spikes("sparsity_reg", "max_spikes", max_spikes)
+    if not callable(norm):
+        raise TypeError(f"sparsity_reg: norm must be a function of one array; got {norm!r}. Try optax.l2_loss.")
+
+    def penalty(counts: jax.Array) -> jax.Array:
+        return jnp.sum(norm(jnp.maximum(0.0, counts.mean(-1) - max_spikes)))
+
+    return _regulariser("sparsity_reg", penalty)
+
+
+def _is_count(node: Any) -> bool:
+    return isinstance(node, SpikeCount)
+
+
+def _find_counts(state: Any) -> list[jax.Array]:
+    return [node.count for node in jax.tree.leaves(state, is_leaf=_is_count) if _is_count(node)]
+
+
+def _regulariser(name: str, penalty: Callable[[jax.Array], jax.Array]) -> RegFn:
+    def regularise(spikes: Any) -> jax.Array:
+        layers = [jnp.asarray(layer) for layer in _find_counts(spikes) or jax.tree.leaves(spikes)]
+        if not layers:
+            raise ValueError(
+                f"{name}: expected at least one array of spike counts; got an empty structure. "
+                "Collect them with spike_counts."
+            )
+        for layer in layers:
+            if layer.ndim < 1 or layer.size == 0:
+                raise ValueError(
+                    f"{name}: every array must have a batch axis and hold something; got shape {layer.shape}. "
+                    "Give counts of shape (batch, ...)."
+                )
+        return jnp.stack([penalty(as_float(layer.reshape(layer.shape[0], -1))) for layer in layers]).sum()
+
+    return jax.jit(regularise)
+
+
+def _check_spikes(name: str, argument: str, value: float) -> None:
+    if not 0.0 <= value < float("inf"):
+        raise ValueError(
+            f"{name}: {argument} must be a finite number of spikes, 0 or more; got {value}. "
+            "Count spikes over the whole sequence, not per step."
+        )

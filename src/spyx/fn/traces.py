@@ -1,0 +1,137 @@
+"""What a loss or a metric accepts: traces with time and class axes, whole-number targets, and the checks of both."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+LossFn = Callable[[jax.Array, jax.Array], jax.Array]
+"""Type alias: `(traces, targets) -> loss`."""
+
+MetricFn = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+"""Type alias: `(traces, targets) -> (score, predictions)`."""
+
+
+class TraceFunction:
+    """A compiled function of `(traces, targets)` that checks both before it computes.
+
+    Shapes are checked whenever it is traced. Labels are values: they are checked when they are known (an eager call);
+    inside somebody else's `jit` or `vmap` a label outside [0, classes) makes the result NaN instead.
+
+    Args:
+        name: the public name that errors begin with.
+        time_axis: the axis of time in the traces; negative counts from the end.
+        body: `(x, truth) -> result`, with x float of shape (time, *batch, classes), and truth one-hot of shape
+            (*batch, classes), a row of NaN where the label is no class.
+    """
+
+    def __init__(self, name: str, time_axis: int, body: Callable[[jax.Array, jax.Array], Any]):
+        try:
+            self._time_axis = operator.index(time_axis)
+        except TypeError:
+            raise TypeError(f"{name}: time_axis must be an int; got {time_axis!r}. Name one axis.") from None
+        self._name = name
+        self._body = body
+        self._compiled = jax.jit(self._run)
+
+    def __call__(self, traces: jax.Array, targets: jax.Array) -> Any:
+        """Check shapes and, where their values are known, labels; then compute."""
+        if isinstance(traces, tuple):
+            raise TypeError(
+                f"{self._name}: traces must be one array; got a tuple of {len(traces)}. "
+                "run returns (outputs, final_state): pass the outputs."
+            )
+        traces, targets = _array(traces), _array(targets)
+        _check_dtypes(self._name, traces, targets)
+        _check_shapes(self._name, traces.shape, targets.shape, self._time_axis)
+        _check_labels(self._name, targets, traces.shape[-1])
+        return self._compiled(traces, targets)
+
+    def lower(self, traces: Any, targets: Any) -> Any:
+        """The lowered computation for these arguments, as `jax.jit` functions offer it."""
+        return jax.jit(self.__call__).lower(traces, targets)
+
+    def _run(self, traces: jax.Array, targets: jax.Array) -> Any:
+        x = as_float(jnp.moveaxis(traces, self._time_axis, 0))
+        return self._body(x, _one_hot(targets, x.shape[-1], x.dtype))
+
+    def __repr__(self) -> str:
+        return f"<{self._name}(traces, targets), time_axis={self._time_axis}>"
+
+
+def as_float(x: jax.Array) -> jax.Array:
+    """Spikes and half precision become float32, in which a count stays exact up to 2**24; float64 stays."""
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
+
+
+def check_fraction(name: str, argument: str, value: float, hint: str = "Give a number between 0 and 1.") -> None:
+    """Raise unless 0 <= value <= 1."""
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name}: {argument} must be in [0, 1]; got {value}. {hint}")
+
+
+def _array(x: Any) -> Any:
+    return x if isinstance(x, jax.Array | np.ndarray) else np.asarray(x)
+
+
+def _one_hot(targets: jax.Array, classes: int, dtype: Any) -> jax.Array:
+    """One-hot rows; a label that is no class gives a row of NaN, so that neither loss nor gradient looks right."""
+    real = targets.astype(jnp.float32)
+    valid = (real >= 0) & (real < classes) & (real == jnp.floor(real))
+    rows = jax.nn.one_hot(targets.astype(jnp.int32), classes, dtype=dtype)
+    return jnp.where(valid[..., None], rows, jnp.nan)
+
+
+def _check_dtypes(name: str, traces: Any, targets: Any) -> None:
+    for argument, value in (("traces", traces), ("targets", targets)):
+        if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == jnp.bool_) or jnp.iscomplexobj(value):
+            raise TypeError(f"{name}: {argument} must be real numbers; got dtype {value.dtype}. Convert them first.")
+
+
+def _check_shapes(name: str, traces: tuple[int, ...], targets: tuple[int, ...], time_axis: int) -> None:
+    ndim = len(traces)
+    if ndim < 2:
+        raise ValueError(
+            f"{name}: traces must have at least 2 dimensions (time and classes); got shape {traces}. "
+            "Pass the outputs of the whole sequence, not of one step."
+        )
+    if not -ndim <= time_axis < ndim:
+        raise ValueError(
+            f"{name}: time_axis {time_axis} is out of range for traces of shape {traces}. "
+            "Choose an axis before the last."
+        )
+    axis = time_axis % ndim
+    batch = (traces[:axis] + traces[axis + 1 :])[:-1]
+    if targets != batch:
+        hint = " Is this time-major data? use time_axis=0." if targets == traces[1:-1] and axis == 1 else ""
+        raise ValueError(
+            f"{name}: targets shape {targets} does not match the batch axes {batch} of traces of shape {traces} "
+            f"with time_axis={time_axis}. Give one whole number per sample.{hint}"
+        )
+    if axis == ndim - 1:
+        raise ValueError(
+            f"{name}: time_axis must not be the class axis, which is the last; got time_axis={time_axis} for traces of "
+            f"shape {traces}. One unbatched sample (time, classes) needs time_axis=0."
+        )
+    if 0 in traces:
+        raise ValueError(
+            f"{name}: traces must not be empty; got shape {traces}. Check the data set and the batch size."
+        )
+
+
+def _check_labels(name: str, targets: Any, classes: int) -> None:
+    if isinstance(targets, Tracer) or not getattr(targets, "is_fully_addressable", True):
+        return  # values unknown here; the one-hot rows become NaN instead
+    labels = np.asarray(targets)
+    wrong = ~((labels >= 0) & (labels < classes) & (labels == np.floor(labels)))
+    if wrong.any():
+        raise ValueError(
+            f"{name}: every label must be a whole number in [0, {classes}), one per class of the traces; got "
+            f"{labels[wrong].flat[0]}. Number the classes from 0, or widen the readout."
+        )

@@ -1,0 +1,44 @@
+"""Which mode a layer runs in: the request, the rule, and the record that `explain` prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from spyx.nn.neuron import Neuron
+
+MODES = ("auto", "step", "layer")
+
+
+class Choice(NamedTuple):
+    """One line of `explain`: which layer, the shape of its input over time, the mode and the reason."""
+
+    layer: str
+    shape: tuple[int, ...]
+    mode: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a layer shall run over time; handed down from `run` through containers to neurons.
+
+    Args:
+        mode: one of `MODES`; "auto" lets the rule choose.
+        record: a list that collects every `Choice`, or None.
+    """
+
+    mode: str = "auto"
+    record: list[Choice] | None = None
+
+    def choose(self, neuron: Neuron, xs: Any) -> str:
+        """The engine's mode for this neuron and input, by the rule of `docs/explanation/choosing-a-mode.md`."""
+        mode, why = "layer", "one loop over time with a hand-derived backward pass"
+        self.note(neuron, xs, mode, why)
+        return mode
+
+    def note(self, layer: Any, xs: Any, mode: str, why: str) -> None:
+        """Record a choice, if someone is listening."""
+        if self.record is not None:
+            self.record.append(Choice(type(layer).__name__, tuple(getattr(xs, "shape", ())), mode, why))

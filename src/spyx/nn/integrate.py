@@ -1,0 +1,299 @@
+"""Integrate-and-fire neurons without recurrent weights: IF, LIF, LI, ALIF, CuBaLIF.
+
+All of them spike from the membrane *before* this step's update: `out[t]` answers the inputs up to `t - 1`, every
+spiking layer adds one step of latency, and the last input of a sequence never reaches the output. LI, the readout,
+has no latency. The gradient flows through the reset. A decay is clipped to [0, 1] whenever it is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flax import nnx
+
+from spyx.axn import Activation
+from spyx.nn.neuron import Neuron
+from spyx.nn.parameters import Shape, constant, decay
+
+
+class IF(Neuron):
+    """Integrate and fire, no leak: `z = H(v - threshold)`, then `v' = v + x - z threshold`.
+
+    The spike answers the inputs up to the step before. Simple to build in hardware.
+
+    Args:
+        hidden_shape: shape of one sample's units; int, list or tuple.
+        threshold: firing threshold and size of the subtractive reset; a number or a per-unit array. Default 1.
+        activation: surrogate; None is `superspike()`.
+        rngs: unused, accepted for uniformity.
+        name: stored, for your own use.
+
+    Shapes:
+        x, state v: (batch, *hidden_shape) -> spikes (batch, *hidden_shape), v.
+
+    Raises:
+        ValueError: an input or a state of another shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> layer = IF(2, threshold=1.0)
+        >>> z, v = layer(jnp.array([[0.5, 2.0]]), layer.initial_state(1))
+        >>> z2, v2 = layer(jnp.array([[0.0, 0.0]]), v)
+        >>> z2.tolist(), v2.tolist()
+        ([[0.0, 1.0]], [[0.5, 1.0]])
+
+    Reference:
+        Lapicque 1907; Abbott 1999, doi:10.1016/S0361-9230(99)00161-6.
+    """
+
+    affine = "given_spikes"
+
+    def __init__(
+        self,
+        hidden_shape: Shape,
+        threshold: Any = 1.0,
+        activation: Activation | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(hidden_shape, activation, name=name)
+        self.threshold = constant(f"spyx.nn.{type(self).__name__}", "threshold", threshold, self.hidden_shape)
+
+    @staticmethod
+    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+        z = p.spike(v - p.threshold)
+        return z, v + x - z * p.threshold
+
+
+class LIF(Neuron):
+    """Leaky integrate and fire: `z = H(v - threshold)`, then `v' = beta v + x - z threshold`.
+
+    The spike answers the inputs up to the step before; input gain is 1 (not `1 - beta`).
+
+    Args:
+        hidden_shape: shape of one sample's units; int, list or tuple.
+        beta: membrane decay per step in [0, 1]. None: one trainable value per unit, drawn around 0.5. A number: one
+            trainable value. An array: trainable, broadcast to the units. `Fixed(value)`: not trained.
+        threshold: firing threshold and size of the subtractive reset; a number or a per-unit array. Default 1.
+        activation: surrogate; None is `superspike()`.
+        rngs: needed when `beta` is None.
+        name: stored, for your own use.
+
+    Shapes:
+        x, state v: (batch, *hidden_shape) -> spikes (batch, *hidden_shape), v.
+
+    Raises:
+        ValueError: no `rngs` where a value is drawn; an input or a state of another shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> layer = LIF(1, beta=0.5)
+        >>> z, v = layer(jnp.array([[3.0]]), layer.initial_state(1))
+        >>> z, v = layer(jnp.array([[0.0]]), v)
+        >>> z.item(), v.item()
+        (1.0, 0.5)
+
+    Reference:
+        Spyx (Heckel & Nowotny 2024, arXiv:2402.18994). Departs from snnTorch's Leaky, which spikes from the updated
+        membrane.
+    """
+
+    affine = "given_spikes"
+
+    def __init__(
+        self,
+        hidden_shape: Shape,
+        beta: Any = None,
+        threshold: Any = 1.0,
+        activation: Activation | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(hidden_shape, activation, name=name)
+        self.beta = decay(f"spyx.nn.{type(self).__name__}", "beta", beta, self.hidden_shape, rngs)
+        self.threshold = constant(f"spyx.nn.{type(self).__name__}", "threshold", threshold, self.hidden_shape)
+
+    @staticmethod
+    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+        z = p.spike(v - p.threshold)
+        return z, p.beta * v + x - z * p.threshold
+
+
+class LI(Neuron):
+    """Leaky integrator, the readout: `v' = beta v + x`; the output is `v'`. It never spikes.
+
+    No latency: the output answers this step's input.
+
+    Args:
+        hidden_shape: shape of one sample's units; int, list or tuple. Also accepted as `layer_shape=`.
+        beta: membrane decay per step in [0, 1]. None: one trainable value per unit, 0.8. A number: one trainable
+            value. An array: trainable, broadcast to the units. `Fixed(value)`: not trained.
+        rngs: unused, accepted for uniformity.
+        name: stored, for your own use.
+
+    Shapes:
+        x, state v: (batch, *hidden_shape) -> v (batch, *hidden_shape), v.
+
+    Raises:
+        ValueError: an input or a state of another shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> layer = LI(1, beta=0.5)
+        >>> out, v = layer(jnp.array([[2.0]]), layer.initial_state(1))
+        >>> layer(jnp.array([[0.0]]), v)[0].item()
+        1.0
+
+    Reference:
+        Dayan & Abbott 2001, Theoretical Neuroscience, section 5.4.
+    """
+
+    affine = "always"
+
+    def __init__(
+        self,
+        hidden_shape: Shape | None = None,
+        beta: Any = None,
+        *,
+        layer_shape: Shape | None = None,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        if (hidden_shape is None) == (layer_shape is None):
+            raise TypeError(
+                f"spyx.nn.LI: expected one shape; got hidden_shape={hidden_shape!r} and layer_shape={layer_shape!r}. "
+                "Pass hidden_shape."
+            )
+        super().__init__(layer_shape if hidden_shape is None else hidden_shape, name=name)
+        self.beta = decay("spyx.nn.LI", "beta", beta, self.hidden_shape, rngs, default=0.8)
+
+    @staticmethod
+    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+        v = p.beta * v + x
+        return v, v
+
+
+class ALIF(Neuron):
+    """Adaptive LIF: every spike raises the threshold, which decays back.
+
+    `th = threshold + adaptation a`, `z = H(v - th)`, `v' = beta v + x - z th`, `a' = gamma a + (1 - gamma) z`.
+    The spike answers the inputs up to the step before.
+
+    Args:
+        hidden_shape: shape of one sample's units; int, list or tuple.
+        beta: membrane decay per step in [0, 1]; None, number, array or `Fixed`, as in `LIF`.
+        gamma: decay of the adaptation per step in [0, 1]; None, number, array or `Fixed`.
+        threshold: resting threshold; a number or a per-unit array. Default 1.
+        activation: surrogate; None is `superspike()`.
+        adaptation: strength of the adaptation; a number or a per-unit array. Default 1.
+        rngs: needed when `beta` or `gamma` is None.
+        name: stored, for your own use.
+
+    Shapes:
+        x: (batch, *hidden_shape); state `ALIF.State(v, a)`, each (batch, *hidden_shape).
+
+    Raises:
+        ValueError: no `rngs` where a value is drawn; an input or a state of another shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> layer = ALIF(1, beta=0.5, gamma=0.5)
+        >>> _, s = layer(jnp.array([[3.0]]), layer.initial_state(1))
+        >>> z, s = layer(jnp.array([[0.0]]), s)
+        >>> z.item(), s.v.item(), s.a.item()
+        (1.0, 0.5, 0.5)
+
+    Reference:
+        Bellec et al. 2018, arXiv:1803.09574; there the adaptation strength is 1.8, here it is 1 unless given.
+    """
+
+    state = dict(v=0.0, a=0.0)
+    affine = "given_spikes"
+
+    def __init__(
+        self,
+        hidden_shape: Shape,
+        beta: Any = None,
+        gamma: Any = None,
+        threshold: Any = 1.0,
+        activation: Activation | None = None,
+        *,
+        adaptation: Any = 1.0,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(hidden_shape, activation, name=name)
+        who = f"spyx.nn.{type(self).__name__}"
+        self.beta = decay(who, "beta", beta, self.hidden_shape, rngs)
+        self.gamma = decay(who, "gamma", gamma, self.hidden_shape, rngs)
+        self.threshold = constant(who, "threshold", threshold, self.hidden_shape)
+        self.adaptation = constant(who, "adaptation", adaptation, self.hidden_shape)
+
+    @staticmethod
+    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+        threshold = p.threshold + p.adaptation * s.a
+        z = p.spike(s.v - threshold)
+        v = p.beta * s.v + x - z * threshold
+        return z, ALIF.State(v=v, a=p.gamma * s.a + (1 - p.gamma) * z)
+
+
+class CuBaLIF(Neuron):
+    """Current-based LIF, a synapse before the membrane.
+
+    `z = H(v - threshold)`, `i' = alpha i + x`, `v' = beta (v - z threshold) + i'`. The reset is inside the leak. The
+    spike answers the inputs up to the step before.
+
+    Args:
+        hidden_shape: shape of one sample's units; int, list or tuple.
+        alpha: synaptic decay per step in [0, 1]; None, number, array or `Fixed`, as in `LIF`.
+        beta: membrane decay per step in [0, 1]; None, number, array or `Fixed`.
+        threshold: firing threshold and size of the subtractive reset; a number or a per-unit array. Default 1.
+        activation: surrogate; None is `superspike()`.
+        rngs: needed when `alpha` or `beta` is None.
+        name: stored, for your own use.
+
+    Shapes:
+        x: (batch, *hidden_shape); state `CuBaLIF.State(v, i)`, each (batch, *hidden_shape).
+
+    Raises:
+        ValueError: no `rngs` where a value is drawn; an input or a state of another shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> layer = CuBaLIF(1, alpha=0.5, beta=0.5)
+        >>> _, s = layer(jnp.array([[2.0]]), layer.initial_state(1))
+        >>> z, s = layer(jnp.array([[0.0]]), s)
+        >>> z.item(), s.v.item(), s.i.item()
+        (1.0, 1.5, 1.0)
+
+    Reference:
+        Spyx 1.0; the model of Zenke & Ganguli 2018, doi:10.1162/neco_a_01086, with input gain 1.
+    """
+
+    state = dict(v=0.0, i=0.0)
+    affine = "given_spikes"
+
+    def __init__(
+        self,
+        hidden_shape: Shape,
+        alpha: Any = None,
+        beta: Any = None,
+        threshold: Any = 1.0,
+        activation: Activation | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(hidden_shape, activation, name=name)
+        who = f"spyx.nn.{type(self).__name__}"
+        self.alpha = decay(who, "alpha", alpha, self.hidden_shape, rngs)
+        self.beta = decay(who, "beta", beta, self.hidden_shape, rngs)
+        self.threshold = constant(who, "threshold", threshold, self.hidden_shape)
+
+    @staticmethod
+    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+        z = p.spike(s.v - p.threshold)
+        i = p.alpha * s.i + x
+        return z, CuBaLIF.State(v=p.beta * (s.v - z * p.threshold) + i, i=i)

@@ -1,0 +1,117 @@
+"""What a container accepts as a layer, and how anything it accepts runs over time.
+
+A layer has `initial_state(batch_size)` and `layer(x, state) -> (out, state)`; one that also has
+`sequence(xs, state)` handles all of time itself. A plain callable or a stateless Flax module is a layer without
+state: it sees all of time in one call, time and batch merged.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from spyx.nn.execution import Execution
+from spyx.nn.parameters import Constant
+
+
+@runtime_checkable
+class StatefulLayer(Protocol):
+    """The two methods that make a layer stateful.
+
+    Example:
+        >>> from spyx import nn
+        >>> isinstance(nn.LI(4), StatefulLayer)
+        True
+    """
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The state of `batch_size` samples before the first step."""
+        ...
+
+    def __call__(self, x: Any, state: Any) -> tuple[Any, Any]:
+        """One time step: `(x, state) -> (out, new state)`."""
+        ...
+
+
+def is_stateful(layer: Any) -> bool:
+    """Has it a state, that is an `initial_state` method?"""
+    return callable(getattr(layer, "initial_state", None))
+
+
+def initial_state(layer: Any, batch_size: int) -> Any:
+    """The layer's state before the first step; None for a layer without state."""
+    return layer.initial_state(batch_size) if is_stateful(layer) else None
+
+
+def one_step(layer: Any, x: Any, state: Any) -> tuple[Any, Any]:
+    """One time step of any layer."""
+    if is_stateful(layer):
+        return layer(x, state)
+    _check_features(layer, x, lead=1)
+    return layer(jax.tree.map(_as_current, x)), None
+
+
+def over_time(layer: Any, xs: Any, state: Any, how: Execution) -> tuple[Any, Any]:
+    """All of time of any layer: `xs` has time on axis 0."""
+    if not is_stateful(layer):
+        how.note(layer, xs, "layer", "no state: one call over all of time")
+        return _merged(layer, xs), None
+    if hasattr(layer, "sequence"):
+        takes_how = "how" in inspect.signature(layer.sequence).parameters
+        return layer.sequence(xs, state, how) if takes_how else layer.sequence(xs, state)
+    how.note(layer, xs, "step", "has no `sequence`: one call per time step")
+    return scan_layer(layer, xs, state)
+
+
+def scan_layer(layer: Any, xs: Any, state: Any) -> tuple[Any, Any]:
+    """One call of `layer` per time step inside one scan; what it changes on itself (BatchNorm, Dropout) is carried."""
+    changing: Any = {}
+    if isinstance(layer, nnx.Module):
+        graphdef, weights, changing = nnx.split(layer, (nnx.Param, Constant), ...)
+    if not jax.tree.leaves(changing):
+
+        def plain(s: Any, x: Any) -> tuple[Any, Any]:
+            out, s = layer(x, s)
+            return s, out
+
+        state, outs = jax.lax.scan(plain, state, xs)
+        return outs, state
+
+    def body(carry: Any, x: Any) -> tuple[Any, Any]:
+        s, changing = carry
+        module = nnx.merge(graphdef, weights, changing)
+        out, s = module(x, s)
+        return (s, nnx.split(module, (nnx.Param, Constant), ...)[2]), out
+
+    (state, changing), outs = jax.lax.scan(body, (state, changing), xs)
+    nnx.update(layer, changing)
+    return outs, state
+
+
+def _merged(layer: Any, xs: Any) -> Any:
+    """Call a stateless layer once, with (time, batch) as one axis: one matrix product instead of one per step."""
+    _check_features(layer, xs, lead=2)
+    steps, batch = jax.tree.leaves(xs)[0].shape[:2]
+    outs = layer(jax.tree.map(lambda a: _as_current(a).reshape(steps * batch, *a.shape[2:]), xs))
+    return jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), outs)
+
+
+def _as_current(x: jax.Array) -> jax.Array:
+    # Spikes travel as uint8 or bool; a product needs a floating dtype, and strict promotion would refuse the mix.
+    return x.astype(jnp.float32) if x.dtype in (jnp.uint8, jnp.bool_) else x
+
+
+def _check_features(layer: Any, x: Any, lead: int) -> None:
+    """Flax names the width that it takes; a wrong one is said in the layer's words, not in those of a product."""
+    expected = getattr(layer, "in_features", getattr(layer, "num_features", None))
+    shape = getattr(x, "shape", None)
+    if isinstance(layer, nnx.Module) and isinstance(expected, int) and shape is not None and shape[-1] != expected:
+        got = ", ".join(map(str, ("batch", *shape[lead:])))
+        raise ValueError(
+            f"{type(layer).__name__}: expected {expected} features on the last axis; got input of shape ({got}). "
+            "Change the layer, or what feeds it."
+        )

@@ -1,0 +1,137 @@
+"""`run`: the one place where time is handled and where the mode of execution is chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from spyx.nn.execution import MODES, Choice, Execution
+from spyx.nn.layer import is_stateful, over_time, scan_layer
+
+
+def run(
+    model: Any,
+    x: Any,
+    state: Any = None,
+    *,
+    time_axis: int = 1,
+    mode: str = "auto",
+    batch_major: bool | None = None,
+) -> tuple[Any, Any]:
+    """Run a model over time: `out[t], state = model(x[t], state)` for every `t`.
+
+    Args:
+        model: a layer (`initial_state` and `layer(x, state)`): a neuron, a `Sequential`, a graph, or your own.
+        x: input (batch, time, *features), or a pytree of such arrays. NumPy, uint8 and bool spikes are welcome.
+        state: state before the first step; None is `model.initial_state(batch)`. Feed the returned state back in to
+            go on with a stream.
+        time_axis: where time is in `x` and in the outputs; default 1, batch-major. 0 is time-major.
+        mode: "layer" lets a stateless layer see all of time in one call, and only neurons recur; "step" runs the
+            whole network one time step at a time (least memory, forward-mode differentiation); "auto" (default)
+            picks the fastest exact mode. All modes give the same answer.
+        batch_major: Spyx 1.0's spelling: True is `time_axis=1`, False is `time_axis=0`.
+
+    Returns:
+        `(outputs, final_state)`; outputs have time on `time_axis`.
+
+    Raises:
+        TypeError: a model without `initial_state`.
+        ValueError: an unknown mode; an axis out of range; a shape that a layer does not take.
+
+    Example:
+        >>> from spyx import nn
+        >>> out, v = nn.run(nn.LI(2, beta=0.5), jnp.ones((1, 3, 2)))
+        >>> out[0, :, 0].tolist()
+        [1.0, 1.5, 1.75]
+    """
+    return _run(model, x, state, _axis(time_axis, batch_major), Execution(_known(mode)))
+
+
+def explain(model: Any, x: Any, state: Any = None, *, time_axis: int = 1, mode: str = "auto") -> list[Choice]:
+    """What `run` would do: for every layer, the mode it runs in and why. Nothing is computed.
+
+    Args:
+        model: as for `run`.
+        x: as for `run`; only its shape and dtype matter.
+        state: as for `run`.
+        time_axis: as for `run`.
+        mode: as for `run`.
+
+    Returns:
+        One `Choice(layer, shape, mode, why)` per layer, in the order of execution; `shape` is (time, batch, ...).
+
+    Example:
+        >>> from spyx import nn
+        >>> nn.explain(nn.LI(2), jnp.ones((1, 3, 2)))[0].mode
+        'layer'
+    """
+    record: list[Choice] = []
+    how = Execution(_known(mode), record)
+    if isinstance(model, nnx.Module):
+        graphdef, variables = nnx.split(model)  # a copy, so that BatchNorm cannot keep a tracer
+        jax.eval_shape(lambda v, x: _run(nnx.merge(graphdef, v), x, state, time_axis, how)[0], variables, x)
+    else:
+        jax.eval_shape(lambda x: _run(model, x, state, time_axis, how)[0], x)
+    return record
+
+
+def _run(model: Any, x: Any, state: Any, time_axis: int, how: Execution) -> tuple[Any, Any]:
+    if not is_stateful(model):
+        raise TypeError(
+            f"spyx.nn.run: expected a model with initial_state(batch_size); got {type(model).__name__}. "
+            "Wrap layers without state in spyx.nn.Sequential(...)."
+        )
+    x = jax.tree.map(jnp.asarray, x)
+    axis = _checked_axis(x, time_axis)
+    xs = jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), x)
+    if state is None:
+        state = model.initial_state(jax.tree.leaves(xs)[0].shape[1])
+    if how.mode == "step":
+        how.note(model, xs, "step", "asked for: the whole network inside one scan")
+        outs, state = scan_layer(model, xs, state)
+    else:
+        outs, state = over_time(model, xs, state, how)
+    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), outs), state
+
+
+def _known(mode: str) -> str:
+    if mode not in MODES:
+        raise ValueError(f"spyx.nn.run(mode=): expected one of {', '.join(MODES)}; got {mode!r}. Use 'auto'.")
+    return mode
+
+
+def _axis(time_axis: int, batch_major: bool | None) -> int:
+    if batch_major is None:
+        return time_axis
+    axis = 1 if batch_major else 0
+    if time_axis not in (1, axis):
+        raise ValueError(
+            f"spyx.nn.run: expected time_axis and batch_major to agree; got time_axis={time_axis} and "
+            f"batch_major={batch_major}. Pass only time_axis."
+        )
+    return axis
+
+
+def _checked_axis(x: Any, time_axis: int) -> int:
+    leaves = jax.tree.leaves(x)
+    if not leaves:
+        raise ValueError("spyx.nn.run: expected an array (batch, time, ...); got an empty tree. Pass the input spikes.")
+    rank = min(leaf.ndim for leaf in leaves)
+    if rank < 2:
+        raise ValueError(
+            f"spyx.nn.run: expected input with a batch and a time axis; got shape {leaves[0].shape}. "
+            "Add the batch axis with x[None]."
+        )
+    if not -rank <= time_axis < rank:
+        raise ValueError(
+            f"spyx.nn.run(time_axis=): expected an axis of the input {leaves[0].shape}; got {time_axis}. "
+            "Use 1 for (batch, time, ...) and 0 for (time, batch, ...)."
+        )
+    axis = time_axis % leaves[0].ndim
+    lengths = {leaf.shape[axis] for leaf in leaves}
+    if len(lengths) > 1:
+        raise ValueError(f"spyx.nn.run: expected inputs of one length; got {sorted(lengths)} steps. Pad them.")
+    return axis

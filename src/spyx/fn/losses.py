@@ -119,9 +119,9 @@ def mse_spikerate(
     """Mean squared error of the mean spike rate: `mean((mean_t s_t - q * sparsity * T)**2)` over batch and classes.
 
     **With the default `scale_by_time=True` the target is `sparsity * T`, a spike count, while the traces are averaged
-    to a rate: binary spikes can never reach it.** That is the documented formula, kept for the sake of published
-    numbers. `scale_by_time=False` drops the factor T: without smoothing the loss is then 0 exactly when the neuron of
-    the right class fires in a share `sparsity` of the steps and the others never fire.
+    to a rate: once it exceeds 1, binary spikes cannot reach it.** That is the documented formula, kept for the sake of
+    published numbers. `scale_by_time=False` drops the factor T: without smoothing the loss is then 0 if and only if
+    the neuron of the right class fires in a share `sparsity` of the steps and the others never fire.
 
     Args:
         sparsity: share of the time steps in which the right neuron should fire, in [0, 1]. Default 0.25.

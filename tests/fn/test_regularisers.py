@@ -1,0 +1,131 @@
+"""Regularisers and where their counts come from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reference import fn_oracle
+from spyx import fn
+from spyx.fn import SpikeCount
+
+RANDOM = np.random.default_rng(1)
+DENSE = RANDOM.integers(0, 6, (4, 6)).astype(np.float32)
+CONVOLUTION = RANDOM.integers(0, 6, (4, 3, 3, 2)).astype(np.float32)
+MAKERS = {"silence_reg": fn.silence_reg, "sparsity_reg": fn.sparsity_reg}
+EVERY_ONE = pytest.mark.parametrize("name", MAKERS)
+
+
+class Current(NamedTuple):
+    v: jax.Array
+    i: jax.Array
+
+
+def state_of_a_network():
+    membrane = jnp.full((4, 6), 50.0)
+    return [
+        membrane,
+        SpikeCount(jnp.asarray(DENSE)),
+        {"b": Current(membrane, membrane), "c": (SpikeCount(CONVOLUTION),)},
+    ]
+
+
+def test_silence_reg_equals_the_equation():
+    counts = [DENSE, CONVOLUTION]
+    np.testing.assert_allclose(fn.silence_reg(3.0)(counts), fn_oracle.silence_reg(counts, 3.0), rtol=1e-5)
+
+
+def test_sparsity_reg_equals_the_equation():
+    counts = [DENSE, CONVOLUTION]
+    expected = fn_oracle.sparsity_reg(counts, 1.0, fn_oracle.huber)
+    np.testing.assert_allclose(fn.sparsity_reg(1.0)(counts), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        fn.sparsity_reg(1.0, jnp.abs)(counts), fn_oracle.sparsity_reg(counts, 1.0, np.abs), rtol=1e-5
+    )
+
+
+def test_no_penalty_inside_the_bounds():
+    least, most = float(DENSE.mean(0).min()), float(DENSE.mean(1).max())
+    assert fn.silence_reg(least - 0.01)([DENSE]) == 0.0 < fn.silence_reg(least + 0.01)([DENSE])
+    assert fn.sparsity_reg(most + 0.01)([DENSE]) == 0.0 < fn.sparsity_reg(most - 0.01)([DENSE])
+
+
+def test_sparsity_reg_grows_with_the_batch_and_silence_reg_does_not():
+    twice = np.concatenate([DENSE, DENSE])
+    np.testing.assert_allclose(fn.sparsity_reg(1.0)([twice]), 2 * fn.sparsity_reg(1.0)([DENSE]), rtol=1e-6)
+    np.testing.assert_allclose(fn.silence_reg(4.0)([twice]), fn.silence_reg(4.0)([DENSE]), rtol=1e-6)
+
+
+@EVERY_ONE
+def test_any_structure_and_dtype(name):
+    regularise = MAKERS[name](2.5)
+    expected = regularise([DENSE, CONVOLUTION])
+    for structure in ((DENSE, CONVOLUTION), {"a": DENSE, "b": [CONVOLUTION]}):
+        assert regularise(structure) == expected
+    for dtype in (jnp.uint8, jnp.int32, jnp.bfloat16, jnp.float16):
+        found = regularise([jnp.asarray(DENSE, dtype), jnp.asarray(CONVOLUTION, dtype)])
+        assert found == expected
+        assert found.dtype == jnp.float32
+    assert regularise(DENSE) == regularise([DENSE])
+
+
+@EVERY_ONE
+def test_jit_vmap_and_grad(name):
+    regularise = MAKERS[name](2.5)
+    assert jax.jit(regularise)([DENSE]) == regularise([DENSE])
+    np.testing.assert_allclose(jax.vmap(regularise)(np.stack([DENSE, DENSE])), [regularise(DENSE)] * 2, rtol=1e-6)
+    gradient = jax.grad(regularise)(jnp.asarray(DENSE))
+    assert gradient.shape == DENSE.shape
+    assert np.abs(gradient).sum() > 0
+
+
+def test_spike_counts_are_found_in_order_and_nothing_else_is():
+    counts = fn.spike_counts(state_of_a_network())
+    assert [count.shape for count in counts] == [DENSE.shape, CONVOLUTION.shape]
+    np.testing.assert_array_equal(counts[0], DENSE)
+    assert [count.shape for count in jax.jit(fn.spike_counts)(state_of_a_network())] == [DENSE.shape, CONVOLUTION.shape]
+
+
+@EVERY_ONE
+def test_F7_a_regulariser_given_a_whole_state_reads_counts_alone(name):
+    regularise, state = MAKERS[name](2.5), state_of_a_network()
+    assert regularise(state) == regularise(fn.spike_counts(state))
+    gradient = jax.grad(regularise)(state)
+    assert not np.any(gradient[0])
+    assert np.any(gradient[1].count)
+
+
+@pytest.mark.parametrize("state", [[], [jnp.zeros((2, 3))], Current(jnp.zeros(2), jnp.zeros(2))])
+def test_a_state_without_counts_says_what_to_add(state):
+    with pytest.raises(ValueError, match=r"^spike_counts: .*Put spyx.nn.ActivityRegularization\(\)"):
+        fn.spike_counts(state)
+
+
+@EVERY_ONE
+@pytest.mark.parametrize("empty", [[], {}, None, [None]])
+def test_F3_an_empty_structure(name, empty):
+    with pytest.raises(ValueError, match=f"^{name}: expected at least one array of spike counts; got an empty"):
+        MAKERS[name](1.0)(empty)
+
+
+@EVERY_ONE
+@pytest.mark.parametrize("leaf", [3.0, np.float32(1.0), np.zeros((0, 3), np.float32), np.zeros((3, 0), np.float32)])
+def test_F3_an_array_without_batch_or_content(name, leaf):
+    with pytest.raises(ValueError, match=f"^{name}: every array must have a batch axis and hold something; got shape"):
+        MAKERS[name](1.0)([DENSE, leaf])
+
+
+@EVERY_ONE
+@pytest.mark.parametrize("bound", [-1.0, np.nan, np.inf])
+def test_a_bound_is_a_finite_count(name, bound):
+    with pytest.raises(ValueError, match=f"^{name}: (min|max)_spikes must be a finite number of spikes"):
+        MAKERS[name](bound)
+
+
+def test_a_norm_can_be_called():
+    with pytest.raises(TypeError, match="^sparsity_reg: norm must be a function of one array; got 2"):
+        fn.sparsity_reg(1.0, 2)

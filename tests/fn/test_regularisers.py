@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reference import fn_oracle
-from spyx import fn
+from spyx import fn, nn
 from spyx.fn import SpikeCount
 
 RANDOM = np.random.default_rng(1)
@@ -101,8 +101,36 @@ def test_F7_a_regulariser_given_a_whole_state_reads_counts_alone(name):
 
 @pytest.mark.parametrize("state", [[], [jnp.zeros((2, 3))], Current(jnp.zeros(2), jnp.zeros(2))])
 def test_a_state_without_counts_says_what_to_add(state):
-    with pytest.raises(ValueError, match=r"^spike_counts: .*Put spyx.nn.ActivityRegularization\(\)"):
-        fn.spike_counts(state)
+    for arguments in ((state,), (nn.IF(3), state)):
+        with pytest.raises(ValueError, match="^spike_counts: .*Put spyx.nn.ActivityRegularization behind"):
+            fn.spike_counts(*arguments)
+
+
+def test_F7_counts_of_a_network_that_ran():
+    """The state of a run holds membranes beside the counts; only the counts come out, and a gradient passes through."""
+    network = nn.Sequential(
+        nn.LIF(6, beta=0.9),
+        nn.ActivityRegularization(6),
+        nn.Sequential(nn.IF(6), nn.ActivityRegularization(6)),
+        nn.LI(6),
+    )
+    x = jnp.full((4, 10, 6), 0.7)
+
+    @jax.jit
+    @jax.value_and_grad
+    def penalty(x):
+        _, state = nn.run(network, x)
+        return fn.silence_reg(9.0)(fn.spike_counts(network, state))
+
+    _, state = nn.run(network, x)
+    counts = fn.spike_counts(network, state)
+    hidden, _ = nn.run(nn.Sequential(nn.LIF(6, beta=0.9)), x)
+    assert [count.shape for count in counts] == [(4, 6), (4, 6)]
+    np.testing.assert_array_equal(counts[0], hidden.sum(1))
+    loss, gradient = penalty(x)
+    np.testing.assert_allclose(loss, fn_oracle.silence_reg(counts, 9.0), rtol=1e-5)
+    assert np.isfinite(gradient).all()
+    assert np.any(gradient)
 
 
 @EVERY_ONE

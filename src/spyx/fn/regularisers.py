@@ -16,7 +16,9 @@ RegFn = Callable[[Any], jax.Array]
 
 
 class SpikeCount(NamedTuple):
-    """The state of `spyx.nn.ActivityRegularization`: a type of its own, so that no membrane is taken for a count.
+    """A state that is a spike count: a type of its own, so that no membrane is taken for one.
+
+    A layer that keeps such a state is found by `spike_counts` and read by the regularisers wherever it stands.
 
     Args:
         count: spikes so far, shape (batch, *hidden_shape).
@@ -29,28 +31,34 @@ class SpikeCount(NamedTuple):
     count: jax.Array
 
 
-def spike_counts(state: Any) -> list[jax.Array]:
+def spike_counts(model: Any, state: Any = None) -> list[jax.Array]:
     """The spike counts inside a network's state, in the order of its layers; membranes and currents are left out.
 
+    Call it as `spike_counts(model, state)`, with the final state that `spyx.nn.run` returns. Counts are the states of
+    the layers that say `counts_spikes = True`, as `spyx.nn.ActivityRegularization` does, and every `SpikeCount`. A
+    container tells which state belongs to which layer through `children(state) -> [(layer, its state), ...]`.
+
     Args:
-        state: any structure of arrays, for instance the final state that `spyx.nn.run` returns.
+        model: the network; or, alone, a state that holds `SpikeCount` nodes.
+        state: its state. Default None: `model` is the state.
 
     Shapes:
         each count (batch, *hidden_shape).
 
     Raises:
-        ValueError: if the state holds no count.
+        ValueError: if there is no count.
 
     Example:
         >>> state = [jnp.full((2, 3), 0.7), SpikeCount(jnp.ones((2, 3))), jnp.zeros((2, 3))]
         >>> [count.shape for count in spike_counts(state)]
         [(2, 3)]
     """
-    counts = _find_counts(state)
+    counts = _marked(model) if state is None else _counts_of(model, state)
     if not counts:
+        others = len(jax.tree.leaves(model if state is None else state))
         raise ValueError(
-            f"spike_counts: expected a state with at least one spike count; got {len(jax.tree.leaves(state))} other "
-            "arrays. Put spyx.nn.ActivityRegularization() behind the neurons to be regularised."
+            f"spike_counts: expected a state with at least one spike count; got {others} other arrays. Put "
+            "spyx.nn.ActivityRegularization behind the neurons to be regularised, and pass the model and its state."
         )
     return counts
 
@@ -66,7 +74,7 @@ def silence_reg(min_spikes: float) -> RegFn:
 
     Shapes:
         any structure of arrays (batch, ...), as a list from `spike_counts`; loss (), float32. Where the structure holds
-        `SpikeCount` nodes, as a network's state does, these alone are read; otherwise every array counts as spikes.
+        `SpikeCount` nodes, these alone are read; otherwise every array counts as spikes, membranes too.
 
     Raises:
         ValueError: on a negative `min_spikes`; at the call, on a structure without arrays, or an array that has no
@@ -98,7 +106,7 @@ def sparsity_reg(max_spikes: float, norm: Callable[[jax.Array], jax.Array] = opt
 
     Shapes:
         any structure of arrays (batch, ...), as a list from `spike_counts`; loss (), float32. Where the structure holds
-        `SpikeCount` nodes, as a network's state does, these alone are read; otherwise every array counts as spikes.
+        `SpikeCount` nodes, these alone are read; otherwise every array counts as spikes, membranes too.
 
     Raises:
         ValueError: on a negative `max_spikes`; at the call, on a structure without arrays, or an array that has no
@@ -124,13 +132,21 @@ def _is_count(node: Any) -> bool:
     return isinstance(node, SpikeCount)
 
 
-def _find_counts(state: Any) -> list[jax.Array]:
+def _marked(state: Any) -> list[jax.Array]:
     return [node.count for node in jax.tree.leaves(state, is_leaf=_is_count) if _is_count(node)]
+
+
+def _counts_of(layer: Any, state: Any) -> list[jax.Array]:
+    if getattr(layer, "counts_spikes", False):
+        return jax.tree.leaves(state)
+    if hasattr(layer, "children"):
+        return [count for child, inner in layer.children(state) for count in _counts_of(child, inner)]
+    return _marked(state)
 
 
 def _regulariser(name: str, penalty: Callable[[jax.Array], jax.Array]) -> RegFn:
     def regularise(spikes: Any) -> jax.Array:
-        layers = [jnp.asarray(layer) for layer in _find_counts(spikes) or jax.tree.leaves(spikes)]
+        layers = [jnp.asarray(layer) for layer in _marked(spikes) or jax.tree.leaves(spikes)]
         if not layers:
             raise ValueError(
                 f"{name}: expected at least one array of spike counts; got an empty structure. "

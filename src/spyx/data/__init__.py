@@ -1,4 +1,4 @@
-"""Data for spiking networks: encoders, augmentation and shuffling here; events, data sets and loaders in their modules.
+"""Data for spiking networks: encoders, event files and frames, data sets with honest splits, caches and loaders.
 
 Data is (batch, time, ...). Everything random takes an explicit key: `encode(data, key)`.
 """
@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from spyx.data.augment import Augment as Augment
 from spyx.data.augment import shift_augment as shift_augment
+from spyx.data.cache import Packed as Packed
+from spyx.data.cache import rasterise as rasterise
+from spyx.data.decode import read_events as read_events
+from spyx.data.decode.source import EventFileError as EventFileError
 from spyx.data.encode import Encoder as Encoder
 from spyx.data.encode import RandomEncoder as RandomEncoder
 from spyx.data.encode import angle_code as angle_code
@@ -15,20 +19,46 @@ from spyx.data.encode import direct_code as direct_code
 from spyx.data.encode import latency_code as latency_code
 from spyx.data.encode import phase_code as phase_code
 from spyx.data.encode import rate_code as rate_code
+from spyx.data.events import Events as Events
+from spyx.data.loader import Batch as Batch
+from spyx.data.loader import Loader as Loader
+from spyx.data.raster import Frames as Frames
+from spyx.data.raster import Raster as Raster
+from spyx.data.raster import voxel_grid as voxel_grid
+from spyx.data.recordings import Recordings as Recordings
+from spyx.data.sets import load as load
 from spyx.data.shuffle import State as State
 from spyx.data.shuffle import shuffler as shuffler
+from spyx.data.split import Dataset as Dataset
+from spyx.data.split import Split as Split
+from spyx.data.split import stratified as stratified
 
 __all__ = [
     "Augment",
+    "Batch",
+    "Dataset",
     "Encoder",
+    "EventFileError",
+    "Events",
+    "Frames",
+    "Loader",
+    "Packed",
     "RandomEncoder",
+    "Raster",
+    "Recordings",
+    "Split",
     "State",
     "angle_code",
     "delta_code",
     "direct_code",
     "latency_code",
+    "load",
     "phase_code",
+    "rasterise",
     "rate_code",
+    "read_events",
     "shift_augment",
     "shuffler",
+    "stratified",
+    "voxel_grid",
 ]

@@ -21,6 +21,11 @@ class Batch(NamedTuple):
         x: samples, shape (batch, ...).
         y: labels, shape (batch,) or (batch, time).
         mask: shape (batch,), bool; False marks padding in the last batch, where x and y are zero.
+
+    Example:
+        >>> batch = Batch(x=jnp.ones((2, 3)), y=jnp.array([4, 0]), mask=jnp.array([True, False]))
+        >>> int(batch.mask.sum())
+        1
     """
 
     x: jax.Array

@@ -59,6 +59,12 @@ class Dataset:
         licence: the licence of the data in one line.
         split_note: how the three parts were made.
         sensor_size: (width, height) of the event camera or (units,) of a spike recording, where there is one.
+
+    Example:
+        >>> part = Split(np.zeros((3, 4), np.float32), np.array([0, 1, 0], np.int32))
+        >>> mine = Dataset("mine", part, part, part, 2, citation="me", licence="CC0", split_note="all the same")
+        >>> mine.map(lambda name, split: split.take([0])).test.y.tolist()
+        [0]
     """
 
     name: str

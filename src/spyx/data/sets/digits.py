@@ -36,9 +36,9 @@ def load(*, split_seed: int = 0) -> Dataset:
             "digits: expected scikit-learn, which the data ship in; got no such package. "
             "Run pip install 'spyx-jax[cli]'."
         ) from missing
-    bunch = load_digits()
-    x = (np.asarray(bunch.data) / 16).astype(np.float32)
-    y = np.asarray(bunch.target, dtype=np.int32)
+    grey, labels = load_digits(return_X_y=True)
+    x = (np.asarray(grey) / 16).astype(np.float32)
+    y = np.asarray(labels, dtype=np.int32)
     whole = Split(x, y)
     test, validation, train = stratified(y, [0.2, 0.1], split_seed)
     return Dataset(

@@ -3,6 +3,9 @@
 A layer has `initial_state(batch_size)` and `layer(x, state) -> (out, state)`; one that also has
 `sequence(xs, state)` handles all of time itself. A plain callable or a stateless Flax module is a layer without
 state: it sees all of time in one call, time and batch merged.
+
+A layer whose state depends on the shape of its input (a delay line) says so with `state_needs_input = True` and has
+`state_for(x)`, where `x` is one time step of input, or only its shape and dtype.
 """
 
 from __future__ import annotations
@@ -45,6 +48,26 @@ def is_stateful(layer: Any) -> bool:
 def initial_state(layer: Any, batch_size: int) -> Any:
     """The layer's state before the first step; None for a layer without state."""
     return layer.initial_state(batch_size) if is_stateful(layer) else None
+
+
+def state_for(layer: Any, x: Any) -> Any:
+    """The layer's state before the first step, for input like `x`: one time step, or its `jax.ShapeDtypeStruct`."""
+    if getattr(layer, "state_needs_input", False):
+        return layer.state_for(x)
+    return initial_state(layer, jax.tree.leaves(x)[0].shape[0])
+
+
+def step_shape(layer: Any, x: Any) -> Any:
+    """Shape and dtype of what one step of the layer answers to input like `x`; nothing is computed or changed."""
+    if not isinstance(layer, nnx.Module):
+        return jax.eval_shape(lambda x: one_step(layer, x, state_for(layer, x))[0], x)
+    graphdef, variables = nnx.split(layer)  # a copy, so that BatchNorm cannot keep a tracer
+
+    def probe(variables: Any, x: Any) -> Any:
+        copy = nnx.merge(graphdef, variables)
+        return one_step(copy, x, state_for(copy, x))[0]
+
+    return jax.eval_shape(probe, variables, x)
 
 
 def one_step(layer: Any, x: Any, state: Any) -> tuple[Any, Any]:

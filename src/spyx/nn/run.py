@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from spyx.nn.execution import MODES, Choice, Execution
-from spyx.nn.layer import is_stateful, over_time, scan_layer
+from spyx.nn.layer import is_stateful, over_time, scan_layer, state_for
 
 
 def run(
@@ -88,7 +88,7 @@ def _run(model: Any, x: Any, state: Any, time_axis: int, how: Execution) -> tupl
     axis = _checked_axis(x, time_axis)
     xs = jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), x)
     if state is None:
-        state = model.initial_state(jax.tree.leaves(xs)[0].shape[1])
+        state = state_for(model, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs))
     if how.mode == "step":
         how.note(model, xs, "step", "asked for: the whole network inside one scan")
         outs, state = scan_layer(model, xs, state)

@@ -9,7 +9,7 @@ from flax import nnx
 
 from spyx.nn.execution import Execution
 from spyx.nn.foreign import as_layer
-from spyx.nn.layer import initial_state, one_step, over_time
+from spyx.nn.layer import initial_state, one_step, over_time, state_for, step_shape
 
 
 class Sequential(nnx.Module):
@@ -50,6 +50,16 @@ class Sequential(nnx.Module):
     def initial_state(self, batch_size: int) -> list[Any]:
         """One state per layer, None for a layer without state."""
         return [initial_state(layer, batch_size) for layer in self.layers]
+
+    @property
+    def state_needs_input(self) -> bool:
+        """Has a layer a state whose shape depends on its input? Then `state_for` makes it, not `initial_state`."""
+        return any(getattr(layer, "state_needs_input", False) for layer in self.layers)
+
+    def state_for(self, x: Any) -> list[Any]:
+        """One state per layer for input like `x`: one time step (batch, *features), or its `jax.ShapeDtypeStruct`."""
+        unknown = [None] * len(self.layers)
+        return self._chain(lambda layer, x, _: (step_shape(layer, x), state_for(layer, x)), x, unknown, lead=1)[1]
 
     def __call__(self, x: Any, state: list[Any]) -> tuple[Any, list[Any]]:
         """One time step: `(x, state) -> (out, new state)`."""

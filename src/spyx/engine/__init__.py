@@ -7,10 +7,14 @@ Every mode returns `(outs, s_T)` and gives the same answer.
 from __future__ import annotations
 
 from spyx.engine.adjoint import adjoint as adjoint
+from spyx.engine.affine import parallel as parallel
+from spyx.engine.fixed_point import Convergence as Convergence
+from spyx.engine.fixed_point import exact as _exact
+from spyx.engine.fixed_point import fixed_point as fixed_point
 from spyx.engine.params import Params as Params
 from spyx.engine.scan import scan as scan
 
-__all__ = ["MODES", "Params", "adjoint", "scan"]
+__all__ = ["MODES", "Convergence", "Params", "adjoint", "fixed_point", "parallel", "scan"]
 
-MODES = {"scan": scan, "layer": adjoint}
+MODES = {"scan": scan, "layer": adjoint, "parallel": parallel, "fixed_point": _exact}
 """How one neuron runs over time, by the mode's name."""

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from spyx.nn.neuron import Neuron
 
-MODES = ("auto", "step", "layer")
+MODES = ("auto", "step", "layer", "parallel", "fixed_point")
+"""Names that `run(mode=)` accepts."""
+
+PARALLEL = {
+    "parallel": ("always", "one associative scan"),
+    "fixed_point": ("given_spikes", "spikes guessed and solved for until none changes"),
+}
+"""Modes without a loop over time: the trait that makes each legal, and what it does."""
 
 
 class Choice(NamedTuple):
@@ -35,6 +42,12 @@ class Execution:
     def choose(self, neuron: Neuron, xs: Any) -> str:
         """The engine's mode for this neuron and input, by the rule of `docs/explanation/choosing-a-mode.md`."""
         mode, why = "layer", "one loop over time with a hand-derived backward pass"
+        if self.mode in PARALLEL:
+            needs, how = PARALLEL[self.mode]
+            if neuron.affine == needs and neuron.local:
+                mode, why = self.mode, f"asked for: {how}"
+            else:
+                why += f"; {self.mode} needs a local neuron with affine = {needs!r}"
         self.note(neuron, xs, mode, why)
         return mode
 

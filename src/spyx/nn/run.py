@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from spyx.nn.execution import MODES, Choice, Execution
+from spyx.nn.execution import MODES, PARALLEL, Choice, Execution
 from spyx.nn.layer import is_stateful, over_time, scan_layer, state_for
 
 
@@ -31,7 +31,9 @@ def run(
         time_axis: where time is in `x` and in the outputs; default 1, batch-major. 0 is time-major.
         mode: "layer" lets a stateless layer see all of time in one call, and only neurons recur; "step" runs the
             whole network one time step at a time (least memory, forward-mode differentiation); "auto" (default)
-            picks the fastest exact mode. All modes give the same answer.
+            picks the fastest exact mode. "parallel" runs every neuron that never resets by an associative scan, and
+            "fixed_point" every resetting one by guessing its spikes until they agree; the other layers run as in
+            "layer". All modes give the same answer.
         batch_major: Spyx 1.0's spelling: True is `time_axis=1`, False is `time_axis=0`.
 
     Returns:
@@ -39,7 +41,7 @@ def run(
 
     Raises:
         TypeError: a model without `initial_state`.
-        ValueError: an unknown mode; an axis out of range; a shape that a layer does not take.
+        ValueError: an unknown mode, or one that no layer of the model can run in; an axis out of range; a shape that a layer does not take.
 
     Example:
         >>> from spyx import nn
@@ -93,8 +95,20 @@ def _run(model: Any, x: Any, state: Any, time_axis: int, how: Execution) -> tupl
         how.note(model, xs, "step", "asked for: the whole network inside one scan")
         outs, state = scan_layer(model, xs, state)
     else:
+        if how.mode in PARALLEL and how.record is None:
+            how = Execution(how.mode, [])
         outs, state = over_time(model, xs, state, how)
+        _check_used(how)
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), outs), state
+
+
+def _check_used(how: Execution) -> None:
+    """Asked for by name and used nowhere: the answer would be right, and the wish silently dropped."""
+    if how.mode in PARALLEL and all(choice.mode != how.mode for choice in how.record or ()):
+        raise ValueError(
+            f"spyx.nn.run(mode={how.mode!r}): expected a neuron with affine = {PARALLEL[how.mode][0]!r} that is local; "
+            "got a model without one. Use mode='layer'."
+        )
 
 
 def _known(mode: str) -> str:

@@ -1,0 +1,144 @@
+"""Affine recurrences, solved over all of time at once.
+
+A neuron whose new state is affine in the old one, `s' = A s + b`, needs no time loop: two steps in a row are again one
+affine step, so an associative scan finds every state in about `2 log2(T)` sweeps. Nobody writes `A` and `b` down: they
+are read off `step` by differentiating it. With `k` state variables `A` is one k x k block per unit and time step, so no
+unit may read another unit's state.
+
+The backward pass needs no loop either, and no affinity: the cotangent of the state obeys the recurrence
+`m_t = J_t^T m_{t+1} + c_t`, which is affine whatever the step is. One associative scan in reverse solves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from spyx.engine.params import Params
+from spyx.engine.scan import Step, scan
+
+Leaves = list[jax.Array]
+Blocks = list[Leaves]
+
+
+@partial(jax.jit, static_argnums=0)
+def parallel(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+    """Run a step that is affine in its state by an associative scan; same answer as `scan`, up to rounding.
+
+    Args:
+        step: `(p, x, s) -> (out, s')`, pure; `s'` affine in `s`, each unit reading only its own state.
+        p: parameters, read by every step.
+        xs: inputs, time on axis 0.
+        s0: state before the first step.
+
+    Returns:
+        `(outs, s_T)`: outputs with time on axis 0 and the state after the last step.
+    """
+    if not runs_at_once(p, xs, s0):
+        return scan(step, p, xs, s0)
+    return _parallel(step, p, xs, s0)
+
+
+def runs_at_once(p: Any, xs: Any, s0: Any) -> bool:
+    """Is there a time step to solve for, and has every array a cotangent? If not, the loop is as good."""
+    steps = jax.tree.leaves(xs)[0].shape[0]
+    return steps > 0 and all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves((p, xs, s0)))
+
+
+def states_before(transition: Callable[[Any], Any], s0: Any, steps: int) -> Any:
+    """The state before every step of an affine recurrence.
+
+    Args:
+        transition: all steps at once, from the states before (time on axis 0) to the states after.
+        s0: state before the first step.
+        steps: number of steps, at least 1.
+    """
+    start, tree = jax.tree.flatten(s0)
+
+    def after(states: Leaves) -> Leaves:
+        return jax.tree.leaves(transition(jax.tree.unflatten(tree, states)))
+
+    zeros = [jnp.zeros((steps, *leaf.shape), leaf.dtype) for leaf in start]
+    offset, linear = jax.linearize(after, zeros)
+    columns = [linear(_unit(zeros, j)) for j in range(len(zeros))]
+    blocks = [[column[i] for column in columns] for i in range(len(zeros))]
+    ends = solve(blocks, offset, start)
+    before = [jnp.concatenate([s[None], e[:-1]]) for s, e in zip(start, ends, strict=True)]
+    return jax.tree.unflatten(tree, before)
+
+
+def solve(blocks: Blocks, offset: Leaves, start: Leaves, *, reverse: bool = False) -> Leaves:
+    """`s_t = A_t s_{t-1} + b_t` for all `t` from `start`; `reverse` runs from the last step to the first.
+
+    Args:
+        blocks: `A`, as `blocks[i][j]` of shape (time, ...): what variable i takes from variable j.
+        offset: `b`, one array (time, ...) per variable.
+        start: one array (...) per variable.
+        reverse: `s_t = A_t s_{t+1} + b_t`.
+    """
+    n = range(len(start))
+    first = -1 if reverse else 0
+    offset = [b.at[first].add(sum((blocks[i][j][first] * start[j] for j in n), 0.0)) for i, b in enumerate(offset)]
+
+    def combine(earlier: tuple[Blocks, Leaves], later: tuple[Blocks, Leaves]) -> tuple[Blocks, Leaves]:
+        (a1, b1), (a2, b2) = earlier, later
+        product = [[_dot(a2[i], [row[j] for row in a1]) for j in n] for i in n]
+        return product, [_dot(a2[i], b1) + b2[i] for i in n]
+
+    return jax.lax.associative_scan(combine, (blocks, offset), reverse=reverse)[1]
+
+
+def all_steps(step: Step, p: Params, xs: Any, before: Any) -> tuple[Any, Any]:
+    """Every step at once, from the states before: `(outs, states after)`."""
+    return jax.vmap(step, (None, 0, 0))(p, xs, before)
+
+
+def backward(step: Step, kept: Any, cotangents: Any) -> tuple[Any, Any, Any]:
+    """Cotangents of `(p, xs, s0)` from those of `(outs, s_T)`, without a loop over time.
+
+    Exact for every step whose units read only their own state, resets and surrogates included.
+    """
+    p, xs, before = kept
+    g_outs, g_end = cotangents
+    _, pull = jax.vjp(partial(all_steps, step), p, xs, before)
+    g_end, tree = jax.tree.flatten(g_end)
+    zeros = [jnp.zeros_like(leaf) for leaf in jax.tree.leaves(before)]
+
+    def state_cotangent(g_outs: Any, g_after: Leaves) -> Leaves:
+        return jax.tree.leaves(pull((g_outs, jax.tree.unflatten(tree, g_after)))[2])
+
+    silent = jax.tree.map(jnp.zeros_like, g_outs)
+    rows = [state_cotangent(silent, _unit(zeros, i)) for i in range(len(zeros))]
+    transposed = [[row[j] for row in rows] for j in range(len(zeros))]
+    g_before = solve(transposed, state_cotangent(g_outs, zeros), g_end, reverse=True)
+    g_after = [jnp.concatenate([g[1:], end[None]]) for g, end in zip(g_before, g_end, strict=True)]
+    g_p, g_xs, _ = pull((g_outs, jax.tree.unflatten(tree, g_after)))
+    return g_p, g_xs, jax.tree.unflatten(tree, [g[0] for g in g_before])
+
+
+def _unit(zeros: Leaves, index: int) -> Leaves:
+    return [jnp.ones_like(z) if i == index else z for i, z in enumerate(zeros)]
+
+
+def _dot(row: Leaves, column: Leaves) -> jax.Array:
+    terms = [a * b for a, b in zip(row, column, strict=True)]
+    return sum(terms[1:], terms[0])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _parallel(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+    return _forward(step, p, xs, s0)[0]
+
+
+def _forward(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+    steps = jax.tree.leaves(xs)[0].shape[0]
+    before = states_before(lambda s: all_steps(step, p, xs, s)[1], s0, steps)
+    outs, after = all_steps(step, p, xs, before)
+    return (outs, jax.tree.map(lambda s: s[-1], after)), (p, xs, before)
+
+
+_parallel.defvjp(_forward, backward)

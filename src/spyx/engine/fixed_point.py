@@ -1,0 +1,133 @@
+"""Neurons with a reset, in parallel over time: guess the spikes, solve the then affine recurrence, look again.
+
+Once its spikes are given, a resetting neuron is affine in its state and `affine.solve` finds every state at once. Those
+states give better spikes, and so on. A spike depends on earlier ones only, so every round makes at least one more time
+step final: after T rounds the answer is exact, whatever the guess; a guess that stays the same is exact at once. How
+many rounds it takes grows with how often resets change later spikes.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from spyx.engine import affine
+from spyx.engine.adjoint import _backward as loop_backward
+from spyx.engine.params import Params
+from spyx.engine.scan import Step, scan
+
+
+class Convergence(NamedTuple):
+    """How a fixed-point run ended; the answer is exact if and only if `changed` is 0.
+
+    Args:
+        rounds: rounds done, int32.
+        changed: spikes that the last round still changed and that a later step depends on, int32.
+    """
+
+    rounds: jax.Array
+    changed: jax.Array
+
+
+def fixed_point(step: Step, p: Params, xs: Any, s0: Any, rounds: int | None = None) -> tuple[Any, Any, Convergence]:
+    """Run a step that is affine once its spikes are given; same answer as `scan`, up to rounding.
+
+    Args:
+        step: `(p, x, s) -> (out, s')`, pure; `s'` affine in `s` with the values of `p.spike` held; units read one
+            another through spikes only.
+        p: parameters, read by every step.
+        xs: inputs, time on axis 0.
+        s0: state before the first step.
+        rounds: stop after so many rounds; None goes on until nothing changes, T rounds at the most. With fewer the
+            answer may be inexact, and `Convergence.changed` says so.
+
+    Returns:
+        `(outs, s_T, Convergence(rounds, changed))`.
+
+    Raises:
+        TypeError: rounds is not an int.
+        ValueError: rounds below 1.
+
+    Example:
+        >>> from spyx import nn
+        >>> lif = nn.LIF(1, beta=0.5)
+        >>> xs = jnp.full((8, 1, 1), 0.7)
+        >>> outs, v, how = fixed_point(lif.step, lif.params(), xs, lif.initial_state(1))
+        >>> outs.ravel().tolist(), int(how.rounds), int(how.changed)
+        ([0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0], 4, 0)
+
+    Reference:
+        Lim et al. 2024, arXiv:2309.12252, for solving a non-linear recurrence by iterating linear ones.
+    """
+    if rounds is not None and (isinstance(rounds, bool) or not isinstance(rounds, int)):
+        raise TypeError(f"spyx.engine.fixed_point(rounds=): expected an int or None; got {rounds!r}. None is exact.")
+    if rounds is not None and rounds < 1:
+        raise ValueError(f"spyx.engine.fixed_point(rounds=): expected at least 1; got {rounds}. None is exact.")
+    return _compiled(step, p, xs, s0, rounds)
+
+
+def exact(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+    """`fixed_point` run until it is exact: a mode like every other."""
+    return fixed_point(step, p, xs, s0)[:2]
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _compiled(step: Step, p: Params, xs: Any, s0: Any, rounds: int | None) -> tuple[Any, Any, Convergence]:
+    if not affine.runs_at_once(p, xs, s0):
+        return *scan(step, p, xs, s0), Convergence(jnp.int32(0), jnp.int32(0))
+    return _fixed_point(step, rounds, p, xs, s0)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _fixed_point(step: Step, rounds: int | None, p: Params, xs: Any, s0: Any) -> tuple[Any, Any, Convergence]:
+    return _forward(step, rounds, p, xs, s0)[0]
+
+
+def _forward(step: Step, rounds: int | None, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+    steps = jax.tree.leaves(xs)[0].shape[0]
+    limit = steps if rounds is None else rounds
+
+    def given(spikes: list[jax.Array], x: Any, s: Any) -> Any:
+        held = iter(spikes)
+        return step(p.replace(spike=lambda _: next(held)), x, s)[1]
+
+    def fired(x: Any, s: Any) -> list[jax.Array]:
+        spikes: list[jax.Array] = []
+
+        def spike(v: jax.Array) -> jax.Array:
+            spikes.append(p.spike(v))
+            return spikes[-1]
+
+        step(p.replace(spike=spike), x, s)
+        return spikes
+
+    def one_round(carry: Any) -> Any:
+        done, spikes, _, _ = carry
+        before = affine.states_before(lambda s: jax.vmap(given)(spikes, xs, s), s0, steps)
+        found = jax.vmap(fired)(xs, before)
+        # The last step's spikes reach no state before a step, so they alone cannot make the answer wrong.
+        changed = sum((jnp.sum(a[:-1] != b[:-1], dtype=jnp.int32) for a, b in zip(found, spikes, strict=True)), 0)
+        return done + 1, found, before, jnp.asarray(changed, jnp.int32)
+
+    def go_on(carry: Any) -> Any:
+        done, _, _, changed = carry
+        return (changed > 0) & (done < limit)
+
+    states = jax.tree.map(lambda s: jnp.broadcast_to(s, (steps, *s.shape)), s0)
+    silence = [jnp.zeros(z.shape, z.dtype) for z in jax.eval_shape(jax.vmap(fired), xs, states)]
+    done, _, before, changed = jax.lax.while_loop(go_on, one_round, (jnp.int32(0), silence, states, jnp.int32(1)))
+    outs, after = affine.all_steps(step, p, xs, before)
+    answer = outs, jax.tree.map(lambda s: s[-1], after), Convergence(done, changed)
+    return answer, (p, xs, before)
+
+
+def _backward(step: Step, rounds: int | None, kept: Any, cotangents: Any) -> tuple[Any, Any, Any]:
+    """BPTT at the states that were found: the gradient of `scan`, surrogate by surrogate."""
+    coupled = "recurrent_w" in vars(kept[0])
+    return (loop_backward if coupled else affine.backward)(step, kept, cotangents[:2])
+
+
+_fixed_point.defvjp(_forward, _backward)

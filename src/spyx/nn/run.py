@@ -41,7 +41,8 @@ def run(
 
     Raises:
         TypeError: a model without `initial_state`.
-        ValueError: an unknown mode, or one that no layer of the model can run in; an axis out of range; a shape that a layer does not take.
+        ValueError: an unknown mode, or one that no neuron of the model can run in; an axis out of range; a shape that
+            a layer does not take.
 
     Example:
         >>> from spyx import nn

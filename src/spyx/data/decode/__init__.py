@@ -33,6 +33,7 @@ _MARKS = (
     (b"PK\x03\x04", "npz"),
 )
 _SUFFIXES = {".bin": "nmnist_bin", ".dat": "dat", ".raw": "evt", ".aedat": "aedat2"}
+LATEST_US = 2**53
 _LIMITS = {"x": MAX_COORDINATE, "y": MAX_COORDINATE, "p": 1, "unit": 2**31 - 1}
 
 
@@ -100,7 +101,13 @@ def _checked(source: Source, columns: Columns, sensor_size: tuple[int, ...] | No
     t, addresses = columns.t, columns.addresses
     if len(t) == 0:
         raise source.error(len(source), "at least one event", "none", "The recording holds no change events.")
+    if int(t.max()) > LATEST_US or int(t.min()) < -LATEST_US:
+        at = int(np.argmax((t > LATEST_US) | (t < -LATEST_US)))
+        raise source.error(columns.offset_of(at), "a time within 285 years", f"t = {t[at]}")
+    t = t.astype(np.int64, copy=False)
     for name, column in addresses.items():
+        if len(column) != len(t):
+            raise source.error(0, f"{len(t)} values of {name}, as of t", f"{len(column)}")
         if column.dtype.kind != "u" or int(column.max()) > _LIMITS[name]:
             outside = (column < 0) | (column > _LIMITS[name])
             if outside.any():

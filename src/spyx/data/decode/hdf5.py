@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from spyx.data.decode.source import Columns, Source
+from spyx.data.decode.source import Columns, EventFileError, Source
 
 US_PER_S = 1_000_000
+LARGEST_COLUMN = 1 << 33
 CAMERA = ("x", "y", "p")
 
 
@@ -29,7 +30,9 @@ def opened(source: Source | None, path: str) -> Iterator[Any]:
     try:
         with h5py.File(io.BytesIO(source.data.tobytes()) if source else path, "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError, UnicodeDecodeError) as fault:
+    except EventFileError:
+        raise
+    except Exception as fault:  # the library promises no particular kind for a damaged file
         found = str(fault).split("\n")[0] or type(fault).__name__
         raise blame.error(0, "an HDF5 file that can be read", found) from None
 
@@ -55,7 +58,9 @@ def decode(source: Source, *, index: int | None = None) -> Columns:
             raise source.error(0, "/events with t, x, y and p", f"{sorted(group)}")
         columns = {name: _whole(source, f"/events/{name}", group[name]) for name in ("t", *CAMERA)}
         offset = int(file["t_offset"][()]) if "t_offset" in file else 0
-    t = columns.pop("t").astype(np.int64) + offset
+    t = columns.pop("t")
+    if offset:
+        t = t.astype(np.int64) + offset
     return Columns(t, columns, lambda i: 0)
 
 
@@ -76,4 +81,6 @@ def spike_columns(source: Source, file: Any, index: int) -> Columns:
 def _whole(source: Source, name: str, dataset: Any) -> np.ndarray:
     if dataset.ndim != 1 or dataset.dtype.kind not in "iub":
         raise source.error(0, f"{name} as a list of whole numbers", f"{dataset.dtype} of shape {dataset.shape}")
+    if dataset.size * dataset.dtype.itemsize > LARGEST_COLUMN:
+        raise source.error(0, f"{name} of at most {LARGEST_COLUMN} bytes", f"{dataset.size} values")
     return np.asarray(dataset[:])

@@ -108,7 +108,7 @@ def test_every_dtype_of_spikes_and_labels(made, name):
             assert found.dtype == value.dtype
     for labels in (np.int8, np.uint8, np.uint32, np.int64, np.float32):
         found = jax.tree.leaves(made[name](SPIKES, TARGETS.astype(labels)))
-        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
 
 
 def test_half_precision_is_summed_in_float32(made):
@@ -244,20 +244,13 @@ def test_shapes_are_checked_eagerly_and_while_tracing(name, traces, targets, tim
         jax.eval_shape(call, *arguments)
 
 
-@EVERY_ONE
-@pytest.mark.parametrize("label", [-1, CLASSES, 0.5, np.nan])
-def test_a_label_that_is_no_class(made, name, label):
-    targets = np.array([0, label, 1, 1])
-    with pytest.raises(ValueError, match=rf"^{name}: every label must be a whole number in \[0, 3\).*got {label}"):
-        made[name](SPIKES, targets)
-    traced = jax.tree.leaves(jax.jit(made[name])(SPIKES, targets.astype(np.float32)))
-    assert np.isnan(traced[0])
-
-
 @EVERY_LOSS
-def test_a_traced_bad_label_poisons_the_gradient_of_its_sample(made, name):
-    gradient = jax.jit(jax.grad(made[name]))(SPIKES, np.array([0, 9, 1, 1]))
-    assert np.isnan(gradient[1]).any()
+@pytest.mark.parametrize("label", [-1, CLASSES, 0.5])
+def test_a_label_that_is_no_class_names_no_neuron(made, name, label):
+    """Documented: it has an all-zero row, eagerly and compiled alike, so every wrong label means the same."""
+    wrong, other = (np.array([0, value, 1, 1], np.float32) for value in (label, 99))
+    np.testing.assert_array_equal(made[name](SPIKES, wrong), made[name](SPIKES, other))
+    np.testing.assert_allclose(jax.jit(made[name])(SPIKES, wrong), made[name](SPIKES, wrong), rtol=1e-6)
 
 
 @EVERY_LOSS

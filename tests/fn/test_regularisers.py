@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,27 +9,12 @@ import pytest
 
 from reference import fn_oracle
 from spyx import fn, nn
-from spyx.fn import SpikeCount
 
 RANDOM = np.random.default_rng(1)
 DENSE = RANDOM.integers(0, 6, (4, 6)).astype(np.float32)
 CONVOLUTION = RANDOM.integers(0, 6, (4, 3, 3, 2)).astype(np.float32)
 MAKERS = {"silence_reg": fn.silence_reg, "sparsity_reg": fn.sparsity_reg}
 EVERY_ONE = pytest.mark.parametrize("name", MAKERS)
-
-
-class Current(NamedTuple):
-    v: jax.Array
-    i: jax.Array
-
-
-def state_of_a_network():
-    membrane = jnp.full((4, 6), 50.0)
-    return [
-        membrane,
-        SpikeCount(jnp.asarray(DENSE)),
-        {"b": Current(membrane, membrane), "c": (SpikeCount(CONVOLUTION),)},
-    ]
 
 
 def test_silence_reg_equals_the_equation():
@@ -83,27 +66,11 @@ def test_jit_vmap_and_grad(name):
     assert np.abs(gradient).sum() > 0
 
 
-def test_spike_counts_are_found_in_order_and_nothing_else_is():
-    counts = fn.spike_counts(state_of_a_network())
-    assert [count.shape for count in counts] == [DENSE.shape, CONVOLUTION.shape]
-    np.testing.assert_array_equal(counts[0], DENSE)
-    assert [count.shape for count in jax.jit(fn.spike_counts)(state_of_a_network())] == [DENSE.shape, CONVOLUTION.shape]
-
-
-@EVERY_ONE
-def test_F7_a_regulariser_given_a_whole_state_reads_counts_alone(name):
-    regularise, state = MAKERS[name](2.5), state_of_a_network()
-    assert regularise(state) == regularise(fn.spike_counts(state))
-    gradient = jax.grad(regularise)(state)
-    assert not np.any(gradient[0])
-    assert np.any(gradient[1].count)
-
-
-@pytest.mark.parametrize("state", [[], [jnp.zeros((2, 3))], Current(jnp.zeros(2), jnp.zeros(2))])
-def test_a_state_without_counts_says_what_to_add(state):
-    for arguments in ((state,), (nn.IF(3), state)):
+def test_a_network_without_counts_says_what_to_add():
+    network = nn.Sequential(nn.IF(3), nn.LI(3))
+    for model in (network, nn.IF(3)):
         with pytest.raises(ValueError, match="^spike_counts: .*Put spyx.nn.ActivityRegularization behind"):
-            fn.spike_counts(*arguments)
+            fn.spike_counts(model, model.initial_state(2))
 
 
 def test_F7_counts_of_a_network_that_ran():

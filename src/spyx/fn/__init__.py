@@ -22,7 +22,6 @@ from spyx.fn.metrics import integral_accuracy as integral_accuracy
 from spyx.fn.metrics import max_accuracy as max_accuracy
 from spyx.fn.metrics import rate_accuracy as rate_accuracy
 from spyx.fn.regularisers import RegFn as RegFn
-from spyx.fn.regularisers import SpikeCount as SpikeCount
 from spyx.fn.regularisers import silence_reg as silence_reg
 from spyx.fn.regularisers import sparsity_reg as sparsity_reg
 from spyx.fn.regularisers import spike_counts as spike_counts
@@ -33,7 +32,6 @@ __all__ = [
     "LossFn",
     "MetricFn",
     "RegFn",
-    "SpikeCount",
     "first_spike_accuracy",
     "first_spike_loss",
     "integral_accuracy",

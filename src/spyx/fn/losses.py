@@ -26,9 +26,12 @@ def integral_crossentropy(smoothing: float = 0.3, time_axis: int = 1) -> LossFn:
         traces (batch, time, classes), any real dtype; targets (batch,), whole numbers; loss (), float32.
 
     Raises:
-        ValueError: on `smoothing` outside [0, 1]; at the call, on shapes that do not fit or a label outside
-            [0, classes). Where labels are traced, such a label makes the loss NaN. With time-major data whose
+        ValueError: on `smoothing` outside [0, 1]; at the call, on shapes that do not fit. With time-major data whose
             number of steps equals the batch size, no check can tell the axes apart.
+
+    Note:
+        A compiled loss cannot refuse a value. A label outside [0, classes) has no true class: only its smoothing
+        share remains, which pulls every class alike. The splits of `spyx.data` refuse such labels.
 
     Example:
         >>> traces = jnp.zeros((2, 4, 3)).at[:, :, 1].set(2.0)

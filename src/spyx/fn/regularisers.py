@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,32 +15,15 @@ RegFn = Callable[[Any], jax.Array]
 """Type alias: `(spike counts of any structure) -> scalar`."""
 
 
-class SpikeCount(NamedTuple):
-    """A state that is a spike count: a type of its own, so that no membrane is taken for one.
-
-    A layer that keeps such a state is found by `spike_counts` and read by the regularisers wherever it stands.
-
-    Args:
-        count: spikes so far, shape (batch, *hidden_shape).
-
-    Example:
-        >>> SpikeCount(count=jnp.zeros((2, 3))).count.shape
-        (2, 3)
-    """
-
-    count: jax.Array
-
-
-def spike_counts(model: Any, state: Any = None) -> list[jax.Array]:
+def spike_counts(model: Any, state: Any) -> list[jax.Array]:
     """The spike counts inside a network's state, in the order of its layers; membranes and currents are left out.
 
-    Call it as `spike_counts(model, state)`, with the final state that `spyx.nn.run` returns. Counts are the states of
-    the layers that say `counts_spikes = True`, as `spyx.nn.ActivityRegularization` does, and every `SpikeCount`. A
+    Counts are the states of the layers that say `counts_spikes = True`, as `spyx.nn.ActivityRegularization` does. A
     container tells which state belongs to which layer through `children(state) -> [(layer, its state), ...]`.
 
     Args:
-        model: the network; or, alone, a state that holds `SpikeCount` nodes.
-        state: its state. Default None: `model` is the state.
+        model: the network.
+        state: its final state, as `spyx.nn.run` returns it.
 
     Shapes:
         each count (batch, *hidden_shape).
@@ -49,16 +32,17 @@ def spike_counts(model: Any, state: Any = None) -> list[jax.Array]:
         ValueError: if there is no count.
 
     Example:
-        >>> state = [jnp.full((2, 3), 0.7), SpikeCount(jnp.ones((2, 3))), jnp.zeros((2, 3))]
-        >>> [count.shape for count in spike_counts(state)]
-        [(2, 3)]
+        >>> from spyx import nn
+        >>> net = nn.Sequential(nn.IF(3), nn.ActivityRegularization(3), nn.LI(3))
+        >>> _, state = nn.run(net, 2 * jnp.ones((2, 4, 3)))
+        >>> [count.tolist()[0] for count in spike_counts(net, state)]
+        [[3.0, 3.0, 3.0]]
     """
-    counts = _marked(model) if state is None else _counts_of(model, state)
+    counts = _counts_of(model, state)
     if not counts:
-        others = len(jax.tree.leaves(model if state is None else state))
         raise ValueError(
-            f"spike_counts: expected a state with at least one spike count; got {others} other arrays. Put "
-            "spyx.nn.ActivityRegularization behind the neurons to be regularised, and pass the model and its state."
+            f"spike_counts: expected a layer that counts spikes; got {type(model).__name__} without one. Put "
+            "spyx.nn.ActivityRegularization behind the neurons to be regularised."
         )
     return counts
 
@@ -73,8 +57,8 @@ def silence_reg(min_spikes: float) -> RegFn:
         min_spikes: spikes per neuron and sample below which the penalty begins, >= 0.
 
     Shapes:
-        any structure of arrays (batch, ...), as a list from `spike_counts`; loss (), float32. Where the structure holds
-        `SpikeCount` nodes, these alone are read; otherwise every array counts as spikes, membranes too.
+        any structure of arrays (batch, ...), as the list from `spike_counts`; loss (), float32. Every array counts as
+        spikes, so do not pass a whole network state: it holds membranes.
 
     Raises:
         ValueError: on a negative `min_spikes`; at the call, on a structure without arrays, or an array that has no
@@ -105,8 +89,8 @@ def sparsity_reg(max_spikes: float, norm: Callable[[jax.Array], jax.Array] = opt
             1, then x - 1/2.
 
     Shapes:
-        any structure of arrays (batch, ...), as a list from `spike_counts`; loss (), float32. Where the structure holds
-        `SpikeCount` nodes, these alone are read; otherwise every array counts as spikes, membranes too.
+        any structure of arrays (batch, ...), as the list from `spike_counts`; loss (), float32. Every array counts as
+        spikes, so do not pass a whole network state: it holds membranes.
 
     Raises:
         ValueError: on a negative `max_spikes`; at the call, on a structure without arrays, or an array that has no
@@ -128,25 +112,17 @@ def sparsity_reg(max_spikes: float, norm: Callable[[jax.Array], jax.Array] = opt
     return _regulariser("sparsity_reg", penalty)
 
 
-def _is_count(node: Any) -> bool:
-    return isinstance(node, SpikeCount)
-
-
-def _marked(state: Any) -> list[jax.Array]:
-    return [node.count for node in jax.tree.leaves(state, is_leaf=_is_count) if _is_count(node)]
-
-
 def _counts_of(layer: Any, state: Any) -> list[jax.Array]:
     if getattr(layer, "counts_spikes", False):
         return jax.tree.leaves(state)
     if hasattr(layer, "children"):
         return [count for child, inner in layer.children(state) for count in _counts_of(child, inner)]
-    return _marked(state)
+    return []
 
 
 def _regulariser(name: str, penalty: Callable[[jax.Array], jax.Array]) -> RegFn:
     def regularise(spikes: Any) -> jax.Array:
-        layers = [jnp.asarray(layer) for layer in _marked(spikes) or jax.tree.leaves(spikes)]
+        layers = [jnp.asarray(layer) for layer in jax.tree.leaves(spikes)]
         if not layers:
             raise ValueError(
                 f"{name}: expected at least one array of spike counts; got an empty structure. "

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 LossFn = Callable[[jax.Array, jax.Array], jax.Array]
 """Type alias: `(traces, targets) -> loss`."""
@@ -21,14 +20,14 @@ MetricFn = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 class TraceFunction:
     """A compiled function of `(traces, targets)` that checks both before it computes.
 
-    Shapes are checked whenever it is traced. Labels are values: they are checked when they are known (an eager call);
-    inside somebody else's `jit` or `vmap` a label outside [0, classes) makes the result NaN instead.
+    Shapes are checked whenever it is traced. Labels are values, which a compiled function cannot refuse: one outside
+    [0, classes) has an all-zero row, so it has no true class.
 
     Args:
         name: the public name that errors begin with.
         time_axis: the axis of time in the traces; negative counts from the end.
         body: `(x, truth) -> result`, with x float of shape (time, *batch, classes), and truth one-hot of shape
-            (*batch, classes), a row of NaN where the label is no class.
+            (*batch, classes), a row of zeros where the label is no class.
     """
 
     def __init__(self, name: str, time_axis: int, body: Callable[[jax.Array, jax.Array], Any]):
@@ -41,7 +40,7 @@ class TraceFunction:
         self._compiled = jax.jit(self._run)
 
     def __call__(self, traces: jax.Array, targets: jax.Array) -> Any:
-        """Check shapes and, where their values are known, labels; then compute."""
+        """Check dtypes and shapes, then compute."""
         if isinstance(traces, tuple):
             raise TypeError(
                 f"{self._name}: traces must be one array; got a tuple of {len(traces)}. "
@@ -50,7 +49,6 @@ class TraceFunction:
         traces, targets = _array(traces), _array(targets)
         _check_dtypes(self._name, traces, targets)
         _check_shapes(self._name, traces.shape, targets.shape, self._time_axis)
-        _check_labels(self._name, targets, traces.shape[-1])
         return self._compiled(traces, targets)
 
     def lower(self, traces: Any, targets: Any) -> Any:
@@ -81,11 +79,10 @@ def _array(x: Any) -> Any:
 
 
 def _one_hot(targets: jax.Array, classes: int, dtype: Any) -> jax.Array:
-    """One-hot rows; a label that is no class gives a row of NaN, so that neither loss nor gradient looks right."""
-    real = targets.astype(jnp.float32)
-    valid = (real >= 0) & (real < classes) & (real == jnp.floor(real))
-    rows = jax.nn.one_hot(targets.astype(jnp.int32), classes, dtype=dtype)
-    return jnp.where(valid[..., None], rows, jnp.nan)
+    """One-hot rows; a label that is no class (out of range, or not a whole number) gives a row of zeros."""
+    whole = targets.astype(jnp.int32)
+    valid = whole.astype(jnp.float32) == targets.astype(jnp.float32)
+    return jnp.where(valid[..., None], jax.nn.one_hot(whole, classes, dtype=dtype), 0)
 
 
 def _check_dtypes(name: str, traces: Any, targets: Any) -> None:
@@ -122,16 +119,4 @@ def _check_shapes(name: str, traces: tuple[int, ...], targets: tuple[int, ...], 
     if 0 in traces:
         raise ValueError(
             f"{name}: traces must not be empty; got shape {traces}. Check the data set and the batch size."
-        )
-
-
-def _check_labels(name: str, targets: Any, classes: int) -> None:
-    if isinstance(targets, Tracer) or not getattr(targets, "is_fully_addressable", True):
-        return  # values unknown here; the one-hot rows become NaN instead
-    labels = np.asarray(targets)
-    wrong = ~((labels >= 0) & (labels < classes) & (labels == np.floor(labels)))
-    if wrong.any():
-        raise ValueError(
-            f"{name}: every label must be a whole number in [0, {classes}), one per class of the traces; got "
-            f"{labels[wrong].flat[0]}. Number the classes from 0, or widen the readout."
         )

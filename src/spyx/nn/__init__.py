@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spyx.nn.execution import MODES as MODES
 from spyx.nn.execution import Choice as Choice
 from spyx.nn.foreign import EquinoxLayer as EquinoxLayer
 from spyx.nn.integrate import ALIF as ALIF
@@ -31,6 +32,7 @@ __all__ = [
     "IF",
     "LI",
     "LIF",
+    "MODES",
     "RALIF",
     "RIF",
     "RLIF",

@@ -1,0 +1,181 @@
+"""`check_neuron`: what a subclass of `spyx.nn.Neuron` must satisfy, its two declared traits included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from spyx import nn
+from spyx.testing.compare import require, require_docstring
+from spyx.testing.layers import check_batch_independence, check_gradients, check_layer, check_streaming
+
+_SECTIONS = ("Args", "Shapes", "Example", "Reference")
+
+
+def check_neuron(neuron: nn.Neuron, *, docstring: bool = False, tolerance: float = 1e-4) -> None:
+    """Check a neuron: its traits are true, every legal mode agrees with the scan in value and every gradient.
+
+    Also: dtype in = dtype out, samples independent, a stream may be cut, equal configurations share one trace, and a
+    wrong shape raises.
+
+    Args:
+        neuron: an instance; small hidden shapes compile fast.
+        docstring: also require the sections of our docstring template.
+        tolerance: largest difference, relative to 1 + the largest value.
+
+    Raises:
+        AssertionError: names the promise that is broken.
+
+    Example:
+        >>> check_neuron(nn.LIF(3, beta=0.9))
+    """
+    name = type(neuron).__name__
+    if docstring:
+        require_docstring(type(neuron), _SECTIONS)
+    _check_contract(name, neuron)
+    _check_dtypes(name, neuron)
+    _check_one_trace(name, neuron)
+    require(
+        neuron.affine == affine_kind(neuron), name, f"affine={neuron.affine!r}; the step is {affine_kind(neuron)!r}"
+    )
+    require(neuron.local or not is_local(neuron), name, "local=False, but no unit reads another unit's state")
+    require(is_local(neuron) or not neuron.local, name, "local=True, but a unit reads another unit's state")
+    x = input_with_margin(neuron)
+    check_batch_independence(name, neuron, x, tolerance)
+    check_streaming(name, neuron, x, tolerance)
+    modes = ["layer", "auto"]
+    if neuron.affine == "always":
+        modes.append("parallel")
+    elif neuron.affine == "given_spikes" and neuron.local:
+        modes.append("fixed_point")
+    if neuron.local:
+        modes.append("fused")
+    check_gradients(name, neuron, x, tuple(m for m in modes if m in nn.MODES), tolerance)
+    check_layer(nn.Sequential(neuron), neuron.hidden_shape, tolerance=tolerance)
+
+
+def affine_kind(neuron: nn.Neuron) -> str:
+    """What `affine` should say: is the new state affine in the old, always, given the spikes, or never?
+
+    Probed around rest at three scales: near zero alone every spiking neuron would reset to the same constant and look
+    affine.
+    """
+    keys = jax.random.split(jax.random.key(1), 4)
+    rest = neuron.initial_state(4)
+    x = jax.random.normal(keys[0], (4, *neuron.hidden_shape))
+    spikes = jax.random.bernoulli(keys[3], 0.5, x.shape).astype(x.dtype)
+
+    def holds(p: Any, scale: float) -> bool:
+        def new_state(s: Any) -> Any:
+            return neuron.step(p, x, s)[1]
+
+        def near(key: Any) -> Any:
+            leaves, tree = jax.tree.flatten(rest)
+            each = jax.random.split(key, len(leaves))
+            moved = [leaf + scale * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, each, strict=True)]
+            return jax.tree.unflatten(tree, moved)
+
+        def mix(u: Any, v: Any) -> Any:
+            return jax.tree.map(lambda a, b: 0.3 * a + 0.7 * b, u, v)
+
+        a, b = near(keys[1]), near(keys[2])
+        left, right = new_state(mix(a, b)), mix(new_state(a), new_state(b))
+        close = jax.tree.map(lambda u, v: bool(jnp.allclose(u, v, rtol=1e-4, atol=1e-4 * scale)), left, right)
+        return all(jax.tree.leaves(close))
+
+    given = neuron.params().replace(spike=lambda _: spikes)
+    for kind, p in (("always", neuron.params()), ("given_spikes", given)):
+        if all(holds(p, scale) for scale in (1.0, 10.0, 100.0)):
+            return kind
+    return "never"
+
+
+def is_local(neuron: nn.Neuron) -> bool:
+    """Does every unit's new state depend on that unit's state and input alone?"""
+    leaves, tree = jax.tree.flatten(neuron.initial_state(1))
+    if leaves[0].size == 1:
+        return True
+    rest = [leaf + 2.0 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape) for leaf in leaves]
+    x = jnp.ones((1, *neuron.hidden_shape))
+    p = neuron.params()
+
+    def new(shift: float) -> Any:
+        # Each variable moves by another amount: a membrane and its threshold that move together would not spike.
+        by = [shift * (-1.0) ** i for i in range(len(rest))]
+        moved = [leaf.reshape(-1).at[0].add(d).reshape(leaf.shape) for leaf, d in zip(rest, by, strict=True)]
+        return neuron.step(p, x, jax.tree.unflatten(tree, moved))
+
+    still, *others = (new(shift) for shift in (0.0, 50.0, -50.0))
+    for other in others:
+        for a, b in zip(jax.tree.leaves(still), jax.tree.leaves(other), strict=True):
+            if not bool((a.reshape(-1)[1:] == b.reshape(-1)[1:]).all()):
+                return False
+    return True
+
+
+def input_with_margin(neuron: nn.Neuron, steps: int = 8) -> jax.Array:
+    """Random input (3, steps, *hidden_shape) that keeps membranes off the threshold: rounding flips no spike."""
+    for seed in range(50):
+        x = 1.5 * jax.random.normal(jax.random.key(seed), (3, steps, *neuron.hidden_shape))
+        nearest = _nearest_to_threshold(neuron, x)
+        if nearest > 2e-3:
+            return x
+    return x
+
+
+def _nearest_to_threshold(neuron: nn.Neuron, x: jax.Array) -> float:
+    distances: list[jax.Array] = []
+
+    def spike(u: jax.Array) -> jax.Array:
+        distances.append(jnp.min(jnp.abs(u)))
+        return neuron.activation(u)
+
+    @jax.jit
+    def nearest(x: jax.Array) -> jax.Array:
+        p, s = neuron.params().replace(spike=spike), neuron.initial_state(x.shape[0])
+        distances.clear()
+        for t in range(x.shape[1]):
+            _, s = neuron.step(p, x[:, t], s)
+        return jnp.min(jnp.stack(distances)) if distances else jnp.asarray(jnp.inf)
+
+    return float(nearest(x))
+
+
+def _check_contract(name: str, neuron: nn.Neuron) -> None:
+    state = neuron.initial_state(2)
+    expected = (2, *neuron.hidden_shape)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
+    require(shapes == [expected] * len(neuron.state), name, f"every state variable has shape {expected}")
+    rest = [float(leaf.reshape(-1)[0]) for leaf in jax.tree.leaves(state)]
+    require(rest == [float(v) for v in neuron.state.values()], name, "initial_state is the declared resting state")
+    out, after = neuron(jnp.ones(expected), state)
+    require(out.shape == expected, name, f"the output has shape {expected}; got {out.shape}")
+    require(jax.tree.structure(after) == jax.tree.structure(state), name, "step returns State(...), as declared")
+    if neuron.hidden_shape == (1,):
+        return
+    try:
+        neuron(jnp.ones((2,) + (1,) * len(neuron.hidden_shape)), state)
+    except ValueError:
+        return
+    require(neuron.hidden_shape == (1,) * len(neuron.hidden_shape), name, "an input of another shape raises ValueError")
+
+
+def _check_dtypes(name: str, neuron: nn.Neuron) -> None:
+    for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
+        x = jnp.ones((2, 3, *neuron.hidden_shape), dtype)
+        outs, state = nn.run(neuron, x)
+        require(outs.dtype == dtype, name, f"dtype in = dtype out; {jnp.dtype(dtype)} came out as {outs.dtype}")
+        floats = [leaf.dtype for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        require(all(f == jnp.float32 for f in floats), name, "the state stays float32 when inputs are narrower")
+    spikes = jnp.ones((2, 3, *neuron.hidden_shape), jnp.uint8)
+    require(nn.run(neuron, spikes)[0].dtype == jnp.float32, name, "uint8 spikes are welcome and come out as float32")
+
+
+def _check_one_trace(name: str, neuron: nn.Neuron) -> None:
+    first, second = nnx.split(neuron), nnx.split(nnx.clone(neuron))
+    require(first[0] == second[0] and hash(first[0]) == hash(second[0]), name, "equal configurations share one trace")
+    a, b = (jax.tree.structure(n.params()) for n in (neuron, nnx.clone(neuron)))
+    require(a == b, name, "the static parameters of equal configurations are equal")

@@ -145,7 +145,8 @@ class Raster:
             count = max(-(-(stop - first) // width), 1)
             bins = np.floor_divide(since, width)
             bins[t >= stop] = count
-            return bins, first + width * np.arange(count + 1)
+            edges = first + width * np.arange(count + 1)
+            return bins, edges if self.duration_ms is None else np.minimum(edges, stop)
         length = max(stop - first, 1)
         # Bin k starts at the first microsecond that is not before start + k * length / num_bins.
         edges = first + -(-np.arange(self.num_bins + 1) * length // self.num_bins)

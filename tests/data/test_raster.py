@@ -1,0 +1,188 @@
+"""Rasters: exact edges, every event in one bin or counted as cut, and two mistakes that others have made."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.reference import raster_oracle
+
+from spyx.data import Events, Raster, voxel_grid
+
+SIZE = (6, 4)
+
+
+def camera(count: int = 300, seed: int = 0, last_us: int = 9_999) -> Events:
+    rng = np.random.default_rng(seed)
+    return Events(
+        t=np.sort(rng.integers(0, last_us, count)),
+        x=rng.integers(0, SIZE[0], count),
+        y=rng.integers(0, SIZE[1], count),
+        p=rng.integers(0, 2, count),
+        sensor_size=SIZE,
+    )
+
+
+def addresses(events: Events) -> list[tuple[int, ...]]:
+    return [(int(y), int(x), int(p)) for x, y, p in zip(events.x, events.y, events.p, strict=True)]
+
+
+@pytest.mark.parametrize("num_bins", [1, 3, 7, 100, 20_000])
+def test_bins_by_number_equal_exact_fractions(num_bins):
+    events = camera()
+    frames = Raster(num_bins=num_bins)(events)
+    start, stop = int(events.t[0]), int(events.t[-1]) + 1
+    bins = raster_oracle.bins_by_number(events.t.tolist(), num_bins, start, stop)
+    assert np.array_equal(frames.x, raster_oracle.frames(bins, addresses(events), num_bins, (4, 6, 2)))
+    assert (int(frames.x.sum()), frames.cut) == (len(events), 0)
+    assert np.array_equal(np.searchsorted(frames.edges_us, events.t, side="right") - 1, bins)
+    assert (frames.edges_us[0], frames.edges_us[-1]) == (start, stop)
+
+
+@pytest.mark.parametrize(("bin_ms", "start"), [(1, "zero"), (0.25, "zero"), (3, "first"), (50, "first")])
+def test_bins_by_width_equal_exact_division(bin_ms, start):
+    events = camera()
+    frames = Raster(bin_ms=bin_ms, start=start)(events)
+    first = 0 if start == "zero" else int(events.t[0])
+    bins = raster_oracle.bins_by_width(events.t.tolist(), round(bin_ms * 1000), first)
+    assert np.array_equal(frames.x, raster_oracle.frames(bins, addresses(events), max(bins) + 1, (4, 6, 2)))
+    assert np.array_equal(np.searchsorted(frames.edges_us, events.t, side="right") - 1, bins)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    times=st.lists(st.integers(0, 5000), min_size=1, max_size=40).map(sorted),
+    way=st.sampled_from([{"num_bins": 1}, {"num_bins": 13}, {"bin_ms": 0.1}, {"bin_ms": 7}, {"events_per_bin": 4}]),
+    duration=st.sampled_from([None, 0.5, 1, 4]),
+    start=st.sampled_from(["zero", "first"]),
+)
+def test_every_event_is_in_one_bin_or_cut(times, way, duration, start):
+    events = Events(t=times, unit=[0] * len(times), sensor_size=(1,))
+    frames = Raster(**way, duration_ms=duration, start=start)(events)
+    assert int(frames.x.sum()) + frames.cut == len(events)
+    assert (np.diff(frames.edges_us) >= 0).all()
+    assert len(frames.edges_us) == len(frames.x) + 1
+    if duration is None:
+        assert frames.cut == 0
+    inside = (events.t >= frames.edges_us[0]) & (events.t < frames.edges_us[-1])
+    if "events_per_bin" not in way:
+        per_bin = np.diff(np.searchsorted(events.t, frames.edges_us, side="left"))
+        assert np.array_equal(frames.x[:, 0], per_bin)
+        if duration is not None and "num_bins" in way:
+            assert frames.cut == np.count_nonzero(~inside)
+
+
+def test_fixed_width_bins_follow_without_gaps():
+    """The value of SpikingJelly issue 507: frames start where the last one ended, not at the next event."""
+    times = [0, 1, 11, 12, 29, 30]
+    frames = Raster(bin_ms=0.010)(Events(t=times, unit=[0] * 6, sensor_size=(1,)))
+    assert frames.x[:, 0].tolist() == [2, 2, 1, 1]
+    assert len(frames.x) == 30 // 10 + 1
+    assert frames.edges_us.tolist() == [0, 10, 20, 30, 40]
+
+
+def test_a_single_event_is_in_a_single_frame():
+    """The value of tonic issue 313: one event and one time bin give a frame that holds the event."""
+    frames = Raster(num_bins=1)(Events(t=[937], x=[2], y=[1], p=[1], sensor_size=SIZE))
+    assert np.argwhere(frames.x).tolist() == [[0, 1, 2, 1]]
+    assert frames.edges_us.tolist() == [937, 938]
+
+
+def test_events_per_bin_keeps_the_rest():
+    frames = Raster(events_per_bin=4)(Events(t=[1, 2, 2, 2, 2, 9, 9], unit=[0] * 7, sensor_size=(1,)))
+    assert frames.x[:, 0].tolist() == [4, 3]
+    assert frames.edges_us.tolist() == [1, 2, 10]
+
+
+def test_a_window_gives_all_recordings_equally_many_frames():
+    raster = Raster(bin_ms=1, duration_ms=5, start="zero")
+    assert raster.num_frames() == 5
+    assert Raster(bin_ms=2, duration_ms=5).num_frames() == 3
+    assert Raster(bin_ms=2).num_frames() is None
+    for last in (900, 4_999, 9_999):
+        frames = raster(camera(last_us=last))
+        assert len(frames.x) == 5
+        assert frames.cut == np.count_nonzero(camera(last_us=last).t >= 5000)
+
+
+def test_window_that_is_no_multiple_of_the_bin_cuts_at_the_window():
+    frames = Raster(bin_ms=2, duration_ms=3)(Events(t=[0, 2999, 3000, 3500], unit=[0] * 4, sensor_size=(1,)))
+    assert (frames.x[:, 0].tolist(), frames.cut) == ([1, 1], 2)
+
+
+def test_polarity_and_downsampling():
+    events = camera()
+    whole = Raster(num_bins=5)(events).x.astype(np.int64)
+    merged = Raster(num_bins=5, polarity="merge")(events).x
+    signed = Raster(num_bins=5, polarity="signed")(events).x
+    assert np.array_equal(merged, whole.sum(-1))
+    assert np.array_equal(signed, whole[..., 1] - whole[..., 0])
+    assert signed.dtype == np.int16
+    binary = Raster(num_bins=5, binary=True)(events).x
+    assert np.array_equal(binary, whole > 0)
+    assert binary.dtype == np.uint8
+    small = Raster(num_bins=5, downsample=4)(events).x
+    assert small.shape == (5, 1, 2, 2)
+    padded = np.pad(whole, ((0, 0), (0, 0), (0, 2), (0, 0)))
+    assert np.array_equal(small[:, 0], padded.reshape(5, 4, 2, 4, 2).sum((1, 3)))
+    units = Raster(num_bins=1, downsample=3)(Events(t=[0, 0, 0, 1], unit=[0, 2, 3, 6], sensor_size=(7,))).x
+    assert units.tolist() == [[2, 1, 1]]
+
+
+def test_voxel_grid_equals_its_equation_and_keeps_the_sum():
+    events = camera(80)
+    grid = voxel_grid(events, 5)
+    expected = np.zeros((5, *SIZE[::-1]))
+    tau = 4 * (events.t - events.t[0]) / (events.t[-1] - events.t[0])
+    for i in range(len(events)):
+        for b in range(5):
+            expected[b, events.y[i], events.x[i]] += (2.0 * events.p[i] - 1) * max(0, 1 - abs(b - tau[i]))
+    assert np.allclose(grid, expected, atol=1e-5)
+    assert grid.sum() == pytest.approx(float((2.0 * events.p - 1).sum()), abs=1e-3)
+    assert voxel_grid(events[:1], 3).sum() == 2.0 * events.p[0] - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "Raster: expected exactly one of num_bins, bin_ms, events_per_bin; got none"),
+        ({"num_bins": 2, "bin_ms": 1}, r"got \{'num_bins': 2, 'bin_ms': 1\}"),
+        ({"num_bins": 0}, "Raster: expected num_bins to be a whole number >= 1; got 0"),
+        ({"bin_ms": 0.0001}, "Raster: expected bin_ms to be a whole number of microseconds > 0; got 0.0001 ms"),
+        ({"bin_ms": 1, "duration_ms": -1}, "expected duration_ms to be a whole number of microseconds > 0; got -1"),
+        ({"num_bins": 1, "polarity": "both"}, "expected polarity to be one of"),
+        ({"num_bins": 1, "binary": True, "polarity": "signed"}, "expected counts where polarity='signed'"),
+    ],
+)
+def test_impossible_recipes_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Raster(**options)
+
+
+def test_recordings_that_cannot_be_rasterised_are_refused():
+    events = Events(t=[1], unit=[5])
+    with pytest.raises(ValueError, match="Raster: expected the sensor size; got events without one"):
+        Raster(num_bins=1)(events)
+    with pytest.raises(ValueError, match=r"Raster: expected unit in 0\.\.3; got 5"):
+        Raster(num_bins=1)(events, (4,))
+    with pytest.raises(ValueError, match="Raster: expected at least one event; got none"):
+        Raster(num_bins=1)(events[:0], (8,))
+    many = Events(t=np.zeros(70_000, np.int64), unit=np.zeros(70_000, np.int32), sensor_size=(1,))
+    with pytest.raises(ValueError, match="expected at most 65535 events in one place and bin; got 70000"):
+        Raster(num_bins=1)(many)
+
+
+def test_events_are_validated():
+    with pytest.raises(ValueError, match="Events: expected times in ascending order; got t = 1 after 2 at event 1"):
+        Events(t=[2, 1], unit=[0, 0])
+    with pytest.raises(ValueError, match=r"Events: expected x in 0\.\.3; got x = 4 at event 1"):
+        Events(t=[1, 2], x=[0, 4], y=[0, 0], p=[0, 1], sensor_size=(4, 4))
+    with pytest.raises(ValueError, match=r"Events: expected p in 0\.\.1; got 0\.\.2"):
+        Events(t=[1, 2], x=[0, 4], y=[0, 0], p=[0, 2])
+    with pytest.raises(ValueError, match=r"Events: expected unit of shape \(2,\)"):
+        Events(t=[1, 2], unit=[0])
+    with pytest.raises(TypeError, match="Events: expected either x, y and p, or unit; got \\['x', 'unit'\\]"):
+        Events(t=[1], x=[0], unit=[0])
+    with pytest.raises(TypeError, match="Events: expected whole numbers in t; got float64"):
+        Events(t=[0.5], unit=[0])

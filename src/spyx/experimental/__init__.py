@@ -1,0 +1,18 @@
+"""Neurons that need no time loop, and stochastic ones. A module's place is its stability: these may still change.
+
+Every neuron here is one description that the engine runs in parallel over time, and a layer of the house as well.
+"""
+
+from __future__ import annotations
+
+from spyx.experimental.associative import AssociativeLIF as AssociativeLIF
+from spyx.experimental.bernoulli import Bernoulli as Bernoulli
+from spyx.experimental.bernoulli import refractory_sigmoid_bernoulli as refractory_sigmoid_bernoulli
+from spyx.experimental.bernoulli import sigmoid_bernoulli as sigmoid_bernoulli
+from spyx.experimental.keys import NoisyState as NoisyState
+from spyx.experimental.keys import with_key as with_key
+from spyx.experimental.psu import PSU_LIF as PSU_LIF
+from spyx.experimental.spsn import SPSN as SPSN
+from spyx.experimental.stochastic import StochasticAssociativeCuBaLIF as StochasticAssociativeCuBaLIF
+from spyx.experimental.stochastic import StochasticAssociativeLIF as StochasticAssociativeLIF
+from spyx.experimental.stochastic import StochasticNeuron as StochasticNeuron

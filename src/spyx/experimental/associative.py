@@ -1,0 +1,94 @@
+"""`AssociativeLIF`: a leaky neuron without reset, which needs no time loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from spyx.axn import Activation
+from spyx.nn import Neuron
+from spyx.nn.parameters import Shape, constant, decay
+
+
+class AssociativeLIF(Neuron):
+    """Leaky neuron without reset: `v' = beta v + x`, then `z = H(v' - threshold)`.
+
+    No latency: the spike answers this step's input. Nothing is subtracted when it fires, so it fires for as long as the
+    membrane is above the threshold; in return `spyx.nn.run(mode="parallel")` solves all of time at once.
+
+    Args:
+        hidden_shape: shape of one sample's units; int, list or tuple.
+        beta: membrane decay per step in [0, 1]; None, number, array or `Fixed`, as in `spyx.nn.LIF`.
+        threshold: firing threshold; a number or a per-unit array. Default 1.
+        activation: surrogate; None is `superspike()`.
+        rngs: needed when `beta` is None.
+        name: stored, for your own use.
+
+    Shapes:
+        x, state v: (batch, *hidden_shape) -> spikes (batch, *hidden_shape), v.
+
+    Raises:
+        ValueError: no `rngs` where a value is drawn; an input or a state of another shape.
+
+    Example:
+        >>> from spyx import nn
+        >>> layer = AssociativeLIF(1, beta=0.5)
+        >>> spikes, v = nn.run(layer, jnp.array([[[0.8], [0.8], [0.0]]]), mode="parallel")
+        >>> spikes.ravel().tolist(), round(v.item(), 3)
+        ([0.0, 1.0, 0.0], 0.6)
+
+    Reference:
+        Spyx 1.0's `PSU_LIF` and `AssociativeLIF`. Its `(x, v)` step is `layer(x, v)`; its time-major `.parallel(x)` is
+        `run(layer, x, time_axis=0, mode="parallel")`.
+    """
+
+    affine = "always"
+
+    def __init__(
+        self,
+        hidden_shape: Shape,
+        beta: Any = None,
+        threshold: Any = 1.0,
+        activation: Activation | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(hidden_shape, activation, name=name)
+        who = f"spyx.experimental.{type(self).__name__}"
+        self.beta = decay(who, "beta", beta, self.hidden_shape, rngs)
+        self.threshold = constant(who, "threshold", threshold, self.hidden_shape)
+
+    @staticmethod
+    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+        v = p.beta * v + x
+        return p.spike(v - p.threshold), v
+
+    @staticmethod
+    def beta_from_snntorch(beta: Any) -> jax.Array:
+        """The decay `exp(-(1 - beta))` that one step of snnTorch's `StateLeaky(beta)` applies.
+
+        Args:
+            beta: snnTorch's number, in (0, 1]; a number or an array.
+
+        Example:
+            >>> round(float(AssociativeLIF.beta_from_snntorch(0.9)), 4)
+            0.9048
+        """
+        return jnp.exp(jnp.asarray(beta, jnp.float32) - 1)
+
+    @staticmethod
+    def snntorch_beta_from_beta(beta: Any) -> jax.Array:
+        """The number of snnTorch for a decay per step, `1 + log(beta)`: the inverse of `beta_from_snntorch`.
+
+        Args:
+            beta: decay per step, above `exp(-1)` for a number that snnTorch takes; a number or an array.
+
+        Example:
+            >>> round(float(AssociativeLIF.snntorch_beta_from_beta(0.9048374)), 4)
+            0.9
+        """
+        return 1 + jnp.log(jnp.asarray(beta, jnp.float32))

@@ -1,0 +1,261 @@
+"""Stochastic neurons without reset: a leaky membrane, solved in parallel over time, and a coin at every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from spyx import engine
+from spyx.experimental.bernoulli import Bernoulli, refractory_sigmoid_bernoulli, sigmoid_bernoulli
+from spyx.experimental.keys import NoisyState, checked_key, uniform, with_key
+from spyx.experimental.layout import batch_major, check_start, time_major
+from spyx.nn import Neuron
+from spyx.nn.execution import Execution
+from spyx.nn.neuron import _compute_dtype
+from spyx.nn.parameters import Shape, decay
+
+
+class StochasticNeuron(Neuron):
+    """Base of the stochastic neurons: `step` moves the membrane and answers it, `activation(v, key)` fires.
+
+    `layer(key, x)` runs all of time in parallel and draws every spike from `key`. As a layer of the house it takes one
+    step, `layer(x, state)`, and runs through `spyx.nn.run` and containers; its state is a `NoisyState`, which carries
+    the keys. Give it one: `with_key(model.initial_state(batch_size), key)`, or build the layer with
+    `noise=nnx.Rngs(0)`, which then makes a new key for every sequence, as Dropout does.
+
+    The same key for an input's noise and for the spikes makes one draw of both, and so does the same key for two layers
+    of a shape: split keys.
+
+    Args:
+        hidden_shape: shape of one sample's units; int, list or tuple.
+        activation: a `Bernoulli`: `act(v, key)` with `act.fire(v, noise)`.
+        spike: False answers the membrane where the spikes would be.
+        noise: a source of keys for `initial_state`; None asks for `with_key`.
+        name: stored, for your own use.
+
+    Example:
+        >>> class Coin(StochasticNeuron):
+        ...     affine = "always"
+        ...     @staticmethod
+        ...     def step(p, x, v):
+        ...         return x, x
+        >>> coin = Coin(3, sigmoid_bernoulli())
+        >>> spikes, v = coin(jax.random.key(0), jnp.ones((1, 5, 3)))
+        >>> spikes.shape
+        (1, 5, 3)
+    """
+
+    def __init__(
+        self,
+        hidden_shape: Shape,
+        activation: Bernoulli,
+        *,
+        spike: bool = True,
+        noise: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(hidden_shape, activation, name=name)
+        self.spiking = bool(spike)
+        self.noise = noise
+
+    @property
+    def owner(self) -> str:
+        """The public name, for errors."""
+        return f"spyx.experimental.{type(self).__name__}"
+
+    def initial_state(self, batch_size: int, dtype: Any = jnp.float32, *, key: jax.Array | None = None) -> NoisyState:
+        """A resting membrane, and one key per sample from `key`, from `noise`, or to be set by `with_key`."""
+        state = NoisyState(super().initial_state(batch_size, dtype), None, jnp.zeros((batch_size,), jnp.int32))
+        if key is None and self.noise is not None:
+            key = self.noise.spikes()
+        return state if key is None else with_key(state, key)
+
+    def __call__(self, key: Any, x: Any, *, start: Any = None, return_state: bool = False) -> Any:
+        """All of time, `layer(key, x) -> (spikes, v)`; or one step of the house, `layer(x, state) -> (spikes, state)`.
+
+        Args:
+            key: every spike is drawn from it; a new one for every call.
+            x: (batch, time, *hidden_shape).
+            start: the membrane's state before the first step; None is rest.
+            return_state: return `(spikes, v, state)`, to go on with the next chunk from `start=state` and a new key.
+        """
+        if isinstance(x, NoisyState):
+            return self._one_step(key, x)
+        key = checked_key(self.owner, key) if self.spiking else key
+        xs = self._time_major(x)
+        rest = self._rest(xs)
+        v, end = self._membrane(xs, rest if start is None else check_start(self.owner, start, rest))
+        v = batch_major(v)
+        out = self._answer(self.activation(v, key) if self.spiking else v, v)
+        return (*(out if isinstance(out, tuple) else (out,)), end) if return_state else out
+
+    def sequence(self, xs: jax.Array, state: NoisyState, how: Execution | None = None) -> tuple[jax.Array, NoisyState]:
+        """All of time, `xs` (time, batch, *hidden_shape): the house's way, `(spikes, state)`."""
+        how = Execution() if how is None else how
+        self._check(xs.shape[1:], state.membrane)
+        v, end = self._membrane(xs, state.membrane, how.choose(self, xs))
+        times = state.time + jnp.arange(xs.shape[0], dtype=jnp.int32)[:, None]
+        out = v
+        if self.spiking:
+            keys = self._keys(state)
+            noise = jax.vmap(lambda t: uniform(keys, t, self.hidden_shape, v.dtype))(times)
+            out = self.activation.fire(v, noise)
+        return _like(out, xs), NoisyState(end, state.key, state.time + xs.shape[0])
+
+    def _one_step(self, x: jax.Array, state: NoisyState) -> tuple[jax.Array, NoisyState]:
+        self._check(x.shape, state.membrane)
+        dtype = _compute_dtype(state.membrane)
+        v, end = self.step(self.params().astype(dtype), x.astype(dtype), state.membrane)
+        if self.spiking:
+            v = self.activation.fire(v, uniform(self._keys(state), state.time, self.hidden_shape, v.dtype))
+        return _like(v, x), NoisyState(end, state.key, state.time + 1)
+
+    def _membrane(self, xs: jax.Array, start: Any, mode: str = "parallel") -> tuple[jax.Array, Any]:
+        dtype = _compute_dtype(start)
+        return engine.MODES[mode](self.step, self.params().astype(dtype), xs.astype(dtype), start)
+
+    def _time_major(self, x: Any) -> jax.Array:
+        return time_major(self.owner, x, self.hidden_shape)
+
+    def _rest(self, xs: jax.Array) -> Any:
+        return super().initial_state(xs.shape[1])
+
+    def _answer(self, spikes: jax.Array, v: jax.Array) -> Any:
+        return spikes, v
+
+    def _keys(self, state: NoisyState) -> jax.Array:
+        if state.key is None:
+            raise ValueError(
+                f"{self.owner}: expected a state with a random key; got one without. Set it with "
+                "spyx.experimental.with_key(state, jax.random.key(0)), or build the layer with noise=nnx.Rngs(0)."
+            )
+        return state.key
+
+
+def _like(out: jax.Array, x: jax.Array) -> jax.Array:
+    return out.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else out
+
+
+class StochasticAssociativeLIF(StochasticNeuron):
+    """Leaky membrane without reset that fires by chance.
+
+    `v' = beta v + x`, then a spike with probability `0.8 sigmoid(k (v' - threshold))`. No latency: the spike answers
+    this step's input.
+
+    Args:
+        hidden_shape: shape of one sample's units; int, list or tuple.
+        threshold: membrane at which a spike has probability 0.4; default 1.
+        k: steepness of the odds; default 100.
+        spike: False answers `(v, v)`; the key is then not used.
+        name: stored, for your own use.
+        beta: decay per step in [0, 1]; None, number, array or `Fixed`, as in `spyx.nn.LIF`.
+        grad: "probability" (default) or "derivative", as in `sigmoid_bernoulli`.
+        noise: a source of keys for `initial_state`, for runs that are not given a state with keys.
+        rngs: needed when `beta` is None.
+
+    Shapes:
+        over time: key, x (batch, time, *hidden_shape) -> (spikes, v), both of that shape.
+        one step: x (batch, *hidden_shape), `NoisyState` -> spikes, `NoisyState`.
+
+    Raises:
+        TypeError: no key; the arguments in the order `(x, key)`.
+        ValueError: no `rngs` where a value is drawn; an input or a state of another shape; a state without a key.
+
+    Example:
+        >>> layer = StochasticAssociativeLIF(1, beta=0.5)
+        >>> spikes, v = layer(jax.random.key(0), jnp.ones((1, 3, 1)))
+        >>> v.ravel().tolist()
+        [1.0, 1.5, 1.75]
+
+    Reference:
+        Spyx; after Yarga & Wood 2023, arXiv:2306.12666.
+    """
+
+    affine = "always"
+
+    def __init__(
+        self,
+        hidden_shape: Shape,
+        threshold: float = 1,
+        k: float = 100,
+        spike: bool = True,
+        name: str = "SALIF",
+        *,
+        beta: Any = None,
+        grad: str = "probability",
+        noise: nnx.Rngs | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> None:
+        super().__init__(hidden_shape, sigmoid_bernoulli(k, threshold, grad=grad), spike=spike, noise=noise, name=name)
+        self.beta = decay(self.owner, "beta", beta, self.hidden_shape, rngs)
+
+    @staticmethod
+    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+        v = p.beta * v + x
+        return v, v
+
+
+class StochasticAssociativeCuBaLIF(StochasticNeuron):
+    """Synapse and leaky membrane without reset that fires by chance.
+
+    `i' = alpha i + u`, `v' = beta v + i'`, then a spike with the odds of `refractory_sigmoid_bernoulli(k, threshold)`
+    at `v'`. No latency: the spike answers this step's input.
+
+    Args:
+        hidden_shape: shape of one sample's units; int, list or tuple.
+        threshold: membrane at which a spike has probability one half; default 1.
+        k: steepness of the odds; default 100.
+        name: stored, for your own use.
+        alpha: synaptic decay per step in [0, 1]; None, number, array or `Fixed`, as in `spyx.nn.CuBaLIF`.
+        beta: membrane decay per step in [0, 1]; likewise.
+        grad: "probability" (default) or "derivative", as in `sigmoid_bernoulli`.
+        noise: a source of keys for `initial_state`, for runs that are not given a state with keys.
+        rngs: needed when `alpha` or `beta` is None.
+
+    Shapes:
+        over time: key, u (batch, time, *hidden_shape) -> spikes of that shape, alone.
+        one step: u (batch, *hidden_shape), `NoisyState` with membrane `State(v, i)` -> spikes, `NoisyState`.
+
+    Raises:
+        TypeError: no key; the arguments in the order `(u, key)`.
+        ValueError: no `rngs` where a value is drawn; an input or a state of another shape; a state without a key.
+
+    Example:
+        >>> layer = StochasticAssociativeCuBaLIF(2, alpha=0.5, beta=0.5)
+        >>> layer(jax.random.key(0), jnp.ones((1, 3, 2))).shape
+        (1, 3, 2)
+
+    Reference:
+        Spyx.
+    """
+
+    affine, state = "always", dict(v=0.0, i=0.0)
+
+    def __init__(
+        self,
+        hidden_shape: Shape,
+        threshold: float = 1,
+        k: float = 100,
+        name: str = "SACuBaLIF",
+        *,
+        alpha: Any = None,
+        beta: Any = None,
+        grad: str = "probability",
+        noise: nnx.Rngs | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> None:
+        super().__init__(hidden_shape, refractory_sigmoid_bernoulli(k, threshold, grad=grad), noise=noise, name=name)
+        self.alpha = decay(self.owner, "alpha", alpha, self.hidden_shape, rngs)
+        self.beta = decay(self.owner, "beta", beta, self.hidden_shape, rngs)
+
+    @staticmethod
+    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+        i = p.alpha * s.i + x
+        v = p.beta * s.v + i
+        return v, StochasticAssociativeCuBaLIF.State(v, i)
+
+    def _answer(self, spikes: jax.Array, v: jax.Array) -> jax.Array:
+        return spikes

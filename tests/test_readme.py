@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,9 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 def test_the_example_runs_and_is_short():
     (example,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     assert len(example.splitlines()) <= 15
-    exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
+    namespace: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(example, "README.md", "exec"), namespace)
+    assert float(namespace["score"]) > 0.9
 
 
 def test_both_commands_fit_on_a_line_and_use_what_exists():

@@ -119,6 +119,16 @@ def test_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: p
         exec(compile("\n" * line + block[1], str(page), "exec"), namespace)
 
 
+def test_every_area_lists_its_public_names():
+    areas = [name for name in MODULES if name.count(".") == 1 and name.split(".")[1] in spyx.__all__]
+    assert not [name for name in areas if not getattr(importlib.import_module(name), "__all__", ())]
+
+
+def test_every_mode_is_explained():
+    page = (DOCS / "explanation" / "choosing-a-mode.md").read_text(encoding="utf-8")
+    assert not [mode for mode in spyx.nn.MODES if f'| `"{mode}"` |' not in page]
+
+
 def test_every_listed_difference_has_a_test_of_its_name():
     pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     ids = sorted(set(re.findall(r"^\| ([A-Z]\d+|NIR) \|", pages, re.MULTILINE)))

@@ -11,8 +11,46 @@ from spyx.experimental.bernoulli import refractory_sigmoid_bernoulli as refracto
 from spyx.experimental.bernoulli import sigmoid_bernoulli as sigmoid_bernoulli
 from spyx.experimental.keys import NoisyState as NoisyState
 from spyx.experimental.keys import with_key as with_key
+from spyx.experimental.psn import PSN as PSN
+from spyx.experimental.psn import MaskedPSN as MaskedPSN
+from spyx.experimental.psn import SlidingPSN as SlidingPSN
 from spyx.experimental.psu import PSU_LIF as PSU_LIF
+from spyx.experimental.resonate import AssociativeResonateFire as AssociativeResonateFire
+from spyx.experimental.resonate import ResonateFire as ResonateFire
 from spyx.experimental.spsn import SPSN as SPSN
 from spyx.experimental.stochastic import StochasticAssociativeCuBaLIF as StochasticAssociativeCuBaLIF
 from spyx.experimental.stochastic import StochasticAssociativeLIF as StochasticAssociativeLIF
 from spyx.experimental.stochastic import StochasticNeuron as StochasticNeuron
+
+__all__ = [
+    "PSU_LIF",
+    "SPSN",
+    "AssociativeLIF",
+    "Bernoulli",
+    "NoisyState",
+    "StochasticAssociativeCuBaLIF",
+    "StochasticAssociativeLIF",
+    "StochasticNeuron",
+    "refractory_sigmoid_bernoulli",
+    "sigmoid_bernoulli",
+    "with_key",
+]
+
+__all__ = [
+    "AssociativeLIF",
+    "AssociativeResonateFire",
+    "Bernoulli",
+    "MaskedPSN",
+    "NoisyState",
+    "PSN",
+    "PSU_LIF",
+    "ResonateFire",
+    "SPSN",
+    "SlidingPSN",
+    "StochasticAssociativeCuBaLIF",
+    "StochasticAssociativeLIF",
+    "StochasticNeuron",
+    "refractory_sigmoid_bernoulli",
+    "sigmoid_bernoulli",
+    "with_key",
+]

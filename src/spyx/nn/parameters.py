@@ -16,7 +16,14 @@ Shape = int | tuple[int, ...] | list[int]
 
 
 class Constant(nnx.Variable):
-    """An array that belongs to a layer and is never trained: `nnx.split(model, nnx.Param, ...)` leaves it behind."""
+    """An array that belongs to a layer and is never trained: `nnx.split(model, nnx.Param, ...)` leaves it behind.
+
+    Example:
+        >>> from spyx import nn
+        >>> lif = nn.LIF(2, beta=0.9, threshold=jnp.array([1.0, 2.0]))
+        >>> isinstance(lif.threshold, Constant), len(jax.tree.leaves(nnx.state(lif, nnx.Param)))
+        (True, 1)
+    """
 
 
 class Fixed:

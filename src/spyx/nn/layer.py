@@ -50,9 +50,14 @@ def initial_state(layer: Any, batch_size: int) -> Any:
     return layer.initial_state(batch_size) if is_stateful(layer) else None
 
 
+def needs_input(layer: Any) -> bool:
+    """Does the shape of its state depend on the shape of its input?"""
+    return getattr(layer, "state_needs_input", False)
+
+
 def state_for(layer: Any, x: Any) -> Any:
     """The layer's state before the first step, for input like `x`: one time step, or its `jax.ShapeDtypeStruct`."""
-    if getattr(layer, "state_needs_input", False):
+    if needs_input(layer):
         return layer.state_for(x)
     return initial_state(layer, jax.tree.leaves(x)[0].shape[0])
 

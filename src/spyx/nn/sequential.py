@@ -9,7 +9,7 @@ from flax import nnx
 
 from spyx.nn.execution import Execution
 from spyx.nn.foreign import as_layer
-from spyx.nn.layer import initial_state, one_step, over_time, state_for, step_shape
+from spyx.nn.layer import initial_state, needs_input, one_step, over_time, state_for, step_shape
 
 
 class Sequential(nnx.Module):
@@ -42,9 +42,7 @@ class Sequential(nnx.Module):
         if not layers:
             raise ValueError("spyx.nn.Sequential: expected at least one layer; got none. Pass layers as arguments.")
         if len(layers) == 1 and isinstance(layers[0], (list, tuple)):
-            raise TypeError(
-                "spyx.nn.Sequential: expected layers as arguments; got one list. Write Sequential(*layers)."
-            )
+            raise TypeError("spyx.nn.Sequential: expected layers as arguments; got a list. Write Sequential(*layers).")
         self.layers = nnx.List([as_layer("spyx.nn.Sequential", layer) for layer in layers])
 
     def initial_state(self, batch_size: int) -> list[Any]:
@@ -54,7 +52,7 @@ class Sequential(nnx.Module):
     @property
     def state_needs_input(self) -> bool:
         """Has a layer a state whose shape depends on its input? Then `state_for` makes it, not `initial_state`."""
-        return any(getattr(layer, "state_needs_input", False) for layer in self.layers)
+        return any(needs_input(layer) for layer in self.layers)
 
     def state_for(self, x: Any) -> list[Any]:
         """One state per layer for input like `x`: one time step (batch, *features), or its `jax.ShapeDtypeStruct`."""

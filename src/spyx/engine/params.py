@@ -27,7 +27,10 @@ class Params:
 
     # Any attribute is allowed: which ones exist is the neuron's business.
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"p.{name}: this neuron has no such parameter; it has {', '.join(sorted(vars(self)))}.")
+        known = ", ".join(sorted(k for k in vars(self) if not k.startswith("_")))
+        raise AttributeError(
+            f"p.{name}: expected a parameter of this neuron ({known}); got {name!r}. Store it on self."
+        )
 
     def __init__(self, arrays: Mapping[str, Any], static: Mapping[str, Any]) -> None:
         self.__dict__.update(arrays, **static)

@@ -13,10 +13,10 @@ from spyx.experimental.keys import NoisyState as NoisyState
 from spyx.experimental.keys import with_key as with_key
 from spyx.experimental.psn import PSN as PSN
 from spyx.experimental.psn import MaskedPSN as MaskedPSN
-from spyx.experimental.psn import SlidingPSN as SlidingPSN
 from spyx.experimental.psu import PSU_LIF as PSU_LIF
 from spyx.experimental.resonate import AssociativeResonateFire as AssociativeResonateFire
 from spyx.experimental.resonate import ResonateFire as ResonateFire
+from spyx.experimental.sliding import SlidingPSN as SlidingPSN
 from spyx.experimental.spsn import SPSN as SPSN
 from spyx.experimental.stochastic import StochasticAssociativeCuBaLIF as StochasticAssociativeCuBaLIF
 from spyx.experimental.stochastic import StochasticAssociativeLIF as StochasticAssociativeLIF

@@ -97,7 +97,7 @@ class StochasticNeuron(Neuron):
         how = Execution() if how is None else how
         self._check(xs.shape[1:], state.membrane)
         v, end = self._membrane(xs, state.membrane, how.choose(self, xs))
-        times = state.time + jnp.arange(xs.shape[0], dtype=jnp.int32)[:, None]
+        times = state.time[None] + jnp.arange(xs.shape[0], dtype=jnp.int32)[:, None]
         out = v
         if self.spiking:
             keys = self._keys(state)

@@ -1,0 +1,101 @@
+"""`SlidingPSN`: the same few weights over the last inputs at every step, so that sequences may have any length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from spyx.axn import Activation
+from spyx.experimental.layout import batch_major, check_start, time_major
+from spyx.experimental.psn import TimeWeighted
+from spyx.nn.execution import Execution
+from spyx.nn.parameters import Shape, parameter
+
+
+class SlidingPSN(TimeWeighted):
+    """Sliding parallel spiking neuron: `h_t = sum_i w_i x_{t - order + 1 + i}`, `z = H(h - threshold)`.
+
+    The same `order` weights at every step and for every unit, so sequences may have any length and come in chunks. No
+    latency: the spike of step t answers the inputs from `t - order + 1` to t; inputs before the first are 0.
+
+    Args:
+        hidden_shape: shape of one sample's units; int, list or tuple.
+        order: number of steps it sees, itself included; 1 or more.
+        threshold: firing threshold: a number (default 1) is one trainable value for the layer, an array is broadcast
+            to the units, `Fixed(value)` is not trained.
+        activation: surrogate; None is `superspike()`.
+        name: stored, for your own use.
+
+    Shapes:
+        over time: x (batch, time, *hidden_shape) -> spikes of that shape.
+        one step: x (batch, *hidden_shape), state (batch, order - 1, *hidden_shape), the last inputs -> spikes, state.
+
+    Raises:
+        TypeError: `order` is not an int; an activation that is not callable.
+        ValueError: `order` below 1; an input or a state of another shape.
+
+    Example:
+        >>> layer = SlidingPSN(1, order=2)
+        >>> layer(jnp.array([[[0.8], [0.8], [0.0]]])).ravel().tolist()
+        [0.0, 1.0, 0.0]
+
+    Reference:
+        Fang et al. 2023, arXiv:2304.12760; weights start at `2^(i - order + 1)`, as there.
+    """
+
+    def __init__(
+        self,
+        hidden_shape: Shape,
+        order: int,
+        threshold: Any = 1.0,
+        activation: Activation | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(hidden_shape, activation, name)
+        self.order = self.count("order", order)
+        self.weight = nnx.Param(2.0 ** jnp.arange(1 - self.order, 1, dtype=jnp.float32))
+        self.threshold = parameter(self.owner, "threshold", threshold, self.hidden_shape)
+
+    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> jax.Array:
+        """The last `order - 1` inputs: zeros."""
+        return jnp.zeros((batch_size, self.order - 1, *self.hidden_shape), dtype)
+
+    def __call__(self, x: Any, state: Any = None, *, start: Any = None, return_state: bool = False) -> Any:
+        """All of time, `spikes`; with a `state`, one time step, `(spikes, state)`.
+
+        Args:
+            x: (batch, time, *hidden_shape); with a `state` (batch, *hidden_shape).
+            state: the state before this one step.
+            start: over time, the state before the first step; None is rest.
+            return_state: over time, return `(spikes, state)`, to go on with the next chunk from `start=state`.
+        """
+        if state is not None:
+            spikes, state = self.sequence(x[None], state)
+            return spikes[0], state
+        xs = time_major(self.owner, x, self.hidden_shape)
+        rest = self.initial_state(xs.shape[1], xs.dtype)
+        spikes, end = self.sequence(xs, rest if start is None else check_start(self.owner, start, rest))
+        return (batch_major(spikes), end) if return_state else batch_major(spikes)
+
+    def sequence(self, xs: jax.Array, state: jax.Array, how: Execution | None = None) -> tuple[jax.Array, jax.Array]:
+        """All of time: `xs` (time, batch, *hidden_shape) -> (spikes, the last inputs)."""
+        expected = (xs.shape[1], self.order - 1, *self.hidden_shape)
+        if xs.shape[2:] != self.hidden_shape or state.shape != expected:
+            raise ValueError(
+                f"{self.owner}: expected steps of shape (batch, {', '.join(map(str, self.hidden_shape))}) and a state "
+                f"of shape {expected}; got {xs.shape[1:]} and {state.shape}. Make it with initial_state(batch_size)."
+            )
+        if how is not None:
+            how.note(self, xs, "parallel", "a weighted sum of shifted inputs over all of time")
+        steps, dtype = xs.shape[0], state.dtype
+        seen = jnp.concatenate([jnp.moveaxis(state, 1, 0), xs.astype(dtype)])
+        weight = self.weight[...].astype(dtype)
+        h = sum((weight[i] * seen[i : i + steps] for i in range(1, self.order)), weight[0] * seen[:steps])
+        threshold = self.threshold[...].astype(dtype)
+        spikes = self.activation(h - threshold.reshape((1,) * (h.ndim - threshold.ndim) + threshold.shape))
+        out = spikes.astype(xs.dtype) if jnp.issubdtype(xs.dtype, jnp.floating) else spikes
+        return out, jnp.moveaxis(seen[steps:], 0, 1)

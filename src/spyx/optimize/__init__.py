@@ -1,0 +1,27 @@
+"""Training: `fit` with any source of batches, `compile_fit` with data that is on the device, and single steps.
+
+A network is split into its parameters once per run, not once per step, and every update is watched: a loss, a gradient
+or a batch that is not a number stops the run with the epoch, the step and the first layer whose state is not finite.
+"""
+
+from __future__ import annotations
+
+from spyx.optimize.compiled import compile_fit as compile_fit
+from spyx.optimize.fit import History as History
+from spyx.optimize.fit import fit as fit
+from spyx.optimize.solver import Solver as Solver
+from spyx.optimize.solver import SolverImpl as SolverImpl
+from spyx.optimize.solver import backprop as backprop
+from spyx.optimize.steps import make_eval_step as make_eval_step
+from spyx.optimize.steps import make_train_step as make_train_step
+
+__all__ = [
+    "History",
+    "Solver",
+    "SolverImpl",
+    "backprop",
+    "compile_fit",
+    "fit",
+    "make_eval_step",
+    "make_train_step",
+]

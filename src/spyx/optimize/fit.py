@@ -1,0 +1,200 @@
+"""`fit`: epochs over any source of batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from spyx.optimize.diagnose import stop
+from spyx.optimize.solver import Objective, as_solver
+from spyx.optimize.steps import in_evaluation
+from spyx.optimize.watch import Watch, advance, any_nan, split, start
+
+History = list[dict[str, float]]
+"""Type alias: one dictionary of numbers per epoch."""
+
+OWNER = "spyx.optimize.fit"
+
+
+def fit(
+    model: nnx.Module,
+    tx: Any,
+    loss_fn: Callable[..., jax.Array],
+    train_iter: Callable[[], Iterable[Any]],
+    *,
+    epochs: int,
+    eval_iter: Callable[[], Iterable[Any]] | None = None,
+    eval_fn: Callable[..., tuple[jax.Array, jax.Array]] | None = None,
+    on_epoch_end: Callable[[int, dict[str, float]], None] | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
+    check_every: int = 16,
+) -> History:
+    """Train a model in place: `params' = params + tx(dloss / dparams)` for every batch of every epoch.
+
+    The model is brought up to date before each `on_epoch_end` and when `fit` ends, however it ends: after Ctrl-C or an
+    error it holds the last healthy parameters. One compiled step serves all epochs; a batch of another shape costs
+    one more compilation, so let a loader pad its last batch (`spyx.data.Loader` does).
+
+    Args:
+        model: any Flax NNX module; Dropout and BatchNorm work.
+        tx: an Optax optimiser, or a `Solver`.
+        loss_fn: `(model, *batch) -> loss`. It sees the model in the mode that it was given in.
+        train_iter: function without arguments that returns a fresh iterable of batches, called once per epoch. A batch
+            is a tuple, passed on as arguments, or anything else, passed on as one argument.
+        epochs: passes over the data, >= 1.
+        eval_iter: as `train_iter`, for the evaluation after each epoch.
+        eval_fn: `(model, *batch) -> (accuracy, loss)`; it sees a copy of the model in evaluation mode. Needed with
+            `eval_iter`.
+        on_epoch_end: called as `(epoch, numbers of this epoch)` after each.
+        on_step: called as `(epoch, step, loss)` every `check_every` steps; epoch and step count from 0.
+        check_every: steps between two looks at the loss, >= 1; looking makes the device wait. Default 16.
+
+    Returns:
+        One dictionary per epoch: `train_loss` (mean over batches), `eval_acc` and `eval_loss` (mean over samples) when
+        evaluating, `run_s` and `compile_s`, the seconds spent with and without a compiled step.
+
+    Raises:
+        RuntimeError: an epoch without batches.
+        FloatingPointError: a loss, gradient or batch that is not a number; names the epoch, the step and the first
+            layer whose state is not finite. Found up to `check_every` steps later, undone back to the step.
+        ValueError: an argument out of its range, an empty batch; a shape that a layer or the loss does not take.
+        TypeError: an iterable instead of a function that returns one; a loss that is more than one number.
+
+    Example:
+        >>> import optax
+        >>> from spyx import nn
+        >>> model, batch = nn.LI(1, beta=0.5), jnp.ones((1, 3, 1))
+        >>> history = fit(
+        ...     model, optax.sgd(0.1), lambda model, x: -nn.run(model, x)[0].mean(), lambda: [batch, batch], epochs=2
+        ... )
+        >>> len(history), history[1]["train_loss"] < history[0]["train_loss"]
+        (2, True)
+    """
+    _check(train_iter, epochs, eval_iter, eval_fn, check_every)
+    graphdef, params, rest = split(OWNER, model)
+    objective = Objective(OWNER, loss_fn, graphdef, rest)
+    impl = as_solver(OWNER, tx)(objective, params)
+    rest_of = impl.get_rest or (lambda _: rest)
+    key = jax.random.key(0)
+
+    step = jax.jit(partial(advance, impl), donate_argnums=0)
+    evaluate = jax.jit(partial(_score, eval_fn, graphdef))
+    watch = start(impl, key)
+    history: History = []
+    seen: set[Any] = set()
+
+    try:
+        for epoch in range(epochs):
+            began, compile_s = time.perf_counter(), 0.0
+            watch, recent, number = watch._replace(loss_sum=jnp.float32(0)), [], -1
+            for number, batch in enumerate(map(_as_tuple, train_iter())):
+                shapes = _shapes(batch, epoch, number)
+                called = time.perf_counter()
+                watch, loss = step(watch, batch, key)
+                if shapes not in seen:
+                    seen.add(shapes)
+                    compile_s += time.perf_counter() - called
+                recent.append(batch)
+                if (number + 1) % check_every == 0:
+                    _look(objective, impl, watch, rest_of, recent, epoch, number)
+                    recent = []
+                    if on_step is not None:
+                        on_step(epoch, number, float(loss))
+            if number < 0:
+                raise RuntimeError(
+                    f"{OWNER}(train_iter=): expected at least one batch in epoch {epoch}; got none. Return a fresh "
+                    "iterable at each call, and check that the data set is not empty and no smaller than one batch."
+                )
+            _look(objective, impl, watch, rest_of, recent, epoch, number)
+            numbers = {"train_loss": float(watch.loss_sum) / (number + 1)}
+            if eval_iter is not None:
+                numbers |= _evaluate(evaluate, impl.get_params(watch.solver), rest_of(watch.solver), eval_iter, epoch)
+            numbers |= {"run_s": time.perf_counter() - began - compile_s, "compile_s": compile_s}
+            history.append(numbers)
+            if on_epoch_end is not None:
+                solver = jax.tree.map(jnp.copy, watch.solver)
+                nnx.update(model, impl.get_params(solver), rest_of(solver))
+                on_epoch_end(epoch, dict(numbers))
+    finally:
+        nnx.update(model, impl.get_params(watch.solver), rest_of(watch.solver))
+    return history
+
+
+def _look(
+    objective: Objective, impl: Any, watch: Watch, rest_of: Any, recent: list[Any], epoch: int, last: int
+) -> None:
+    """Fetch the flag; on a bad step, find out why and raise. `recent` are the batches up to step `last`."""
+    bad = int(watch.bad_step)
+    if bad >= 0:
+        ago = int(watch.steps) - bad
+        params, rest = impl.get_params(watch.solver), rest_of(watch.solver)
+        stop(objective, params, rest, recent[-ago], epoch=epoch, step=last + 1 - ago)
+
+
+def _score(eval_fn: Any, graphdef: Any, params: Any, rest: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
+    accuracy, loss = eval_fn(in_evaluation(nnx.merge(graphdef, params, rest)), *batch)
+    return accuracy, loss, any_nan(batch)
+
+
+def _evaluate(evaluate: Any, params: Any, rest: Any, eval_iter: Callable[[], Iterable[Any]], epoch: int) -> Any:
+    """Mean over samples: a last batch that is smaller weighs less."""
+    scores: list[tuple[Any, ...]] = []
+    weights: list[int] = []
+    for number, batch in enumerate(map(_as_tuple, eval_iter())):
+        _shapes(batch, epoch, number)
+        scores.append(evaluate(params, rest, batch))
+        weights.append(jnp.shape(jax.tree.leaves(batch)[0])[0])
+    if not weights:
+        raise RuntimeError(
+            f"{OWNER}(eval_iter=): expected at least one batch in epoch {epoch}; got none. "
+            "Return a fresh iterable at each call, and check that the data set is not empty."
+        )
+    accuracy, loss, nan = (np.array([float(score[i]) for score in scores]) for i in range(3))
+    if nan.any():
+        raise FloatingPointError(
+            f"{OWNER}(eval_iter=): expected batches of numbers; got NaN in batch {int(nan.argmax())} of the evaluation "
+            f"after epoch {epoch}. Drop or fill the missing values first."
+        )
+    return {
+        "eval_acc": float(np.average(accuracy, weights=weights)),
+        "eval_loss": float(np.average(loss, weights=weights)),
+    }
+
+
+def _as_tuple(batch: Any) -> tuple[Any, ...]:
+    return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+
+
+def _shapes(batch: tuple[Any, ...], epoch: int, number: int) -> Any:
+    """What decides whether the step must be compiled again; refuses a batch without samples."""
+    shapes = tuple((jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in jax.tree.leaves(batch))
+    if not shapes or any(0 in shape for shape, _ in shapes):
+        raise ValueError(
+            f"{OWNER}: expected batches of at least one sample; got shapes {[shape for shape, _ in shapes]} in epoch "
+            f"{epoch}, batch {number}. Check the data set and the batch size."
+        )
+    return shapes
+
+
+def _check(train_iter: Any, epochs: Any, eval_iter: Any, eval_fn: Any, check_every: Any) -> None:
+    for name, value in (("epochs", epochs), ("check_every", check_every)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{OWNER}({name}=): expected a whole number, 1 or more; got {value!r}. Give at least 1.")
+    for name, source in (("train_iter", train_iter), ("eval_iter", eval_iter)):
+        if source is not None and not callable(source):
+            raise TypeError(
+                f"{OWNER}({name}=): expected a function that returns a fresh iterable of batches; got "
+                f"{type(source).__name__}. Write lambda: batches."
+            )
+    if (eval_iter is None) != (eval_fn is None):
+        raise ValueError(
+            f"{OWNER}: expected eval_iter and eval_fn together; got only "
+            f"{'eval_fn' if eval_iter is None else 'eval_iter'}. Give both, or neither."
+        )

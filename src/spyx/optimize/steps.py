@@ -1,0 +1,92 @@
+"""Single steps, for loops of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+from flax import nnx
+
+from spyx.optimize.solver import Objective
+
+
+def make_train_step(loss_fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """One compiled update, in place: `step(model, optimizer, *batch) -> loss`.
+
+    The model is split and merged at every call; `fit` does so once per run and is faster. A loss that is not a number
+    is returned, not raised: looking at it would stop the device.
+
+    Args:
+        loss_fn: `(model, *batch) -> loss`.
+
+    Raises:
+        TypeError: at the call, on a loss that is more than one number.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from spyx import nn
+        >>> model = nn.LI(1, beta=0.5)
+        >>> optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+        >>> step = make_train_step(lambda model, x: -nn.run(model, x)[0].mean())
+        >>> first = step(model, optimizer, jnp.ones((1, 3, 1)))
+        >>> bool(step(model, optimizer, jnp.ones((1, 3, 1))) < first), bool(model.beta[...] > 0.5)
+        (True, True)
+    """
+
+    @partial(jax.jit, static_argnums=(0, 1))
+    def update(graphdef: Any, opt_graphdef: Any, state: Any, opt_state: Any, batch: Any) -> Any:
+        params, rest = state
+        objective = Objective("spyx.optimize.make_train_step", loss_fn, graphdef, rest)
+        value = jax.value_and_grad(lambda p: objective.with_rest(p, rest, batch), has_aux=True)
+        (loss, rest), grads = value(params)
+        model, optimizer = nnx.merge(graphdef, params, rest), nnx.merge(opt_graphdef, opt_state)
+        with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes
+            optimizer.update(model, grads)
+        return loss, nnx.state(model), nnx.state(optimizer)
+
+    def step(model: nnx.Module, optimizer: nnx.Optimizer, *batch: Any) -> jax.Array:
+        graphdef, *state = nnx.split(model, nnx.Param, ...)
+        opt_graphdef, opt_state = nnx.split(optimizer)
+        loss, after, opt_after = update(graphdef, opt_graphdef, state, opt_state, batch)
+        nnx.update(model, after)
+        nnx.update(optimizer, opt_after)
+        return loss
+
+    return step
+
+
+def make_eval_step(metric_fn: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., Any]:
+    """One compiled evaluation: `step(model, *batch) -> (accuracy, loss)`. The model stays as it is.
+
+    The metric sees a copy of the model in evaluation mode: Dropout passes everything, BatchNorm uses its averages.
+
+    Args:
+        metric_fn: `(model, *batch) -> (accuracy, loss)`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from spyx import nn
+        >>> step = make_eval_step(lambda model, x: (nn.run(model, x)[0].max(), nn.run(model, x)[0].mean()))
+        >>> accuracy, loss = step(nn.LI(1, beta=0.5), jnp.ones((1, 2, 1)))
+        >>> float(accuracy), float(loss)
+        (1.5, 1.25)
+    """
+
+    @partial(jax.jit, static_argnums=0)
+    def evaluate(graphdef: Any, state: Any, batch: Any) -> Any:
+        return metric_fn(in_evaluation(nnx.merge(graphdef, state)), *batch)
+
+    def step(model: nnx.Module, *batch: Any) -> Any:
+        graphdef, state = nnx.split(model)
+        return evaluate(graphdef, state, batch)
+
+    return step
+
+
+def in_evaluation(model: Any) -> Any:
+    """The model itself, with Dropout and BatchNorm switched to evaluation; call it on a copy."""
+    model.eval()
+    return model

@@ -1,0 +1,70 @@
+"""One watched update: from the first step whose loss or batch is not a number on, nothing changes any more.
+
+The loop keeps the device busy and looks at `Watch.bad_step` only now and then; because the state stands still at the
+bad step, the parameters that caused it are still there to be examined.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from spyx.optimize.solver import SolverImpl
+
+
+class Watch(NamedTuple):
+    """What a loop carries from step to step.
+
+    Args:
+        solver: the solver's state.
+        steps: steps taken in this run.
+        loss_sum: sum of the losses of this epoch.
+        bad_step: the first step that was not a number, -1 as long as there is none.
+    """
+
+    solver: Any
+    steps: jax.Array
+    loss_sum: jax.Array
+    bad_step: jax.Array
+
+
+def start(impl: SolverImpl, key: jax.Array) -> Watch:
+    """Before the first step, on copies: the loops donate their buffers, and the model must not lose its own."""
+    return Watch(jax.tree.map(_copy, impl.init(key)), jnp.int32(0), jnp.float32(0), jnp.int32(-1))
+
+
+def advance(impl: SolverImpl, watch: Watch, batch: Any, key: jax.Array) -> tuple[Watch, jax.Array]:
+    """One step and its loss, unless a step went wrong before."""
+    solver, loss = impl.step(watch.solver, batch, jax.random.fold_in(key, watch.steps))
+    loss = jnp.asarray(loss, jnp.float32)
+    healthy = (watch.bad_step < 0) & jnp.isfinite(loss) & ~any_nan(batch)
+    solver = jax.tree.map(lambda new, old: jnp.where(healthy, new, old), solver, watch.solver)
+    bad_step = jnp.where((watch.bad_step < 0) & ~healthy, watch.steps, watch.bad_step)
+    return Watch(solver, watch.steps + 1, watch.loss_sum + loss, bad_step), loss
+
+
+def split(owner: str, model: Any) -> tuple[Any, Any, Any]:
+    """`(graphdef, params, rest)` of a network that has something to train."""
+    if not isinstance(model, nnx.Module):
+        raise TypeError(
+            f"{owner}: expected a Flax NNX module, such as spyx.nn.Sequential; got {type(model).__name__}. "
+            "Wrap other layers in spyx.nn.Sequential."
+        )
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    if not jax.tree.leaves(params):
+        raise ValueError(f"{owner}: expected a model with parameters; got none to train. Add a layer with weights.")
+    return graphdef, params, rest
+
+
+def _copy(leaf: Any) -> jax.Array:
+    # A weak type (a parameter made from a Python float) would change after the first update, and trace a second time.
+    return jnp.array(leaf, dtype=jnp.result_type(leaf))
+
+
+def any_nan(batch: Any) -> jax.Array:
+    """Does a batch hold NaN? A spike's step function would hide it from the loss. Infinity may be a spike time."""
+    leaves = [leaf for leaf in jax.tree.leaves(batch) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+    return jnp.any(jnp.array([jnp.any(jnp.isnan(leaf)) for leaf in leaves], dtype=bool))

@@ -1,0 +1,153 @@
+"""What a new user gets wrong: each mistake ends in one clear error, never in a silent wrong answer."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from optimize.conftest import BATCH, CLASSES, TX, WIDTH, eval_fn, loss_fn, network, params_of
+from spyx import nn, optimize
+
+
+def fit(batches, model=None, tx=TX, loss=loss_fn, **options):
+    return optimize.fit(network() if model is None else model, tx, loss, lambda: batches, **{"epochs": 1, **options})
+
+
+def test_nan_in_a_batch(batches):
+    x, y = batches[3]
+    spoiled = [*batches[:3], (np.asarray(x.at[0, 0, 0].set(jnp.nan)), y)]
+    model = network()
+    with pytest.raises(FloatingPointError, match=r"fit: epoch 0, step 3: expected a batch of numbers; got NaN in batc"):
+        fit(spoiled, model)
+    expected = network()
+    fit(batches[:3], expected)
+    for got, value in zip(params_of(model), params_of(expected), strict=True):
+        np.testing.assert_allclose(got, value, rtol=1e-6)  # the last healthy parameters, to the step
+
+
+@pytest.mark.parametrize("check_every", [1, 3, 16])
+def test_nan_is_dated_right_however_rarely_one_looks(batches, check_every):
+    x, y = batches[1]
+    calls = []
+
+    def source():
+        calls.append(1)
+        return [batches[0], (x * jnp.nan, y), *batches[2:]] if len(calls) == 2 else batches
+
+    with pytest.raises(FloatingPointError, match="epoch 1, step 1:"):
+        optimize.fit(network(), TX, loss_fn, source, epochs=3, check_every=check_every)
+
+
+def test_nan_that_no_spike_shows(batches):
+    """The step function of NaN is 0, so a network that only spikes never tells its loss."""
+    rngs = nnx.Rngs(0)
+    model = nn.Sequential(
+        nnx.Linear(WIDTH, 4, rngs=rngs), nn.LIF(4, beta=0.5), nnx.Linear(4, CLASSES, rngs=rngs), nn.LI(3)
+    )
+    x, y = batches[0]
+    with pytest.raises(FloatingPointError, match=r"NaN in batch\[0\]\['x'\], in 240 of 240"):
+        fit([{"x": x * jnp.nan, "y": y}], model, loss=lambda m, b: loss_fn(m, b["x"], b["y"]))
+
+
+def test_nan_in_an_evaluation(batches):
+    x, y = batches[0]
+    with pytest.raises(FloatingPointError, match="NaN in batch 1 of the evaluation after epoch 0"):
+        fit(batches, eval_iter=lambda: [batches[0], (x * jnp.nan, y)], eval_fn=eval_fn)
+
+
+class Explosive(nn.Neuron):
+    """Grows past what a float can hold within five steps."""
+
+    state = dict(v=0.0)
+
+    @staticmethod
+    def step(p, x, v):
+        v = 1e20 * (v + x)
+        return v, v
+
+
+def test_the_first_layer_whose_state_is_not_finite_is_named(batches):
+    rngs = nnx.Rngs(0)
+    inner = nn.Sequential(nnx.Linear(WIDTH, 4, rngs=rngs), Explosive(4))
+    model = nn.Sequential(inner, nnx.Linear(4, CLASSES, rngs=rngs), nn.LI(CLASSES))
+    with pytest.raises(FloatingPointError, match=r"step 0: .* first in layer 0\.1 \(Explosive\)"):
+        fit(batches, model)
+
+
+def test_parameters_that_are_not_finite_are_named(batches):
+    with pytest.raises(
+        FloatingPointError, match=r"step 1: expected finite parameters; got NaN or inf.*layers\.0\.bias"
+    ):
+        fit(batches, tx=optax.scale(float("-inf")))
+
+
+def test_a_loss_and_a_gradient_of_the_users_own(batches):
+    def infinite(model, x, y):
+        return loss_fn(model, x, y) / 0.0
+
+    def root(model, x, y):  # sqrt has an infinite slope at zero
+        return jnp.sqrt(jnp.sum((nn.run(model, x)[0] * 0) ** 2))
+
+    with pytest.raises(FloatingPointError, match="step 0: expected a finite loss; got inf although the input"):
+        fit(batches, loss=infinite)
+    with pytest.raises(
+        FloatingPointError, match="step 0: expected a finite gradient; got NaN or infinity in that of lay"
+    ):
+        fit(batches, loss=root)
+
+
+def test_a_batch_of_the_wrong_width(batches):
+    x, y = batches[0]
+    with pytest.raises(
+        ValueError, match=r"Linear: expected 6 features on the last axis; got input of shape \(batch, 5"
+    ):
+        fit([(x[..., :5], y)])
+
+
+def test_time_and_batch_swapped(batches):
+    x, y = batches[0]
+    with pytest.raises(ValueError, match=r"targets shape \(8,\) does not match .* time_axis=0"):
+        fit([(jnp.swapaxes(x, 0, 1), y)])
+
+
+def test_an_empty_data_set(batches):
+    with pytest.raises(RuntimeError, match="expected at least one batch in epoch 0; got none"):
+        fit([])
+    with pytest.raises(
+        ValueError, match=r"at least one sample; got shapes \[\(0, 5, 6\), \(0,\)\] in epoch 0, batch 0"
+    ):
+        fit([(batches[0][0][:0], batches[0][1][:0])])
+    with pytest.raises(RuntimeError, match=r"eval_iter=\): expected at least one batch in epoch 0"):
+        fit(batches, eval_iter=list, eval_fn=eval_fn)
+
+
+def test_an_iterator_that_is_used_up(batches):
+    used = iter(batches)
+    with pytest.raises(RuntimeError, match="in epoch 1; got none. Return a fresh iterable"):
+        optimize.fit(network(), TX, loss_fn, lambda: used, epochs=2)
+
+
+def test_arguments_of_the_wrong_kind(batches):
+    with pytest.raises(TypeError, match=r"train_iter=\): expected a function .* got list. Write lambda: batches"):
+        optimize.fit(network(), TX, loss_fn, batches, epochs=1)
+    with pytest.raises(ValueError, match=r"fit\(epochs=\): expected a whole number, 1 or more; got 0"):
+        fit(batches, epochs=0)
+    with pytest.raises(ValueError, match="eval_iter and eval_fn together; got only eval_iter"):
+        fit(batches, eval_iter=lambda: batches)
+    with pytest.raises(TypeError, match=r"loss_fn=\): expected one number per batch; got shape \(8,\)"):
+        fit(batches, loss=lambda model, x, y: nn.run(model, x)[0].mean((1, 2)))
+    with pytest.raises(TypeError, match=r"loss_fn=\): expected one number per batch; got 2 values"):
+        fit(batches, loss=eval_fn)
+    with pytest.raises(TypeError, match="expected a Flax NNX module.* got function"):
+        fit(batches, model=lambda x: x)
+    with pytest.raises(ValueError, match="expected a model with parameters; got none"):
+        fit(batches, model=nn.LI(WIDTH, beta=nn.Fixed(0.5)))
+    with pytest.raises(TypeError, match="expected an Optax optimiser or a solver; got float"):
+        fit(batches, tx=1e-3)
+    with pytest.raises(TypeError, match="backprop: expected an Optax optimiser; got function"):
+        optimize.backprop(jax.grad)
+    assert batches[0][0].shape[0] == BATCH

@@ -1,0 +1,105 @@
+"""Ring buffers: what a node answered in the last few steps, for the edges that deliver it later.
+
+A ring is part of the network's state, so its batch axis comes first like everywhere. One push overwrites the oldest
+entry in place; nothing is shifted, so a long delay costs memory and no time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Ring(NamedTuple):
+    """The last steps of one signal.
+
+    Args:
+        past: (batch, length, *features), or a tree of such arrays.
+        position: slot of the oldest entry, which the next push overwrites.
+
+    Example:
+        >>> from spyx import graph, nn
+        >>> net = graph.Graph({"lif": nn.IF(2)}, [("input", "lif", 3), ("lif", "output")], input_shape=2)
+        >>> net.initial_state(5).past["input"].past.shape
+        (5, 3, 2)
+    """
+
+    past: Any
+    position: Any
+
+
+def silent(like: Any, length: int) -> Ring:
+    """A ring of zeros for a signal whose step looks like `like`: (batch, *features) with a dtype."""
+    past = jax.tree.map(lambda a: jnp.zeros((a.shape[0], length, *a.shape[1:]), a.dtype), like)
+    return Ring(past, jnp.zeros((), jnp.int32))
+
+
+def read(ring: Ring, delay: int) -> Any:
+    """The signal `delay` steps ago, before this step's push."""
+
+    def one(past: jax.Array) -> jax.Array:
+        length = past.shape[1]
+        if length == 1:
+            return past[:, 0]
+        return jax.lax.dynamic_index_in_dim(past, (ring.position - delay) % length, axis=1, keepdims=False)
+
+    return jax.tree.map(one, ring.past)
+
+
+def push(ring: Ring, signal: Any) -> Ring:
+    """The ring after one more step."""
+
+    def one(past: jax.Array, value: jax.Array) -> jax.Array:
+        if value.shape != (past.shape[0], *past.shape[2:]):
+            raise _other_shape((past.shape[0], *past.shape[2:]), value.shape)
+        value = value.astype(past.dtype)
+        if past.shape[1] == 1:
+            return value[:, None]
+        return jax.lax.dynamic_update_index_in_dim(past, value, ring.position, axis=1)
+
+    return Ring(jax.tree.map(one, ring.past, signal), (ring.position + 1) % _length(ring))
+
+
+def delayed(ring: Ring, signals: Any, delay: int) -> Any:
+    """`signals` (time, batch, ...), `delay` steps later: the ring supplies the first of them."""
+
+    def one(past: jax.Array, values: jax.Array) -> jax.Array:
+        all_of_it = _unrolled(past, ring.position, values)
+        first = past.shape[1] - delay
+        return all_of_it[first : first + values.shape[0]]
+
+    return jax.tree.map(one, ring.past, signals)
+
+
+def after(ring: Ring, signals: Any) -> Ring:
+    """The ring after all of `signals` (time, batch, ...), slot for slot what pushing them one by one leaves."""
+    length = _length(ring)
+    steps = jax.tree.leaves(signals)[0].shape[0]
+    position = (ring.position + steps) % length
+
+    def one(past: jax.Array, values: jax.Array) -> jax.Array:
+        last = jnp.moveaxis(_unrolled(past, ring.position, values)[steps:], 0, 1)
+        return last if length == 1 else jnp.roll(last, position, axis=1)
+
+    return Ring(jax.tree.map(one, ring.past, signals), position)
+
+
+def _unrolled(past: jax.Array, position: Any, values: jax.Array) -> jax.Array:
+    """Oldest entry first, then `values`: (length + time, batch, ...)."""
+    if values.shape[1:] != (past.shape[0], *past.shape[2:]):
+        raise _other_shape((past.shape[0], *past.shape[2:]), values.shape[1:])
+    oldest_first = past if past.shape[1] == 1 else jnp.roll(past, -position, axis=1)
+    return jnp.concatenate([jnp.moveaxis(oldest_first, 1, 0), values.astype(past.dtype)])
+
+
+def _length(ring: Ring) -> int:
+    return jax.tree.leaves(ring.past)[0].shape[1]
+
+
+def _other_shape(expected: tuple[int, ...], got: tuple[int, ...]) -> ValueError:
+    return ValueError(
+        f"spyx.graph.Graph: expected a state made for signals of shape {expected}; got {got}. "
+        "Make the state for this input: run(model, x) does, or model.state_for(x[:, 0])."
+    )

@@ -1,0 +1,164 @@
+"""A graph as a picture: signals flow from left to right, feedback runs below, delays sit on their edges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spyx.graph.describe import word
+from spyx.graph.layout import layout
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from spyx.graph.network import Graph
+    from spyx.graph.schedule import Edge
+
+COLUMN, ROW, LANE = 2.5, 1.15, 0.36  # distances in inches
+WIDTH, HEIGHT, MARGIN = 1.7, 0.62, 0.35  # of a box; around the picture
+INK, GREY, LATE = "#2b2d42", "#5c677d", "#c1440e"
+PORT, STATELESS, STATEFUL = ("#ffffff", "#aab4c3"), ("#eef1f6", "#8d99ae"), ("#e3e0f7", "#5b4bb7")
+
+Point = tuple[float, float]
+
+
+def draw(graph: Graph, path: Any = None) -> Figure:
+    """Draw `graph`, and write the picture to `path` if there is one."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "spyx.graph.Graph.draw: expected Matplotlib; got none. Install it with pip install 'spyx-jax[plot]'."
+        ) from error
+    where = layout(graph._plan)
+    centres = {name: (column * COLUMN, -row * ROW) for name, (column, row) in where.boxes.items()}
+    floor = -where.bottom * ROW - HEIGHT / 2
+    depth = {edge: floor - LANE * (lane + 0.9) for edge, lane in where.lanes.items()}
+    looped = any(e.source == e.target and where.boxes[e.source][1] < 0.5 for e in graph._plan.edges)
+    left, right = -WIDTH / 2 - MARGIN, max(x for x, _ in centres.values()) + WIDTH / 2 + MARGIN
+    bottom, top = min([floor, *depth.values()]) - MARGIN, HEIGHT / 2 + MARGIN + (0.35 if looped else 0.0)
+    figure = Figure(figsize=(right - left, top - bottom), facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(left, right), ylim=(bottom, top))
+    axes.set_axis_off()
+    doors = _doors(graph, centres, depth)
+    for edge in graph._plan.edges:
+        if edge.source == edge.target:
+            _loop(axes, edge, centres[edge.source])
+        elif edge in depth:
+            _feedback(axes, edge, centres[edge.source], doors[edge], depth[edge], where.lanes[edge])
+        else:
+            # Straight across a column, bent only between columns: so an edge never runs through a box.
+            across = [(column * COLUMN, -row * ROW) for column, row in where.ways[edge]]
+            way = [(x + side * WIDTH / 2, y) for x, y in across for side in (-1, 1)]
+            _forward(axes, edge, [_right_of(centres[edge.source]), *way, doors[edge]])
+    for name, centre in centres.items():
+        _box(axes, graph, name, centre)
+    if path is not None:
+        figure.savefig(path, dpi=160)
+    return figure
+
+
+def _doors(graph: Graph, centres: dict[str, Point], depth: dict[Edge, float]) -> dict[Edge, Point]:
+    """Where every edge enters its target: one above the other on its left side, in the order of their sources."""
+    doors = {}
+    for name, incoming in graph._plan.incoming.items():
+        edges = [edge for _, edge in incoming if edge.source != edge.target]
+        edges.sort(key=lambda e: -depth.get(e, centres[e.source][1]))
+        x, y = centres[name]
+        step = min(0.18, HEIGHT / (len(edges) + 1))
+        for place, edge in enumerate(edges):
+            doors[edge] = (x - WIDTH / 2, y + step * ((len(edges) - 1) / 2 - place))
+    return doors
+
+
+def _right_of(centre: Point) -> Point:
+    return centre[0] + WIDTH / 2, centre[1]
+
+
+def _forward(axes: Axes, edge: Edge, points: list[Point]) -> None:
+    from matplotlib.path import Path
+
+    vertices, codes = [points[0]], [Path.MOVETO]
+    for (x, y), (to_x, to_y) in zip(points[:-1], points[1:], strict=True):
+        vertices += [((x + to_x) / 2, y), ((x + to_x) / 2, to_y), (to_x, to_y)]
+        codes += [Path.CURVE4] * 3
+    middle = len(points) // 2
+    (x, y), (to_x, to_y) = points[middle - 1 : middle + 1]
+    label = ((x + to_x) / 2, (y + to_y) / 2)
+    _line(axes, edge, vertices, codes, label)
+
+
+def _feedback(axes: Axes, edge: Edge, start: Point, door: Point, depth: float, lane: int) -> None:
+    from matplotlib.path import Path
+
+    r = 0.16
+    x, y = _right_of(start)
+    down, up = x + 0.24 + 0.07 * lane, door[0] - 0.3 - 0.07 * lane
+    vertices = [(x, y), (down - r, y), (down, y), (down, y - r), (down, depth + r), (down, depth), (down - r, depth)]
+    vertices += [
+        (up + r, depth),
+        (up, depth),
+        (up, depth + r),
+        (up, door[1] - r),
+        (up, door[1]),
+        (up + r, door[1]),
+        door,
+    ]
+    corner = [Path.LINETO, Path.CURVE3, Path.CURVE3]
+    _line(axes, edge, vertices, [Path.MOVETO, *corner * 4, Path.LINETO], ((down + up) / 2, depth))
+
+
+def _loop(axes: Axes, edge: Edge, centre: Point) -> None:
+    from matplotlib.path import Path
+
+    x, top = centre[0], centre[1] + HEIGHT / 2
+    vertices = [(x + 0.55, top), (x + 0.6, top + 0.42), (x - 0.3, top + 0.42), (x - 0.25, top)]
+    _line(axes, edge, vertices, [Path.MOVETO, *[Path.CURVE4] * 3], (x + 0.15, top + 0.31))
+
+
+def _line(axes: Axes, edge: Edge, vertices: list[Point], codes: list[Any], label: Point) -> None:
+    from matplotlib.patches import FancyArrowPatch, PathPatch
+    from matplotlib.path import Path
+
+    colour = LATE if edge.delay else INK
+    style = (0, (4, 2)) if edge.delay else "solid"
+    path = Path(vertices, codes)
+    axes.add_patch(PathPatch(path, facecolor="none", edgecolor=colour, linewidth=1.4, linestyle=style, zorder=1))
+    (x, y), (to_x, to_y) = vertices[-2:]
+    length = max(((to_x - x) ** 2 + (to_y - y) ** 2) ** 0.5, 1e-6)
+    tail = (to_x - 0.12 * (to_x - x) / length, to_y - 0.12 * (to_y - y) / length)
+    head = FancyArrowPatch(
+        tail, (to_x, to_y), arrowstyle="-|>,head_length=5,head_width=2.6", color=colour, shrinkA=0, shrinkB=0, zorder=3
+    )
+    axes.add_patch(head)
+    if edge.delay:
+        _pill(axes, label, f"+{edge.delay}", LATE)
+
+
+def _pill(axes: Axes, at: Point, text: str, colour: str) -> None:
+    box = {"boxstyle": "round,pad=0.28,rounding_size=0.7", "facecolor": colour, "edgecolor": "white"}
+    axes.text(*at, text, color="white", fontsize=8, fontweight="bold", ha="center", va="center", zorder=5, bbox=box)
+
+
+def _box(axes: Axes, graph: Graph, name: str, centre: Point) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    plan, (x, y) = graph._plan, centre
+    layer = graph.nodes[name] if name in plan.names else None
+    face, line = PORT if layer is None else STATEFUL if hasattr(layer, "initial_state") else STATELESS
+    corner = f"round,pad=0,rounding_size={0.31 if layer is None else 0.1}"
+    lower_left = (x - WIDTH / 2, y - HEIGHT / 2)
+    axes.add_patch(
+        FancyBboxPatch(
+            lower_left, WIDTH, HEIGHT, boxstyle=corner, facecolor=face, edgecolor=line, linewidth=1.3, zorder=2
+        )
+    )
+    lift = 0.0 if layer is None else 0.11
+    axes.text(x, y + lift, name, color=INK, fontsize=10, fontweight="bold", ha="center", va="center", zorder=4)
+    if layer is not None:
+        axes.text(x, y - 0.14, word(layer), color=GREY, fontsize=7.8, ha="center", va="center", zorder=4)
+    if len(plan.incoming.get(name, ())) > 1:
+        how = plan.merge_of[name].replace("concatenate", "concat")
+        _pill(axes, (x - WIDTH / 2 + 0.32, y + HEIGHT / 2), how, line)

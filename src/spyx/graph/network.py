@@ -1,0 +1,219 @@
+"""`Graph`: named layers, and edges that may skip, branch, feed back and take their time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+from flax import nnx
+
+from spyx.graph import execute, shapes
+from spyx.graph.arguments import OWNER, own_merge, read_edges, read_merges, read_names, read_nodes, read_shapes
+from spyx.graph.delay import silent
+from spyx.graph.describe import describe
+from spyx.graph.execute import GraphState
+from spyx.graph.plan import Plan, merge_problems, raise_all, structure_problems
+from spyx.nn.execution import Execution
+from spyx.nn.layer import initial_state, needs_input, state_for
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Graph(nnx.Module):
+    """A network of named nodes: `out_n[t] = node_n(merge(out_m[t - delay] for every edge m -> n))`.
+
+    An edge without a delay arrives within the same time step, an edge with delay d arrives d steps later; before the
+    first step every signal is 0. A cycle needs a delay somewhere. Nodes outside every cycle run over all of time at
+    once, and only a cycle is stepped, with the same answer. A spiking node answers one step late by itself, see its
+    own docstring.
+
+    Args:
+        nodes: name to layer. A layer is whatever `nn.Sequential` takes, another graph, or a function.
+        edges: (source, target) or (source, target, delay in time steps). A target's inputs merge in this order.
+        merge: how a node or output merges several inputs: "concatenate" (default, on the last axis), "sum", "mean" or
+            "list". A string is for all of them; a dict says it by name, "*" standing for the rest. A layer may also
+            name its own, in an attribute `merge`.
+        inputs: names that edges use for the graph's input; default "input".
+        outputs: names that edges use for the graph's answer; default "output".
+        input_shape: shape of one sample at one step, for a check of all shapes at once and for `initial_state`, where
+            a delayed signal is part of the state; a dict by name when there are several inputs. Default None: the
+            first input tells.
+
+    Shapes:
+        one step: (batch, *features) -> (batch, *features'); several inputs or outputs are dicts by name. State:
+        `GraphState`. Over time: see `spyx.nn.run`.
+
+    Raises:
+        TypeError: something that is not a layer, a name or an edge.
+        ValueError: everything that is wrong with the structure and the shapes, in one list: unknown or unreachable
+            nodes, a cycle without a delay, shapes that cannot merge, ...
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from spyx import nn
+        >>> net = Graph(
+        ...     nodes={"fc": nnx.Linear(3, 4, rngs=nnx.Rngs(0)), "lif": nn.LIF(4, beta=0.9), "out": nn.LI(4)},
+        ...     edges=[("input", "fc"), ("fc", "lif"), ("lif", "lif", 2), ("lif", "out"), ("out", "output")],
+        ...     merge={"lif": "sum"},
+        ... )
+        >>> out, state = nn.run(net, jnp.ones((5, 7, 3)))
+        >>> out.shape
+        (5, 7, 4)
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Any],
+        edges: Iterable[Sequence[Any]],
+        merge: str | Mapping[str, str] = "concatenate",
+        *,
+        inputs: str | Sequence[str] = ("input",),
+        outputs: str | Sequence[str] = ("output",),
+        input_shape: Any = None,
+    ) -> None:
+        layers = read_nodes(nodes)
+        heads, ends = read_names("inputs", inputs), read_names("outputs", outputs)
+        asked = read_merges(merge)
+        good, problems = read_edges(edges)
+        problems += structure_problems(tuple(layers), heads, ends, good)
+        problems += merge_problems(asked, {*layers, *ends})
+        known = {*layers, *heads, *ends}
+        merges = {
+            name: asked.get(name) or own_merge(layers.get(name)) or asked.get("*", "concatenate")
+            for name in (*layers, *ends)
+        }
+        self._plan = Plan(
+            OWNER,
+            tuple(layers),
+            heads,
+            ends,
+            tuple(e for e in good if e.source in known and e.target in {*layers, *ends}),
+            tuple(sorted(merges.items())),
+        )
+        self.nodes = nnx.Dict(layers)
+        self._input = read_shapes(self._plan, input_shape)
+        if self._input is None:
+            problems += shapes.early_problems(self._plan, self.nodes)
+        else:
+            problems += shapes.infer(self._plan, self.nodes, dict(self._input)).problems
+        raise_all(OWNER, problems)
+
+    @property
+    def edges(self) -> tuple[tuple[str, str, int], ...]:
+        """All edges as (source, target, delay)."""
+        return tuple((edge.source, edge.target, edge.delay) for edge in self._plan.edges)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        return self._plan.inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return self._plan.outputs
+
+    @property
+    def merges(self) -> dict[str, str]:
+        """The merge of every node and output; it matters where several edges end."""
+        return dict(self._plan.merges)
+
+    @property
+    def state_needs_input(self) -> bool:
+        """Does the shape of the state depend on the input's? Then `state_for` makes it."""
+        return bool(self._plan.memory) or any(map(needs_input, self._layers()))
+
+    def initial_state(self, batch_size: int) -> GraphState:
+        """The state of `batch_size` samples before the first step: nodes at rest, nothing on its way.
+
+        Raises:
+            ValueError: the shape of a delayed signal follows neither from `input_shape` nor from the layers.
+        """
+        if not self.state_needs_input:
+            return GraphState({name: initial_state(self.nodes[name], batch_size) for name in self._plan.names}, {})
+        if self._input is None:
+            return self._state(shapes.guessed_inputs(self._plan, self.nodes, batch_size), batch_size)
+        given = {n: jax.ShapeDtypeStruct((batch_size, *spec.shape[1:]), spec.dtype) for n, spec in self._input}
+        return self._state(given, batch_size)
+
+    def state_for(self, x: Any) -> GraphState:
+        """The state before the first step, for input like `x`: one time step of it, or its `jax.ShapeDtypeStruct`."""
+        given = self._plan.named_inputs(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), x))
+        return self._state(given, jax.tree.leaves(given)[0].shape[0])
+
+    def __call__(self, x: Any, state: GraphState) -> tuple[Any, GraphState]:
+        """One time step: `(x, state) -> (out, new state)`."""
+        return self._run(lambda: execute.step(self._plan, self.nodes, x, self._checked(state)), x, lead=0)
+
+    def sequence(self, xs: Any, state: GraphState, how: Execution | None = None) -> tuple[Any, GraphState]:
+        """All of time: `xs` is (time, batch, *features)."""
+        how = Execution() if how is None else how
+        return self._run(lambda: execute.sequence(self._plan, self.nodes, xs, self._checked(state), how), xs, lead=1)
+
+    def children(self, state: GraphState) -> list[tuple[Any, Any]]:
+        """Every layer with its part of `state`."""
+        return [(self.nodes[name], state.nodes[name]) for name in self._plan.names]
+
+    def draw(self, path: Any = None) -> Figure:
+        """A picture of the graph, with the delays on the edges.
+
+        Args:
+            path: file to write, its ending chooses the format (png, svg, pdf); None writes nothing.
+
+        Returns:
+            The Matplotlib figure.
+
+        Raises:
+            ImportError: without Matplotlib, `pip install 'spyx-jax[plot]'`.
+        """
+        from spyx.graph.draw import draw
+
+        return draw(self, path)
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+    __str__ = __repr__
+
+    def _layers(self) -> list[Any]:
+        return [self.nodes[name] for name in self._plan.names]
+
+    def _state(self, given: dict[str, Any], batch: int) -> GraphState:
+        found = shapes.infer(self._plan, self.nodes, given, batch)
+        raise_all(OWNER, found.problems)
+        unknown = [source for source in self._plan.memory if source not in found.signals]
+        unknown += [n for n in self._plan.names if needs_input(self.nodes[n]) and n not in found.taken]
+        if unknown:
+            raise ValueError(
+                f"{OWNER}.initial_state: expected to know the shapes that the state depends on; got no shape for "
+                f"{', '.join(unknown)}. Construct with input_shape=, use state_for(x) with one step of input, or leave "
+                "the state to run."
+            )
+        nodes = {
+            name: state_for(layer, found.taken[name]) if needs_input(layer) else initial_state(layer, batch)
+            for name, layer in zip(self._plan.names, self._layers(), strict=True)
+        }
+        past = {source: silent(found.signals[source], length) for source, length in self._plan.memory.items()}
+        return GraphState(nodes, past)
+
+    def _checked(self, state: Any) -> GraphState:
+        expected = (set(self._plan.names), set(self._plan.memory))
+        if isinstance(state, GraphState) and (set(state.nodes), set(state.past)) == expected:
+            return state
+        got = f"one of {', '.join(state.nodes)}" if isinstance(state, GraphState) else type(state).__name__
+        raise ValueError(
+            f"{OWNER}: expected this graph's GraphState, with the nodes {', '.join(self._plan.names)}; got {got}. "
+            "Make it with initial_state(batch_size), or leave it to run."
+        )
+
+    def _run(self, execution: Any, x: Any, lead: int) -> tuple[Any, GraphState]:
+        """Run, and if it fails for its shapes, say everything that does not fit instead of the first thing."""
+        try:
+            return execution()
+        except (TypeError, ValueError):
+            specs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[lead:], a.dtype), x)
+            batch = next((leaf.shape[0] for leaf in jax.tree.leaves(specs) if leaf.shape), 1)
+            raise_all(OWNER, shapes.infer(self._plan, self.nodes, self._plan.named_inputs(specs), batch).problems)
+            raise

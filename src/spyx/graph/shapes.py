@@ -1,0 +1,170 @@
+"""Shapes of all signals, found by evaluating every node abstractly and going around cycles to a fixed point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from spyx.graph.merge import conflict, merge, text
+from spyx.graph.plan import Plan
+from spyx.nn.layer import step_shape
+from spyx.nn.neuron import Neuron
+
+
+class Shapes(NamedTuple):
+    """What one time step of a graph looks like.
+
+    Args:
+        signals: what every input and node answers: name to shape and dtype.
+        taken: the merged input of every node.
+        problems: in words, why shapes do not fit.
+    """
+
+    signals: dict[str, Any]
+    taken: dict[str, Any]
+    problems: list[str]
+
+
+def infer(plan: Plan, layers: Mapping[str, Any], given: Mapping[str, Any], batch: int = 1) -> Shapes:
+    """Shapes of one time step, from those of the inputs; with fewer inputs given, those that follow from the neurons.
+
+    Args:
+        plan: the structure.
+        layers: the nodes.
+        given: input name to `jax.ShapeDtypeStruct` (batch, *features), or a tree of them.
+        batch: batch size of what does not follow from `given`.
+    """
+    answers: dict[Any, Any] = {}
+    signals = {**_of_neurons(plan, layers, batch, answers), **given}
+    for _ in range(2 * len(plan.names) + 2):
+        before = dict(signals)
+        taken, problems = _sweep(plan, layers, signals, answers)
+        if signals == before and (not set(given) >= set(plan.inputs) or not _guess(plan, layers, signals, answers)):
+            break
+    else:
+        problems = [f"the shapes around {', '.join(_largest_cycle(plan))} grow from step to step"]
+    if not problems and set(given) >= set(plan.inputs):
+        problems = [
+            f"the shape of {name!r} does not follow from the input" for name in plan.names if name not in signals
+        ]
+    return Shapes(signals, taken, problems)
+
+
+def guessed_inputs(plan: Plan, layers: Mapping[str, Any], batch: int = 1) -> dict[str, Any]:
+    """Inputs as (batch, width), for those whose width can be read off the layers that they feed."""
+    guessed = {}
+    for name in plan.inputs:
+        fed = [e.target for e in plan.edges if e.source == name and len(plan.incoming[e.target]) == 1]
+        known = {shape for target in fed if target in plan.names and (shape := _sample_shape(layers[target]))}
+        if len(known) == 1:
+            guessed[name] = jax.ShapeDtypeStruct((batch, *known.pop()), jnp.float32)
+    return guessed
+
+
+def early_problems(plan: Plan, layers: Mapping[str, Any]) -> list[str]:
+    """What cannot fit, whatever shape the input will have."""
+    certain = infer(plan, layers, {}).problems
+    guessed = guessed_inputs(plan, layers)
+    if len(guessed) < len(plan.inputs):
+        return certain
+    # Only the last axis of a guessed input is known, so only a sum of different widths is certainly wrong.
+    signals = infer(plan, layers, guessed).signals
+    for target, edges in plan.incoming.items():
+        shapes = [getattr(signals.get(e.source), "shape", None) for _, e in edges]
+        widths = {shape[-1] for shape in shapes if shape}
+        if plan.merge_of[target] in ("sum", "mean") and len(edges) > 1 and None not in shapes and len(widths) > 1:
+            certain.append(_merge_problem(plan, target, signals))
+    return list(dict.fromkeys(certain))
+
+
+def _sweep(plan: Plan, layers: Mapping[str, Any], signals: dict[str, Any], answers: dict[Any, Any]) -> tuple[Any, Any]:
+    """Every node and output once, in order; `signals` is updated in place."""
+    taken, problems = {}, []
+    for target in (*plan.order, *plan.outputs):
+        sources = [e.source for _, e in plan.incoming[target]]
+        if not all(source in signals for source in sources):
+            continue
+        values = [signals[source] for source in sources]
+        how = plan.merge_of[target]
+        if conflict(how, values):
+            problems.append(_merge_problem(plan, target, signals))
+            continue
+        taken[target] = jax.eval_shape(lambda *v, how=how: merge(how, v), *values)
+        if target in plan.names:
+            answer = _answer(target, layers[target], taken[target], answers)
+            if isinstance(answer, Exception):
+                problems.append(f"node {target!r} cannot take input of shape {_shown(taken[target])}: {answer}")
+            else:
+                signals[target] = answer
+    return taken, problems
+
+
+def _answer(name: str, layer: Any, x: Any, answers: dict[Any, Any]) -> Any:
+    """The node's answer to `x`, or the error that it raised; each question is asked once."""
+    leaves, tree = jax.tree.flatten(x)
+    question = (name, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+    if question not in answers:
+        try:
+            answers[question] = step_shape(layer, x)
+        except (TypeError, ValueError) as error:
+            answers[question] = error
+    return answers[question]
+
+
+def _guess(plan: Plan, layers: Mapping[str, Any], signals: dict[str, Any], answers: dict[Any, Any]) -> bool:
+    """Open a cycle whose shapes wait for one another: try a node with what is known of its input."""
+    for target in plan.order:
+        values = [signals[e.source] for _, e in plan.incoming[target] if e.source in signals]
+        how = plan.merge_of[target]
+        if target in signals or not values or conflict(how, values):
+            continue
+        x = jax.eval_shape(lambda *v, how=how: merge(how, v), *values)
+        width = _width(layers[target])
+        if width and hasattr(x, "shape"):
+            x = jax.ShapeDtypeStruct((*x.shape[:-1], width), x.dtype)
+        answer = _answer(target, layers[target], x, answers)
+        if not isinstance(answer, Exception):
+            signals[target] = answer
+            return True
+    return False
+
+
+def _of_neurons(plan: Plan, layers: Mapping[str, Any], batch: int, answers: dict[Any, Any]) -> dict[str, Any]:
+    """A neuron takes exactly one shape, so its answer is known before its input is."""
+    known = {}
+    for name in plan.names:
+        layer = layers[name]
+        if isinstance(layer, Neuron):
+            x = jax.ShapeDtypeStruct((batch, *layer.hidden_shape), jnp.float32)
+            known[name] = _answer(name, layer, x, answers)
+    return {name: answer for name, answer in known.items() if not isinstance(answer, Exception)}
+
+
+def _sample_shape(layer: Any) -> tuple[int, ...] | None:
+    if isinstance(layer, Neuron):
+        return layer.hidden_shape
+    width = _width(layer)
+    return (width,) if width else None
+
+
+def _width(layer: Any) -> int | None:
+    width = getattr(layer, "in_features", getattr(layer, "num_features", None))
+    return width if isinstance(width, int) else None
+
+
+def _merge_problem(plan: Plan, target: str, signals: Mapping[str, Any]) -> str:
+    sources = [e.source for _, e in plan.incoming[target]]
+    values = [signals[source] for source in sources]
+    why = conflict(plan.merge_of[target], values)
+    return f"inputs of {target!r} ({', '.join(sources)}): {why}"
+
+
+def _largest_cycle(plan: Plan) -> tuple[str, ...]:
+    return max((c.members for c in plan.components if c.cyclic), key=len, default=plan.names)
+
+
+def _shown(x: Any) -> str:
+    return text(x.shape) if hasattr(x, "shape") else str(jax.tree.map(lambda a: text(a.shape), x))

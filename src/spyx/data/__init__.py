@@ -9,6 +9,7 @@ from spyx.data.augment import Augment as Augment
 from spyx.data.augment import shift_augment as shift_augment
 from spyx.data.cache import Packed as Packed
 from spyx.data.cache import rasterise as rasterise
+from spyx.data.cochlea import Cochlea as Cochlea
 from spyx.data.decode import read_events as read_events
 from spyx.data.decode.source import EventFileError as EventFileError
 from spyx.data.encode import Encoder as Encoder
@@ -20,6 +21,16 @@ from spyx.data.encode import latency_code as latency_code
 from spyx.data.encode import phase_code as phase_code
 from spyx.data.encode import rate_code as rate_code
 from spyx.data.events import Events as Events
+from spyx.data.fetch import download as download
+from spyx.data.fetch import extract as extract
+from spyx.data.jitter import chain as chain
+from spyx.data.jitter import drop_spikes as drop_spikes
+from spyx.data.jitter import flip as flip
+from spyx.data.jitter import jitter_events as jitter_events
+from spyx.data.jitter import jitter_time as jitter_time
+from spyx.data.jitter import mask_axis as mask_axis
+from spyx.data.jitter import mixup as mixup
+from spyx.data.jitter import shift_space as shift_space
 from spyx.data.loader import Batch as Batch
 from spyx.data.loader import Loader as Loader
 from spyx.data.raster import Frames as Frames
@@ -36,6 +47,7 @@ from spyx.data.split import stratified as stratified
 __all__ = [
     "Augment",
     "Batch",
+    "Cochlea",
     "Dataset",
     "Encoder",
     "EventFileError",
@@ -49,15 +61,25 @@ __all__ = [
     "Split",
     "State",
     "angle_code",
+    "chain",
     "delta_code",
     "direct_code",
+    "download",
+    "drop_spikes",
+    "extract",
+    "flip",
+    "jitter_events",
+    "jitter_time",
     "latency_code",
     "load",
+    "mask_axis",
+    "mixup",
     "phase_code",
     "rasterise",
     "rate_code",
     "read_events",
     "shift_augment",
+    "shift_space",
     "shuffler",
     "stratified",
     "voxel_grid",

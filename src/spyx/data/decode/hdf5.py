@@ -72,9 +72,10 @@ def spike_columns(source: Source, file: Any, index: int) -> Columns:
         raise source.error(0, f"as many units as times in recording {index}", f"{unit.shape} and {seconds.shape}")
     if seconds.dtype.kind != "f" or unit.dtype.kind not in "iu":
         raise source.error(0, "times in seconds and whole unit numbers", f"{seconds.dtype} and {unit.dtype}")
+    seconds = seconds.astype(np.float64)
     if not np.isfinite(seconds).all() or (len(seconds) and np.abs(seconds).max() > 1e6):
         raise source.error(0, f"finite times in recording {index}", "a time that is no number of seconds")
-    t = np.round(seconds.astype(np.float64) * US_PER_S).astype(np.int64)
+    t = np.round(seconds * US_PER_S).astype(np.int64)
     return Columns(t, {"unit": unit}, lambda i: 0)
 
 

@@ -1,0 +1,67 @@
+"""QTDB electrocardiograms as spikes: which of six waves is it, at every step?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spyx.data.split import Dataset, Split
+
+CITATION = (
+    "P. Laguna, R. G. Mark, A. Goldberg and G. B. Moody (1997). A database for evaluation of algorithms for "
+    "measurement of QT and other waveform intervals in the ECG. Computers in Cardiology 24. "
+    "doi:10.1109/CIC.1997.648140. Spikes: B. Yin, F. Corradi and S. M. Bohte (2021). Accurate and efficient "
+    "time-domain classification with adaptive spiking recurrent neural networks. doi:10.1038/s42256-021-00397-w"
+)
+NUM_CLASSES = 6
+
+
+def load(*, root: str | Path, validation: float = 0.1) -> Dataset:
+    """Loads `QTDB_train.mat` and `QTDB_test.mat`: level crossings of two ECG leads, up and down.
+
+    Args:
+        root: the folder with the two files.
+        validation: share of the training segments held out, in (0, 1). Default 0.1. They are the last ones in the
+            file, in one block, because segments that follow one another may come from one heart.
+
+    Returns:
+        Splits with `x` of shape (samples, 1301, 4), float32 in {-1, 0, 1}, and `y` of shape (samples, 1301), int32 in
+        0..5: one label for each step. The files leave 8 to 10 % of the steps without a mark; as in the publishers'
+        results, these count as class 0.
+
+    Raises:
+        ValueError: if files are missing, damaged or of another layout.
+    """
+    whole, test = (_read(Path(root) / f"QTDB_{part}.mat") for part in ("train", "test"))
+    kept = len(whole) - round(validation * len(whole))
+    if not 0 < kept < len(whole):
+        raise ValueError(f"qtdb_ecg: expected validation in (0, 1) that leaves both parts; got {validation}.")
+    return Dataset(
+        name="qtdb_ecg",
+        train=whole.take(range(kept)),
+        validation=whole.take(range(kept, len(whole))),
+        test=test,
+        num_classes=NUM_CLASSES,
+        citation=CITATION,
+        licence="ODC-By 1.0 (PhysioNet); spike files MIT",
+        split_note=f"test as published; the last {len(whole) - kept} training segments held out in one block",
+        sensor_size=(4,),
+    )
+
+
+def _read(path: Path) -> Split:
+    from scipy.io import loadmat
+
+    try:
+        content: dict[str, Any] = loadmat(path, variable_names=["x", "y"], mat_dtype=False)
+    except Exception as fault:  # the reader promises no particular kind for a missing or damaged file
+        raise ValueError(f"qtdb_ecg: expected the MATLAB file {path}; got {fault}. Check root=.") from None
+    x, y = content.get("x"), content.get("y")
+    if x is None or y is None or x.ndim != 3 or y.shape != (*x.shape[:2], NUM_CLASSES) or (y.sum(-1) > 1).any():
+        raise ValueError(
+            f"qtdb_ecg: expected x of shape (samples, time, 4) and y one-hot in {NUM_CLASSES} classes; "
+            f"got {None if x is None else x.shape} and {None if y is None else y.shape} in {path}."
+        )
+    return Split(x.astype(np.float32), y.argmax(-1).astype(np.int32))

@@ -11,12 +11,20 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SMOKE = ("conformance", "golden", "test_import.py", "test_readme.py")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     # Test programs compile in well under the default second below which nothing is kept.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs on every supported stack: recorded vectors, the conformance suite, the README's example."""
+    for item in items:
+        if item.path.relative_to(REPOSITORY / "tests").parts[0] in SMOKE:
+            item.add_marker(pytest.mark.smoke)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +123,7 @@ def as_solver(owner: str, solver: Any) -> Solver:
         raise TypeError(
             f"{owner}: expected an Optax optimiser or a solver; got {type(solver).__name__}. Try optax.adam(1e-3)."
         )
-    return solver
+    return cast(Solver, solver)
 
 
 def all_finite(tree: Any) -> jax.Array:

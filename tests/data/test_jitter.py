@@ -40,7 +40,7 @@ def test_keyed_jit_safe_and_shape_preserving(name):
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first, X)
-    assert augment(X.astype(jnp.uint8), KEY).dtype == jnp.uint8
+    assert jax.eval_shape(augment, X.astype(jnp.uint8), KEY).dtype == jnp.uint8
 
 
 @pytest.mark.parametrize("name", ["shift_space", "flip", "mask_axis"])

@@ -69,7 +69,8 @@ class Plan:
         if len(self.inputs) == 1:
             return {self.inputs[0]: x}
         if not isinstance(x, Mapping) or set(x) != set(self.inputs):
-            got = f"the names {', '.join(map(str, x))}" if isinstance(x, Mapping) else type(x).__name__
+            named = f"the names {', '.join(map(str, x))}" if isinstance(x, Mapping) else type(x).__name__
+            got = "one array" if hasattr(x, "shape") else named
             raise ValueError(
                 f"{self.owner}: expected a dict with the inputs {', '.join(self.inputs)}; got {got}. "
                 f"Pass {{{', '.join(f'{name!r}: ...' for name in self.inputs)}}}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spyx.nn.convolution import Conv as Conv
 from spyx.nn.execution import MODES as MODES
 from spyx.nn.execution import Choice as Choice
 from spyx.nn.foreign import EquinoxLayer as EquinoxLayer
@@ -26,6 +27,7 @@ from spyx.nn.run import explain as explain
 from spyx.nn.run import run as run
 from spyx.nn.sequential import Flatten as Flatten
 from spyx.nn.sequential import Sequential as Sequential
+from spyx.nn.stream import stream as stream
 
 __all__ = [
     "ALIF",
@@ -39,6 +41,7 @@ __all__ = [
     "ActivityRegularization",
     "Choice",
     "Constant",
+    "Conv",
     "CuBaLIF",
     "EquinoxLayer",
     "Fixed",
@@ -51,5 +54,6 @@ __all__ = [
     "SumPool",
     "explain",
     "run",
+    "stream",
     "sum_pool",
 ]

@@ -11,6 +11,7 @@ A layer whose state depends on the shape of its input (a delay line) says so wit
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -19,6 +20,8 @@ from flax import nnx
 
 from spyx.nn.execution import Execution
 from spyx.nn.parameters import Constant
+
+Call = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 @runtime_checkable
@@ -97,25 +100,32 @@ def over_time(layer: Any, xs: Any, state: Any, how: Execution) -> tuple[Any, Any
 
 def scan_layer(layer: Any, xs: Any, state: Any) -> tuple[Any, Any]:
     """One call of `layer` per time step inside one scan; what it changes on itself (BatchNorm, Dropout) is carried."""
+    return scan_calls(layer, lambda layer, x, s: layer(x, s), xs, state)
+
+
+def scan_calls(layer: Any, call: Call, xs: Any, state: Any, *, remat: bool = False) -> tuple[Any, Any]:
+    """One `call(layer, x, state) -> (out, state)` per entry of `xs`; `remat` recomputes each on the way back."""
     changing: Any = {}
     if isinstance(layer, nnx.Module):
         graphdef, weights, changing = nnx.split(layer, (nnx.Param, Constant), ...)
-    if not jax.tree.leaves(changing):
 
-        def plain(s: Any, x: Any) -> tuple[Any, Any]:
-            out, s = layer(x, s)
-            return s, out
+    def fixed(s: Any, x: Any) -> tuple[Any, Any]:
+        out, s = call(layer, x, s)
+        return s, out
 
-        state, outs = jax.lax.scan(plain, state, xs)
-        return outs, state
-
-    def body(carry: Any, x: Any) -> tuple[Any, Any]:
+    def mutable(carry: Any, x: Any) -> tuple[Any, Any]:
         s, changing = carry
         module = nnx.merge(graphdef, weights, changing)
-        out, s = module(x, s)
+        out, s = call(module, x, s)
         return (s, nnx.split(module, (nnx.Param, Constant), ...)[2]), out
 
-    (state, changing), outs = jax.lax.scan(body, (state, changing), xs)
+    def wrap(body: Any) -> Any:
+        return jax.checkpoint(body, prevent_cse=False) if remat else body
+
+    if not jax.tree.leaves(changing):
+        state, outs = jax.lax.scan(wrap(fixed), state, xs)
+        return outs, state
+    (state, changing), outs = jax.lax.scan(wrap(mutable), (state, changing), xs)
     nnx.update(layer, changing)
     return outs, state
 

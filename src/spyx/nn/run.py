@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spyx.nn.chunks import Chunks, in_chunks, whole
 from spyx.nn.execution import MODES, PARALLEL, Choice, Execution
-from spyx.nn.layer import is_stateful, over_time, scan_layer, state_for
+from spyx.nn.layer import is_stateful, state_for
 
 
 def run(
@@ -19,6 +20,9 @@ def run(
     *,
     time_axis: int = 1,
     mode: str = "auto",
+    chunk: int | None = None,
+    remat: bool = False,
+    truncate: bool = False,
     batch_major: bool | None = None,
 ) -> tuple[Any, Any]:
     """Run a model over time: `out[t], state = model(x[t], state)` for every `t`.
@@ -34,6 +38,10 @@ def run(
             picks the fastest exact mode. "parallel" runs every neuron that never resets by an associative scan, and
             "fixed_point" every resetting one by guessing its spikes until they agree; the other layers run as in
             "layer". All modes give the same answer.
+        chunk: run this many time steps at a time and carry the state; None (default) runs all at once. Same answer.
+        remat: keep only the state between chunks and recompute the rest on the way back: memory grows with the square
+            root of the number of steps, for about one more forward pass. Without `chunk`, the square root is its size.
+        truncate: let no gradient cross from a chunk to the one before it (truncated backpropagation through time).
         batch_major: Spyx 1.0's spelling: True is `time_axis=1`, False is `time_axis=0`.
 
     Returns:
@@ -42,7 +50,7 @@ def run(
     Raises:
         TypeError: a model without `initial_state`.
         ValueError: an unknown mode, or one that no neuron of the model can run in; an axis out of range; a shape that
-            a layer does not take.
+            a layer does not take; a chunk below 1, or `truncate` without one.
 
     Example:
         >>> from spyx import nn
@@ -50,7 +58,8 @@ def run(
         >>> out[0, :, 0].tolist()
         [1.0, 1.5, 1.75]
     """
-    return _run(model, x, state, _axis(time_axis, batch_major), Execution(_known(mode)))
+    chunks = Chunks.checked(chunk, remat, truncate)
+    return _run(model, x, state, _axis(time_axis, batch_major), Execution(_known(mode)), chunks)
 
 
 def explain(model: Any, x: Any, state: Any = None, *, time_axis: int = 1, mode: str = "auto") -> list[Choice]:
@@ -81,7 +90,9 @@ def explain(model: Any, x: Any, state: Any = None, *, time_axis: int = 1, mode: 
     return record
 
 
-def _run(model: Any, x: Any, state: Any, time_axis: int, how: Execution) -> tuple[Any, Any]:
+def _run(
+    model: Any, x: Any, state: Any, time_axis: int, how: Execution, chunks: Chunks | None = None
+) -> tuple[Any, Any]:
     if not is_stateful(model):
         raise TypeError(
             f"spyx.nn.run: expected a model with initial_state(batch_size); got {type(model).__name__}. "
@@ -92,14 +103,13 @@ def _run(model: Any, x: Any, state: Any, time_axis: int, how: Execution) -> tupl
     xs = jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), x)
     if state is None:
         state = state_for(model, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs))
-    if how.mode == "step":
-        how.note(model, xs, "step", "asked for: the whole network inside one scan")
-        outs, state = scan_layer(model, xs, state)
+    if how.mode in PARALLEL and how.record is None:
+        how = Execution(how.mode, [])
+    if chunks is None:
+        outs, state = whole(model, xs, state, how)
     else:
-        if how.mode in PARALLEL and how.record is None:
-            how = Execution(how.mode, [])
-        outs, state = over_time(model, xs, state, how)
-        _check_used(how)
+        outs, state = in_chunks(model, xs, state, how, chunks)
+    _check_used(how)
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), outs), state
 
 

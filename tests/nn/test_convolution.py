@@ -1,0 +1,62 @@
+"""`nn.Conv` is `nnx.Conv`: same parameters, values and gradients, for every geometry."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from spyx import nn
+from spyx.engine import convolution
+
+GEOMETRIES = [
+    {},
+    {"padding": "VALID"},
+    {"padding": [(2, 1), (0, 3)]},
+    {"strides": (2, 3), "padding": "SAME"},
+    {"kernel_dilation": 2, "padding": "VALID", "strides": 2},
+    {"padding": "CIRCULAR"},
+    {"use_bias": False, "feature_group_count": 2},
+    {"input_dilation": 2, "padding": [(1, 1), (1, 1)]},
+]
+
+
+@pytest.mark.parametrize("budget", [2**19, 500])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_it_equals_flax(geometry, budget, monkeypatch):
+    monkeypatch.setattr(convolution, "PATCH_ELEMENTS", budget)  # the small one cuts the batch into padded pieces
+    ours = nn.Conv(2, 4, (3, 2), rngs=nnx.Rngs(0), **geometry)
+    theirs = nnx.Conv(2, 4, (3, 2), rngs=nnx.Rngs(0), **geometry)
+    x = jax.random.normal(jax.random.key(0), (5, 9, 8, 2))
+
+    def outcome(layer):
+        graphdef, weights = nnx.split(layer)
+
+        def loss(weights, x):
+            out = nnx.merge(graphdef, weights)(x)
+            return jnp.sum(jnp.cos(out)), out
+
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(weights, x)
+
+    for a, b in zip(jax.tree.leaves(outcome(ours)), jax.tree.leaves(outcome(theirs)), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_one_and_three_dimensions_and_narrow_floats():
+    for size in ((3,), (2, 2, 2)):
+        x = jax.random.normal(jax.random.key(0), (2, *(5,) * len(size), 3))
+        ours, theirs = (cls(3, 4, size, rngs=nnx.Rngs(0)) for cls in (nn.Conv, nnx.Conv))
+        np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    narrow = nn.Conv(3, 4, (3,), rngs=nnx.Rngs(0), dtype=jnp.bfloat16)
+    assert narrow(jnp.ones((2, 5, 3), jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_forward_mode_and_an_empty_batch():
+    layer = nn.Conv(2, 4, (3, 3), rngs=nnx.Rngs(0))
+    x = jnp.ones((2, 6, 6, 2))
+    tangent = jax.jvp(layer, (x,), (x,))[1]
+    np.testing.assert_allclose(tangent, layer(x) - layer.bias[...].reshape(1, 1, 1, 4), rtol=1e-4, atol=1e-5)
+    assert layer(x[:0]).shape == (0, 6, 6, 4)

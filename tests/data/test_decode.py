@@ -11,7 +11,7 @@ from tests.data.event_files import SUFFIX, WRITERS, columns
 from tests.reference.evt3_oracle import decode_words
 
 from spyx.data import EventFileError, read_events
-from spyx.data.decode import decode_bytes
+from spyx.data.decode import decode_bytes, evt3_loop
 
 NEEDS = {"hdf5": "h5py"}
 FORMAT_OF = {"evt2": "evt", "evt3": "evt"}
@@ -90,6 +90,35 @@ def test_evt3_vectors_equal_the_plain_loop():
     assert_same(read(dense, "evt3"), c)
     words = np.frombuffer(dense[dense.rindex(b"\n", 0, 40) + 1 :], "<u2")
     assert np.array_equal(np.stack([c[name] for name in "txyp"], 1), decode_words(words))
+
+
+@pytest.mark.parametrize("clock", ["prophesee", "expelliarmus"])
+def test_evt3_compiled_loop_equals_the_arrays(shared, monkeypatch, clock):
+    pytest.importorskip("numba")
+    path = shared / "data" / "events" / "evt3_sample.raw"
+    compiled = read_events(path, clock=clock)
+    monkeypatch.setattr(evt3_loop, "FEWEST_WORDS", 10**9)
+    assert_same(compiled, {name: getattr(read_events(path, clock=clock), name) for name in "txyp"})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_evt3_compiled_loop_gives_up_where_the_arrays_complain(monkeypatch, seed):
+    numba = pytest.importorskip("numba")
+    assert numba
+    rng = np.random.default_rng(seed)
+    kinds = rng.choice([0, 2, 3, 4, 5, 6, 8, 10, 15] + [9] * (seed % 2), 200).astype(np.uint16)
+    words = kinds << 12 | rng.integers(0, 4096, 200).astype(np.uint16)
+    words = np.concatenate([np.array([0x8001, 0x6001, 0x0001, 0x3001][: int(rng.integers(0, 5))], np.uint16), words])
+    content = b"% evt 3.0\n" + words.tobytes()
+    outcome = []
+    for fewest in (0, 10**9):
+        monkeypatch.setattr(evt3_loop, "FEWEST_WORDS", fewest)
+        try:
+            events = read(content, "evt3", sort=True)
+            outcome.append([getattr(events, name).tolist() for name in "txyp"])
+        except EventFileError as error:
+            outcome.append(str(error))
+    assert outcome[0] == outcome[1]
 
 
 def test_evt3_base_moves_on_after_each_vector():

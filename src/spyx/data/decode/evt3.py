@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from spyx.data.decode.evt3_loop import decode_loop
 from spyx.data.decode.source import Columns, Source, unwrap
 
 ROW, SINGLE, BASE, VECTOR12, VECTOR8, TIME_LOW, TIME_HIGH = 0, 2, 3, 4, 5, 6, 8
@@ -32,6 +33,10 @@ _EVENTS = _events_per_word()
 def decode_words(source: Source, start: int, sensor_size: tuple[int, int] | None, clock: str) -> Columns:
     """Decodes the words from byte `start` on."""
     words = source.records(start, "<u2")
+    fast = decode_loop(words, _EVENTS, clock == "expelliarmus")
+    if fast is not None:
+        t, x, y, p = fast
+        return Columns(t, {"x": x, "y": y, "p": p}, lambda event: _place(words, start, event), sensor_size)
     kind = (words >> 12).astype(np.uint8)
     counts = np.take(_EVENTS, words)
     if len(counts) and counts.max() == UNKNOWN:
@@ -39,16 +44,16 @@ def decode_words(source: Source, start: int, sensor_size: tuple[int, int] | None
         raise source.error(start + 2 * at, "an EVT3 word", f"a word of kind {kind[at]}")
     ends = np.cumsum(counts, dtype=np.int64)
 
-    def offset_of(event: int) -> int:
-        return start + 2 * int(np.searchsorted(ends, event, side="right"))
-
     def each_event(states: np.ndarray, values: np.ndarray, name: str) -> np.ndarray:
         """Repeats each state's value for the events up to the next state."""
         total = int(ends[-1]) if len(ends) else 0
         before = ends[states]
         if total and (len(states) == 0 or before[0] > 0):
             raise source.error(
-                offset_of(0), f"a {name} word before the first event", "an event", "Cut recordings at a time word."
+                _place(words, start, 0),
+                f"a {name} word before the first event",
+                "an event",
+                "Cut recordings at a time word.",
             )
         return np.repeat(values, np.diff(before, append=total))
 
@@ -58,7 +63,12 @@ def decode_words(source: Source, start: int, sensor_size: tuple[int, int] | None
     y = each_event(rows, words[rows] & np.uint16(0x7FF), "row")
     column = _columns(source, start, words, kind, counts, ends)
     addresses = {"x": column & np.uint16(0x7FF), "y": y, "p": (column >> 11).astype(np.uint8)}
-    return Columns(t, addresses, offset_of, sensor_size)
+    return Columns(t, addresses, lambda event: _place(words, start, event), sensor_size)
+
+
+def _place(words: np.ndarray, start: int, event: int) -> int:
+    """The byte of the word that carries an event."""
+    return start + 2 * int(np.searchsorted(np.cumsum(np.take(_EVENTS, words), dtype=np.int64), event, side="right"))
 
 
 def _columns(

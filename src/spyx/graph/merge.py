@@ -34,16 +34,16 @@ def conflict(how: str, signals: Sequence[Any]) -> str | None:
     if how == "list" or len(signals) == 1:
         return None
     if not all(hasattr(signal, "shape") for signal in signals):
-        return f"cannot {how} trees of arrays; merge='list' hands them over as they are"
+        return f"trees of arrays cannot merge by {how}, only as a list"
     shapes = [signal.shape for signal in signals]
     floats = sorted({str(s.dtype) for s in signals if jnp.issubdtype(s.dtype, jnp.floating)})
     if len(floats) > 1:
-        return f"cannot {how} {' with '.join(floats)}; cast one of them"
+        return f"dtypes {' and '.join(floats)} cannot merge by {how}, cast one of them"
     if how == "concatenate":
         fits = min(map(len, shapes)) > 1 and len({shape[:-1] for shape in shapes}) == 1
     else:
         fits = len(set(shapes)) == 1
-    return None if fits else f"cannot {how} shapes {' and '.join(text(shape) for shape in shapes)}"
+    return None if fits else f"shapes {' and '.join(text(shape) for shape in shapes)} cannot merge by {how}"
 
 
 def text(shape: Sequence[Any]) -> str:

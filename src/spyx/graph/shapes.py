@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from spyx.graph.merge import conflict, merge, text
 from spyx.graph.plan import Plan
@@ -66,18 +67,18 @@ def guessed_inputs(plan: Plan, layers: Mapping[str, Any], batch: int = 1) -> dic
 
 def early_problems(plan: Plan, layers: Mapping[str, Any]) -> list[str]:
     """What cannot fit, whatever shape the input will have."""
-    certain = infer(plan, layers, {}).problems
-    guessed = guessed_inputs(plan, layers)
-    if len(guessed) < len(plan.inputs):
-        return certain
-    # Only the last axis of a guessed input is known, so only a sum of different widths is certainly wrong.
-    signals = infer(plan, layers, guessed).signals
+    known = infer(plan, layers, {})
+    problems = list(known.problems)
     for target, edges in plan.incoming.items():
-        shapes = [getattr(signals.get(e.source), "shape", None) for _, e in edges]
-        widths = {shape[-1] for shape in shapes if shape}
-        if plan.merge_of[target] in ("sum", "mean") and len(edges) > 1 and None not in shapes and len(widths) > 1:
-            certain.append(_merge_problem(plan, target, signals))
-    return list(dict.fromkeys(certain))
+        widths = {
+            _answer_width(layers[e.source], known.signals.get(e.source)) for _, e in edges if e.source in plan.names
+        }
+        different = sorted(width for width in widths if width)
+        said = any(problem.startswith(_blame(plan, target)) for problem in problems)
+        if plan.merge_of[target] in ("sum", "mean") and len(different) > 1 and not said:
+            listed = " and ".join(f"(..., {width})" for width in different)
+            problems.append(f"{_blame(plan, target)}: shapes {listed} cannot merge by {plan.merge_of[target]}")
+    return problems
 
 
 def _sweep(plan: Plan, layers: Mapping[str, Any], signals: dict[str, Any], answers: dict[Any, Any]) -> tuple[Any, Any]:
@@ -85,7 +86,7 @@ def _sweep(plan: Plan, layers: Mapping[str, Any], signals: dict[str, Any], answe
     taken, problems = {}, []
     for target in (*plan.order, *plan.outputs):
         sources = [e.source for _, e in plan.incoming[target]]
-        if not all(source in signals for source in sources):
+        if not sources or not all(source in signals for source in sources):
             continue
         values = [signals[source] for source in sources]
         how = plan.merge_of[target]
@@ -155,11 +156,22 @@ def _width(layer: Any) -> int | None:
     return width if isinstance(width, int) else None
 
 
+def _answer_width(layer: Any, known: Any) -> int | None:
+    """The last axis of what a layer answers: known from its shape, or said by a Flax layer whatever its input."""
+    shape = getattr(known, "shape", None)
+    if shape:
+        return shape[-1]
+    width = getattr(layer, "out_features", None) if isinstance(layer, nnx.Module) else None
+    return width if isinstance(width, int) else None
+
+
 def _merge_problem(plan: Plan, target: str, signals: Mapping[str, Any]) -> str:
-    sources = [e.source for _, e in plan.incoming[target]]
-    values = [signals[source] for source in sources]
-    why = conflict(plan.merge_of[target], values)
-    return f"inputs of {target!r} ({', '.join(sources)}): {why}"
+    values = [signals[edge.source] for _, edge in plan.incoming[target]]
+    return f"{_blame(plan, target)}: {conflict(plan.merge_of[target], values)}"
+
+
+def _blame(plan: Plan, target: str) -> str:
+    return f"inputs of {target!r} ({', '.join(edge.source for _, edge in plan.incoming[target])})"
 
 
 def _largest_cycle(plan: Plan) -> tuple[str, ...]:

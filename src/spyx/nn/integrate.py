@@ -161,12 +161,13 @@ class LI(Neuron):
         rngs: nnx.Rngs | None = None,
         name: str | None = None,
     ) -> None:
-        if (hidden_shape is None) == (layer_shape is None):
+        shape = layer_shape if hidden_shape is None else hidden_shape
+        if shape is None or None not in (hidden_shape, layer_shape):
             raise TypeError(
                 f"spyx.nn.LI: expected one shape; got hidden_shape={hidden_shape!r} and layer_shape={layer_shape!r}. "
                 "Pass hidden_shape."
             )
-        super().__init__(layer_shape if hidden_shape is None else hidden_shape, name=name)
+        super().__init__(shape, name=name)
         self.beta = decay("spyx.nn.LI", "beta", beta, self.hidden_shape, rngs, default=0.8)
 
     @staticmethod

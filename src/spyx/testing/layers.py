@@ -76,7 +76,7 @@ def check_gradients(name: str, layer: Any, x: jax.Array, modes: tuple[str, ...],
     inexact, kept = _split_floating(state)
 
     def outcome(weights: Any, x: jax.Array, inexact: Any, mode: str) -> tuple[jax.Array, Any]:
-        model = layer if graphdef is None else nnx.merge(graphdef, weights, rest)
+        model: Any = layer if graphdef is None else nnx.merge(graphdef, weights, rest)
         outs, end = nn.run(model, x, _join(inexact, kept, state), mode=mode)
         floats = [leaf for leaf in jax.tree.leaves((outs, end)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
         # A cosine weighs every output differently, so that no two errors cancel.

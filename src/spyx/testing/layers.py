@@ -71,8 +71,8 @@ def check_streaming(name: str, layer: Any, x: jax.Array, tolerance: float) -> No
 
 def check_gradients(name: str, layer: Any, x: jax.Array, modes: tuple[str, ...], tolerance: float) -> None:
     """Every mode gives the plain scan's outputs, final state and gradients (input, parameters, initial state)."""
-    graphdef, weights, rest = nnx.split(layer, nnx.Param, ...) if isinstance(layer, nnx.Module) else (None, {}, {})
     state = layer.initial_state(x.shape[0])
+    graphdef, weights, rest = nnx.split(layer, nnx.Param, ...) if isinstance(layer, nnx.Module) else (None, {}, {})
     inexact, kept = _split_floating(state)
 
     def outcome(weights: Any, x: jax.Array, inexact: Any, mode: str) -> tuple[jax.Array, Any]:

@@ -90,8 +90,7 @@ def decode_bytes(
     if format not in FORMATS:
         raise ValueError(f"read_events: expected a format of {', '.join(FORMATS)}; got {format!r}.")
     decode = FORMATS[format]
-    unknown = set(options) - set(inspect.signature(decode).parameters)
-    if unknown:
+    if options and (unknown := set(options) - set(inspect.signature(decode).parameters)):
         raise TypeError(f"read_events: expected options of the format {format}; got {', '.join(sorted(unknown))}.")
     columns = decode(source, **options)
     return _checked(source, columns, sensor_size or columns.sensor_size, sort)

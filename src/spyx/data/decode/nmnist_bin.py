@@ -10,13 +10,14 @@ import numpy as np
 
 from spyx.data.decode.source import Columns, Source
 
+RECORD = np.dtype("(5,)u1")
 OVERFLOW_ROW = 240
 OVERFLOW_US = 2**13
 
 
 def decode(source: Source) -> Columns:
     """Decodes one recording."""
-    raw = source.records(0, np.dtype("(5,)u1"))
+    raw = source.records(0, RECORD)
     x, y = raw[:, 0], raw[:, 1]
     high = raw[:, 2]
     t = (high & 127).astype(np.int64)

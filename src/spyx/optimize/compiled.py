@@ -26,10 +26,10 @@ def compile_fit(
     *,
     epochs: int,
     eval_data: Any = None,
-    metric_fn: Callable[..., jax.Array] | None = None,
+    metric_fn: Callable[..., Any] | None = None,
     key: jax.Array | None = None,
-    on_epoch_end: Callable[[int, dict[str, float]], None] | None = None,
-) -> tuple[nnx.Module, dict[str, jax.Array]]:
+    on_epoch_end: Callable[[int, dict[str, Any]], None] | None = None,
+) -> tuple[nnx.Module, dict[str, Any]]:
     """Train in one compiled loop over epochs and batches; the model that was passed in stays as it was.
 
     Compiled once for equal networks, shapes and the same `solver`, `loss_fn`, `metric_fn` and `epochs`: pass the same
@@ -42,8 +42,8 @@ def compile_fit(
         train_data: tuple of arrays (batches, batch, ...), passed to `loss_fn` batch by batch.
         epochs: passes over the data, >= 1.
         eval_data: as `train_data`, measured after each epoch.
-        metric_fn: `(model, *batch) -> number`, for instance an accuracy; it sees the model in evaluation mode. Needed
-            with `eval_data`.
+        metric_fn: `(model, *batch) -> number`, for instance an accuracy, or a tree of numbers; it sees the model in
+            evaluation mode. Needed with `eval_data`.
         key: shuffles all samples over all batches in every epoch, and is passed on to the solver. None keeps the order.
         on_epoch_end: called as `(epoch, numbers of this epoch)`; the device then comes back to the host after each
             epoch, with the same numbers as without.
@@ -85,7 +85,7 @@ def compile_fit(
     shuffle = key is not None
     watch = _start(static, params, rest, draws)
     together = epochs if on_epoch_end is None else 1
-    parts: list[dict[str, jax.Array]] = []
+    parts: list[dict[str, Any]] = []
     for first in range(0, epochs, together):
         watch, history = _epochs(static, together, shuffle, watch, params, rest, train_data, eval_data, draws, first)
         parts.append(history)
@@ -95,7 +95,7 @@ def compile_fit(
             impl, objective = _solver(static, params, rest)
             stop(objective, impl.get_params(watch.solver), _rest(impl, watch, rest), batch, epoch=epoch, step=step)
         if on_epoch_end is not None:
-            on_epoch_end(first, {name: float(values[0]) for name, values in history.items()})
+            on_epoch_end(first, jax.tree.map(lambda values: float(values[0]), history))
     impl, _ = _solver(static, params, rest)
     trained = nnx.merge(graphdef, impl.get_params(watch.solver), _rest(impl, watch, rest))
     return trained, jax.tree.map(lambda *part: jnp.concatenate(part), *parts)
@@ -118,23 +118,23 @@ def _epochs(
     eval_data: Any,
     key: jax.Array,
     first: jax.Array,
-) -> tuple[Watch, dict[str, jax.Array]]:
+) -> tuple[Watch, dict[str, Any]]:
     """`count` epochs from epoch `first` on."""
     graphdef, _, _, metric_fn = static
     impl, _ = _solver(static, params, rest)
 
-    def one_epoch(watch: Watch, epoch: jax.Array) -> tuple[Watch, dict[str, jax.Array]]:
+    def one_epoch(watch: Watch, epoch: jax.Array) -> tuple[Watch, dict[str, Any]]:
         order = _order(train_data, key, epoch, shuffle)
 
         def one_step(watch: Watch, step: jax.Array) -> tuple[Watch, jax.Array]:
             return advance(impl, watch, _batch(train_data, order, step), key)
 
         watch, losses = jax.lax.scan(one_step, watch, jnp.arange(jax.tree.leaves(train_data)[0].shape[0]))
-        numbers = {"train_loss": losses.mean()}
+        numbers: dict[str, Any] = {"train_loss": losses.mean()}
         if eval_data is not None:
             model = (graphdef, impl.get_params(watch.solver), _rest(impl, watch, rest))
             score = jax.lax.map(lambda batch: metric_fn(in_evaluation(nnx.merge(*model)), *batch), eval_data)
-            numbers["eval_metric"] = jnp.asarray(score, jnp.float32).mean()
+            numbers["eval_metric"] = jax.tree.map(lambda values: values.astype(jnp.float32).mean(), score)
         return watch, numbers
 
     return jax.lax.scan(one_epoch, watch, first + jnp.arange(count))

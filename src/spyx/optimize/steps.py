@@ -58,13 +58,13 @@ def make_train_step(loss_fn: Callable[..., jax.Array]) -> Callable[..., jax.Arra
     return step
 
 
-def make_eval_step(metric_fn: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., Any]:
+def make_eval_step(metric_fn: Callable[..., Any]) -> Callable[..., Any]:
     """One compiled evaluation: `step(model, *batch) -> (accuracy, loss)`. The model stays as it is.
 
     The metric sees a copy of the model in evaluation mode: Dropout passes everything, BatchNorm uses its averages.
 
     Args:
-        metric_fn: `(model, *batch) -> (accuracy, loss)`.
+        metric_fn: `(model, *batch) -> (accuracy, loss)`, or any other tree of numbers.
 
     Example:
         >>> import jax.numpy as jnp

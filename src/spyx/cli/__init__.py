@@ -1,0 +1,16 @@
+"""The command line: `spyx train`, `spyx eval`, `spyx info`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Entry point of the `spyx` command."""
+    try:
+        from spyx.cli.app import app
+    except ImportError as missing:
+        if missing.name not in ("typer", "rich"):
+            raise
+        sys.exit(f"spyx: expected {missing.name}; got no such package. Run pip install 'spyx-jax[cli]'.")
+    app()

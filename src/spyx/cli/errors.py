@@ -1,0 +1,67 @@
+"""A mistake of the user: one line on standard error and exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from typer.core import TyperGroup
+
+
+class UserError(Exception):
+    """Something the user can put right; its text is the whole message."""
+
+
+class OneLineErrors(TyperGroup):
+    """A group of commands whose errors are one line each."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command and leave with its exit code."""
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(*args, **extra)
+        except Exception as error:
+            if isinstance(error, UserError):
+                message = str(error)
+            elif hasattr(error, "format_message"):  # what the parser of options raises
+                message = _usage(error)
+            else:
+                raise
+            print(f"spyx: {' '.join(message.split())}", file=sys.stderr)
+            sys.exit(2)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Any) -> str:
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    given = getattr(error, "option_name", None)
+    if context is None:
+        return message
+    if given is not None:
+        options = sorted({name for parameter in context.command.params for name in parameter.opts if name[:2] == "--"})
+        return f"unknown option {given}.{suggestion(given, options)} The options are: {', '.join(options)}."
+    commands = getattr(context.command, "commands", None)
+    if commands and "command" in message.lower():
+        wrong = next(iter(getattr(context, "protected_args", None) or context.args), "")
+        wrong = message.split("'")[1] if "'" in message else wrong
+        return f"unknown command {wrong!r}.{suggestion(wrong, commands)} The commands are: {', '.join(commands)}."
+    return f"{message} See {context.command_path} --help."
+
+
+def suggestion(given: str, choices: Iterable[str]) -> str:
+    """` Did you mean X?`, or nothing where nothing comes close."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(given.lower(), by_lower, n=1)
+    return f" Did you mean {by_lower[close[0]]}?" if close else ""
+
+
+def pick(what: str, given: str, choices: Iterable[str]) -> str:
+    """The choice that `given` names, upper and lower case alike; otherwise an error that lists them all."""
+    choices = list(choices)
+    for choice in choices:
+        if choice.lower() == str(given).lower():
+            return choice
+    raise UserError(f"unknown {what} {given!r}.{suggestion(str(given), choices)} Choose from: {', '.join(choices)}.")

@@ -1,0 +1,66 @@
+"""From names to a network: Linear and neuron for every hidden size, Linear and a leaky integrator as the readout."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from spyx import axn, nn
+from spyx.cli.config import Config
+from spyx.cli.errors import UserError, pick
+
+READOUT_BETA = 0.9
+
+
+def neurons() -> dict[str, type[nn.Neuron]]:
+    """Every neuron of `spyx.nn`, by name."""
+    classes = {name: getattr(nn, name) for name in nn.__all__}
+    return {
+        name: value
+        for name, value in classes.items()
+        if isinstance(value, type) and issubclass(value, nn.Neuron) and value is not nn.Neuron
+    }
+
+
+def surrogates() -> dict[str, Any]:
+    """Every surrogate of `spyx.axn` that can be made from numbers alone, by name."""
+    made = {name: getattr(axn, name) for name in axn.__all__ if name != "custom"}
+    return {name: make for name, make in made.items() if getattr(make, "__wrapped__", None) is not None}
+
+
+def make_surrogate(text: str) -> Any:
+    """`superspike` or `superspike:10`, the number being the first option of the surrogate."""
+    name, _, option = text.partition(":")
+    factory = surrogates()[pick("surrogate", name, surrogates())]
+    try:
+        return factory(*([float(option)] if option else []))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--surrogate: {text!r} does not work: {error}") from error
+
+
+def check_names(config: Config) -> None:
+    """Refuse unknown names before any data is read."""
+    pick("neuron", config.neuron, neurons())
+    make_surrogate(config.surrogate)
+
+
+def make_network(config: Config, features: int, classes: int) -> nn.Sequential:
+    """The network of a run, its weights drawn from the seed."""
+    rngs = nnx.Rngs(config.seed)
+    layers: list[Any] = []
+    width = features
+    for size in config.hidden:
+        layers += [nnx.Linear(width, size, rngs=rngs), _neuron(config, size, rngs)]
+        width = size
+    layers += [nnx.Linear(width, classes, rngs=rngs), nn.LI(classes, beta=np.float32(READOUT_BETA))]
+    return nn.Sequential(*layers)
+
+
+def _neuron(config: Config, size: int, rngs: nnx.Rngs) -> nn.Neuron:
+    kind = neurons()[pick("neuron", config.neuron, neurons())]
+    accepted = inspect.signature(kind.__init__).parameters
+    offered = {"beta": np.float32(config.beta), "activation": make_surrogate(config.surrogate), "rngs": rngs}
+    return kind(size, **{name: value for name, value in offered.items() if name in accepted})

@@ -1,0 +1,51 @@
+"""Loss and accuracy of whole parts of a data set, exact to the sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spyx import fn, nn, optimize
+
+SMOOTHING = 0.1
+BATCH = 256
+LOSS = fn.integral_crossentropy(smoothing=SMOOTHING)
+
+
+def loss_fn(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+    """What is made small: cross-entropy of the readout's membrane, summed over time."""
+    return LOSS(nn.run(model, x)[0], y)
+
+
+def batches(x: jax.Array, y: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """All samples as (batches, size, ...); the last batch is filled up with samples from the start."""
+    size = min(size, len(y))
+    order = jnp.arange(-(-len(y) // size) * size) % len(y)
+    return jax.tree.map(lambda a: a[order].reshape(-1, size, *a.shape[1:]), (x, y))
+
+
+def weighed(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `batches`, with a weight per sample that counts every sample once: the mean over batches is exact."""
+    xs, ys = batches(x, y, BATCH)
+    once = np.arange(ys.size).reshape(ys.shape) < len(y)
+    return xs, ys, jnp.asarray(once * (ys.size / len(y)), jnp.float32)
+
+
+def metric_fn(model: Any, x: jax.Array, y: jax.Array, weight: jax.Array) -> dict[str, jax.Array]:
+    """Accuracy and loss of a weighed batch."""
+    traces, _ = nn.run(model, x)
+    sums = traces.astype(jnp.float32).sum(1)
+    right = (sums.argmax(-1).astype(y.dtype) == y).astype(jnp.float32)
+    target = jax.nn.one_hot(y, sums.shape[-1]) * (1 - SMOOTHING) + SMOOTHING / sums.shape[-1]
+    losses = -jnp.sum(target * jax.nn.log_softmax(sums), axis=-1)
+    return {"acc": jnp.mean(weight * right), "loss": jnp.mean(weight * losses)}
+
+
+def score(model: Any, x: jax.Array, y: jax.Array) -> dict[str, float]:
+    """Accuracy and loss of one part."""
+    step = optimize.make_eval_step(metric_fn)
+    parts = [step(model, *batch) for batch in zip(*weighed(x, y), strict=True)]
+    return {name: float(np.mean([float(part[name]) for part in parts])) for name in parts[0]}

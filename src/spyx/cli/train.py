@@ -1,0 +1,154 @@
+"""`spyx train`: from settings to a finished run folder."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from spyx import optimize, report
+from spyx.cli import inputs, network
+from spyx.cli.config import Config
+from spyx.cli.errors import UserError, pick
+from spyx.cli.runs import new_folder, save_numbers, save_weights
+from spyx.cli.score import batches, loss_fn, metric_fn, score, weighed
+from spyx.cli.summary import activity_lines, hints, next_commands
+
+WEIGHT_DECAY = 1e-4
+SHOWN = 256
+
+
+def train(config: Config, output: Path | None, console: Console) -> Path:
+    """Train, measure the test part once, and write the run folder.
+
+    Raises:
+        UserError: a name, a file or a folder is wrong, or training met a number that is not finite.
+    """
+    began = time.perf_counter()
+    inputs.check_names(config)
+    network.check_names(config)
+    config = replace(config, neuron=pick("neuron", config.neuron, network.neurons()))
+    if config.data:
+        config = replace(config, data=str(Path(config.data).expanduser().resolve()))
+    samples = inputs.load_inputs(config)
+    config = replace(config, dataset=config.dataset.lower(), encoder=samples.encoder)
+    folder = new_folder(output, config)
+    (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+
+    steps, features = samples.x["train"].shape[1:]
+    model = network.make_network(config, features, samples.classes)
+    _introduce(console, config, samples, steps, features)
+    try:
+        model, history, seconds = _learn(config, model, samples, console)
+    except FloatingPointError as error:
+        raise UserError(str(error)) from error
+    result = score(model, samples.x["test"], samples.y["test"])
+
+    save_weights(folder, model)
+    x, y = (np.asarray(a["validation"][:SHOWN]) for a in (samples.x, samples.y))
+    activities = report.record(model, x)
+    metrics = {
+        "test_accuracy": result["acc"],
+        "test_loss": result["loss"],
+        "test_samples": len(samples.y["test"]),
+        "split": samples.note,
+        "firing_rate": {a.name: a.rate for a in activities if a.spikes},
+        "silent_neurons": {a.name: a.silent for a in activities if a.spikes},
+        **seconds,
+    }
+    save_numbers(folder, history, metrics)
+    _plot(folder, config, history, result["acc"], x, y, activities)
+    _summarise(console, folder, config, history, metrics, activities, time.perf_counter() - began)
+    return folder
+
+
+def _learn(config: Config, model: Any, samples: inputs.Inputs, console: Console) -> tuple[Any, Any, dict[str, float]]:
+    data = batches(samples.x["train"], samples.y["train"], config.batch_size)
+    schedule = optax.cosine_decay_schedule(config.learning_rate, config.epochs * len(data[1]))
+    history: list[dict[str, float]] = []
+    marks = [time.perf_counter()]
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs  loss {task.fields[loss]}  validation {task.fields[accuracy]}  left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("compiling", total=config.epochs, loss="-", accuracy="-")
+
+        def note(epoch: int, numbers: dict[str, Any]) -> None:
+            measured = numbers["eval_metric"]
+            row = {"train_loss": numbers["train_loss"], "eval_loss": measured["loss"], "eval_acc": measured["acc"]}
+            history.append(row)
+            marks.append(time.perf_counter())
+            progress.update(
+                bar,
+                advance=1,
+                description="training",
+                loss=f"{row['train_loss']:.3f}",
+                accuracy=f"{row['eval_acc']:.1%}",
+            )
+
+        model, _ = optimize.compile_fit(
+            model,
+            optax.adamw(schedule, weight_decay=WEIGHT_DECAY),
+            loss_fn,
+            data,
+            epochs=config.epochs,
+            eval_data=weighed(samples.x["validation"], samples.y["validation"]),
+            metric_fn=metric_fn,
+            key=jax.random.key(config.seed),
+            on_epoch_end=note,
+        )
+    epochs = np.diff(marks)
+    usual = float(np.median(epochs[1:])) if len(epochs) > 1 else 0.0
+    run_s = float(epochs[1:].sum() + min(usual, epochs[0]))
+    return model, history, {"compile_s": float(marks[-1] - marks[0]) - run_s, "run_s": run_s}
+
+
+def _plot(
+    folder: Path, config: Config, history: Any, accuracy: float, x: np.ndarray, y: np.ndarray, activities: Any
+) -> None:
+    sizes = "-".join(map(str, config.hidden))
+    title = f"{config.dataset}, {config.encoder} code, {sizes} {config.neuron} neurons"
+    report.plot_history(history, title=title, test_accuracy=accuracy).savefig(folder / "training.png")
+    answers = activities[-1].outputs.sum(axis=1).argmax(axis=-1)
+    label = f"a validation sample of {config.dataset}: class {y[0]}, answered {answers[0]}"
+    report.plot_raster(x, activities, title=label).savefig(folder / "raster.png")
+
+
+def _introduce(console: Console, config: Config, samples: inputs.Inputs, steps: int, features: int) -> None:
+    counts = " / ".join(str(len(samples.y[part])) for part in inputs.PARTS)
+    sizes = " -> ".join(map(str, (features, *config.hidden, samples.classes)))
+    console.print(f"[bold]{config.dataset}[/]: {counts} train / validation / test samples, {config.encoder} code")
+    console.print(f"network {sizes}, {config.neuron} neurons, {steps} time steps, on {jax.devices()[0].device_kind}")
+
+
+def _summarise(
+    console: Console, folder: Path, config: Config, history: Any, metrics: Any, activities: Any, total: float
+) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("test accuracy", f"[bold green]{metrics['test_accuracy']:.2%}[/]")
+    table.add_row("validation accuracy", f"{history[-1]['eval_acc']:.2%}")
+    for name, activity in activity_lines(activities):
+        table.add_row(name, activity)
+    compile_s, run_s = metrics["compile_s"], metrics["run_s"]
+    table.add_row("time", f"{total:.1f} s: {compile_s:.1f} s compiling, {run_s:.1f} s training, the rest around it")
+    table.add_row("folder", str(folder))
+    console.print()
+    console.print(table)
+    console.print("\n[bold]What to try next[/]")
+    for hint in hints(config, history, activities):
+        console.print(f"- {hint}", highlight=False)
+    for command in next_commands(folder):
+        console.print(f"  {command}", highlight=False, soft_wrap=True)

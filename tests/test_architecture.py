@@ -30,6 +30,7 @@ MAY_IMPORT = {
     **dict.fromkeys(TOOLS, BELOW_TOOLS),
     "experimental": BELOW_TOOLS | TOOLS,
     "cli": BELOW_TOOLS | TOOLS | {"experimental"},
+    "__main__": {"cli"},
 }
 CORE_DEPENDENCIES = {"jax", "flax", "optax", "numpy", "spyx"}
 # What an area may import at module level beyond, or short of, the core dependencies.

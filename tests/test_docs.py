@@ -32,7 +32,8 @@ def public_modules() -> Iterator[types.ModuleType]:
         parent = sys.modules[name.rpartition(".")[0]]
         spoken_for = set(getattr(parent, "__all__", ())) if parent is not spyx else set()
         own = set(getattr(module, "__all__", ()))
-        if own and not own <= spoken_for:
+        inside = name.startswith("spyx.engine.")  # the engine's parts serve its contents page alone
+        if own and not inside and not own <= spoken_for:
             yield module
 
 

@@ -28,7 +28,7 @@ class House(griffe.Extension):
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
         """A surrogate is called without its slope's `x`: show `superspike(k=25.0) -> Surrogate`."""
-        if func.parent is not None and func.parent.path == "spyx.axn" and func.decorators and func.parameters:
+        if func.parent is not None and func.parent.path.startswith("spyx.axn") and func.decorators and func.parameters:
             func.parameters = griffe.Parameters(*list(func.parameters)[1:])
             func.returns = griffe.ExprName("Surrogate", parent=func.parent)
 

@@ -54,7 +54,7 @@ class Session:
         return {"seconds": (time.perf_counter() - began) / repeat}
 
     def memory(self) -> dict[str, Any]:
-        """`peak_mib`: high-water mark so far, all included. `step_mib`: of one step, above what stands between steps."""
+        """`peak_mib`: high-water mark so far. `step_mib`: of one step, above what stands between steps."""
         peak = _memory_mib("VmHWM")
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # or the allocator keeps what the step needs, and the step seems to need less

@@ -1,8 +1,8 @@
 """Norse: modules over (time, batch, ...), layer by layer, with the box neurons, its cheapest LIF.
 
 Recurrent box neurons do not exist: W2 uses `LIFRecurrent`, which has a synaptic current too. The release notes of 1.1
-credit `torch.compile` with its speed: option `compile=True` compiles the step of each neuron. Norse scales a neuron's
-input by dt / tau; the weights make up for it.
+credit `torch.compile` with its speed, so the step of each neuron is compiled (needs a C++ compiler); option
+`compile=False` leaves that out. Norse scales a neuron's input by dt / tau; the weights make up for it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import norse.torch as norse
 import torch
+from norse.torch.module.snn import SNNCell, SNNRecurrentCell
 
 from benchmarks.peers import Steps, Unsupported, torch_steps
 from benchmarks.workloads import BETA, Conv, Dense, Flatten, Layer, Pool, Readout, Spiking, Workload
@@ -25,11 +26,12 @@ def build(workload: Workload, options: dict[str, Any]) -> Steps:
     if workload.neuron != "lif":
         raise Unsupported(f"compared with LIF alone, not {workload.neuron}")
     weights = workload.weights(gain=1.0 / (1.0 - BETA), averaged=True)
-    compiled = torch.compile if options.get("compile") else lambda cell: cell
-    layers: list[torch.nn.Module] = []
-    for layer, array in zip(workload.layers, weights, strict=True):
-        layers.append(_layer(layer, array, compiled))
+    layers = [_layer(layer, array) for layer, array in zip(workload.layers, weights, strict=True)]
     model = torch.nn.Sequential(*layers)
+    if options.get("compile", True):
+        for module in model.modules():
+            if isinstance(module, (SNNCell, SNNRecurrentCell)):
+                module.compile()  # in place: torch.compile hides the signature by which Lift knows a state
     return torch_steps.steps(model, lambda x: model(x).sum(0), *torch_steps.data(workload))
 
 
@@ -44,7 +46,7 @@ class OverTime(torch.nn.Module):
         return self.module(xs)[0]
 
 
-def _layer(layer: Layer, array: Any, compiled: Any) -> torch.nn.Module:
+def _layer(layer: Layer, array: Any) -> torch.nn.Module:
     match layer:
         case Dense():
             return torch_steps.load(torch.nn.Linear(layer.inputs, layer.outputs), layer, array)
@@ -63,6 +65,6 @@ def _layer(layer: Layer, array: Any, compiled: Any) -> torch.nn.Module:
                 norse.LIFRecurrent(size, size, input_weights=identity, recurrent_weights=back, autapses=True)
             )
         case Spiking():
-            return OverTime(norse.Lift(compiled(norse.LIFBoxCell(norse.LIFBoxParameters(tau_mem_inv=TAU_INVERSE)))))
+            return OverTime(norse.Lift(norse.LIFBoxCell(norse.LIFBoxParameters(tau_mem_inv=TAU_INVERSE))))
         case Readout():
-            return OverTime(norse.Lift(compiled(norse.LIBoxCell(norse.LIBoxParameters(tau_mem_inv=TAU_INVERSE)))))
+            return OverTime(norse.Lift(norse.LIBoxCell(norse.LIBoxParameters(tau_mem_inv=TAU_INVERSE))))

@@ -51,7 +51,8 @@ def sequence(
 ) -> tuple[Any, GraphState]:
     """All of time: a node outside every cycle runs once over all of it, a cycle is stepped on its own."""
     signals = plan.named_inputs(xs)
-    nodes = {}
+    nodes: dict[str, Any] = {}
+    past: dict[str, Ring] = {}
 
     def value(_: int, edge: Edge) -> Any:
         now = signals[edge.source]
@@ -73,17 +74,22 @@ def sequence(
             outs, inner = scan_layer(cycle, fed, cycle.part_of(state))
             signals.update(outs)
             nodes.update(inner.nodes)
+            past.update(inner.past)
         else:
             nodes.update(_visit(plan, layers, members, value, signals, state, run_layer, lead=2))
-    past = {source: after(ring, signals[source]) for source, ring in state.past.items()}
-    return _outputs(plan, value), GraphState({name: nodes[name] for name in plan.names}, past)
+    outs = _outputs(plan, value)
+    past = {source: past.get(source) or after(ring, signals[source]) for source, ring in state.past.items()}
+    return outs, GraphState({name: nodes[name] for name in plan.names}, past)
 
 
 class Cycle(nnx.Module):
-    """The nodes of one cycle as a layer: takes what flows into the cycle, answers with every member's output."""
+    """The nodes of one cycle as a layer: takes what flows into the cycle, answers with what flows out of it."""
 
     def __init__(self, plan: Plan, members: tuple[str, ...], layers: Mapping[str, Any]) -> None:
         self._plan, self._members = plan, members
+        self._told = tuple(
+            name for name in members if any(e.source == name and e.target not in members for e in plan.edges)
+        )
         self.layers = nnx.Dict({name: layers[name] for name in members})
 
     def part_of(self, state: GraphState) -> GraphState:
@@ -102,7 +108,7 @@ class Cycle(nnx.Module):
 
         nodes = _visit(self._plan, self.layers, self._members, value, signals, state)
         past = {source: push(ring, signals[source]) for source, ring in state.past.items()}
-        return signals, GraphState(nodes, past)
+        return {name: signals[name] for name in self._told}, GraphState(nodes, past)
 
 
 def _visit(

@@ -11,10 +11,11 @@ from spyx.engine.affine import parallel as parallel
 from spyx.engine.fixed_point import Convergence as Convergence
 from spyx.engine.fixed_point import exact as _exact
 from spyx.engine.fixed_point import fixed_point as fixed_point
+from spyx.engine.fused import fused as _fused
 from spyx.engine.params import Params as Params
 from spyx.engine.scan import scan as scan
 
 __all__ = ["MODES", "Convergence", "Params", "adjoint", "fixed_point", "parallel", "scan"]
 
-MODES = {"scan": scan, "layer": adjoint, "parallel": parallel, "fixed_point": _exact}
+MODES = {"scan": scan, "layer": adjoint, "parallel": parallel, "fixed_point": _exact, "fused": _fused}
 """How one neuron runs over time, by the mode's name."""

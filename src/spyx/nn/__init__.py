@@ -11,6 +11,7 @@ from spyx.nn.integrate import IF as IF
 from spyx.nn.integrate import LI as LI
 from spyx.nn.integrate import LIF as LIF
 from spyx.nn.integrate import CuBaLIF as CuBaLIF
+from spyx.nn.kernels import kernel_source as kernel_source
 from spyx.nn.layer import StatefulLayer as StatefulLayer
 from spyx.nn.neuron import Neuron as Neuron
 from spyx.nn.parameters import Constant as Constant
@@ -53,6 +54,7 @@ __all__ = [
     "StatefulLayer",
     "SumPool",
     "explain",
+    "kernel_source",
     "run",
     "stream",
     "sum_pool",

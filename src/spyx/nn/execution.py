@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from spyx.nn.kernels import obstacle
+
 if TYPE_CHECKING:
     from spyx.nn.neuron import Neuron
 
-MODES = ("auto", "step", "layer", "parallel", "fixed_point")
+MODES = ("auto", "step", "layer", "parallel", "fixed_point", "fused")
 """Names that `run(mode=)` accepts."""
 
 PARALLEL = {
@@ -48,6 +50,12 @@ class Execution:
                 mode, why = self.mode, f"asked for: {how}"
             else:
                 why += f"; {self.mode} needs a local neuron with affine = {needs!r}"
+        if self.mode == "fused":
+            missing = obstacle(neuron, xs)
+            if missing is None:
+                mode, why = "fused", "asked for: one kernel forward and one backward, generated from step"
+            else:
+                why += f"; no fused kernel: {missing}"
         self.note(neuron, xs, mode, why)
         return mode
 

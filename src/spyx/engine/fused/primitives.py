@@ -1,0 +1,97 @@
+"""The table of primitives that a kernel may contain: a new one is a line here.
+
+An expression is Python that Numba compiles: `{0}`, `{1}` are the operands, `{T}` the result's type. What is not here
+makes a neuron run in another mode, and `explain` names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Expression = str | Callable[..., str]
+
+
+def _power(exponent: int) -> str:
+    """Square and multiply, in the order in which XLA does it, so that results round alike."""
+    if exponent < 0:
+        return f"({{T}}(1) / {_power(-exponent)})"
+    if exponent == 0:
+        return "{T}(1)"
+    half = "({0} * {0})"
+    small = {1: "{0}", 2: half, 3: f"({half} * {{0}})", 4: f"({half} * {half})"}
+    return small.get(exponent) or f"({_power(exponent // 2)} * {_power(exponent - exponent // 2)})"
+
+
+def _convert(operand: np.dtype, result: np.dtype) -> str:
+    if result == np.bool_:
+        return "{0} != 0"
+    return "({T}(1) if {0} else {T}(0))" if operand == np.bool_ else "{T}({0})"
+
+
+def _logic(operator: str, boolean: str) -> Callable[..., str]:
+    return lambda params, dtypes, result: boolean if result == np.bool_ else operator
+
+
+def _select(params: dict[str, Any], dtypes: tuple[np.dtype, ...], result: np.dtype) -> str:
+    return "({2} if {0} else {1})"
+
+
+EXPRESSIONS: dict[str, Expression] = {
+    "add": "{0} + {1}",
+    "add_any": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "neg": "-{0}",
+    "abs": "abs({0})",
+    "sign": "({T}(1) if {0} > 0 else ({T}(-1) if {0} < 0 else {0}))",
+    "max": "({0} if ({0} > {1}) | ({0} != {0}) else {1})",  # NaN wins, as in XLA
+    "min": "({0} if ({0} < {1}) | ({0} != {0}) else {1})",
+    "clamp": "({0} if {1} < {0} else ({2} if {1} > {2} else {1}))",
+    "square": "{0} * {0}",
+    "integer_pow": lambda params, dtypes, result: _power(params["y"]),
+    "pow": "{0} ** {1}",
+    "sqrt": "np.sqrt({0})",
+    "rsqrt": "{T}(1) / np.sqrt({0})",
+    "exp": "exp({0})",
+    "exp2": "exp({0} * {T}(0.6931471805599453))",
+    "expm1": "{T}(np.expm1({0}))",
+    "log": "{T}(np.log({0}))",
+    "log1p": "{T}(np.log1p({0}))",
+    "logistic": "{T}(1) / ({T}(1) + exp(-{0}))",
+    "tanh": "{T}(np.tanh({0}))",
+    "sin": "{T}(np.sin({0}))",
+    "cos": "{T}(np.cos({0}))",
+    "tan": "{T}(np.tan({0}))",
+    "asin": "{T}(np.arcsin({0}))",
+    "acos": "{T}(np.arccos({0}))",
+    "atan": "{T}(np.arctan({0}))",
+    "sinh": "{T}(np.sinh({0}))",
+    "cosh": "{T}(np.cosh({0}))",
+    "atan2": "{T}(math.atan2({0}, {1}))",
+    "erf": "{T}(math.erf({0}))",
+    "floor": "np.floor({0})",
+    "ceil": "np.ceil({0})",
+    "is_finite": "({0} - {0} == 0)",
+    "eq": "{0} == {1}",
+    "ne": "{0} != {1}",
+    "lt": "{0} < {1}",
+    "le": "{0} <= {1}",
+    "gt": "{0} > {1}",
+    "ge": "{0} >= {1}",
+    "and": _logic("{0} & {1}", "{0} and {1}"),
+    "or": _logic("{0} | {1}", "{0} or {1}"),
+    "xor": _logic("{0} ^ {1}", "{0} != {1}"),
+    "not": _logic("~{0}", "not {0}"),
+    "select_n": _select,
+    "convert_element_type": lambda params, dtypes, result: _convert(dtypes[0], result),
+}
+
+
+def expression(name: str, params: dict[str, Any], dtypes: tuple[np.dtype, ...], result: np.dtype) -> str:
+    """The template of one primitive with its parameters filled in."""
+    found = EXPRESSIONS[name]
+    return found if isinstance(found, str) else found(params, dtypes, result)

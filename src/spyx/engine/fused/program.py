@@ -1,0 +1,157 @@
+"""A step as a list of elementwise statements: what every kernel, forward and backward, is generated from.
+
+A unit reads nothing but its own input, state and parameters, so a step is a scalar program that runs on every lane (one
+unit of one sample). Tracing finds that program: nested functions are inlined, what no output needs is dropped, and
+anything that mixes lanes is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal, Primitive
+
+from spyx.engine.fused.primitives import EXPRESSIONS
+
+_NESTED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint")
+_SAME_LANE = ("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "copy", "copy_p", "stop_gradient")
+
+Operand = int | np.generic
+"""The number of a value, or a constant."""
+
+
+class Unsupported(Exception):
+    """A step that no kernel can be generated from; the message says what is in the way."""
+
+
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """`value = primitive(operands)`, on one lane."""
+
+    value: int
+    primitive: Primitive
+    operands: tuple[Operand, ...]
+    params: dict[str, Any]
+    dtype: np.dtype
+    operand_dtypes: tuple[np.dtype, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Values 0, 1, ... are the inputs; every statement adds one.
+
+    Args:
+        inputs: dtype of each input.
+        statements: in order of execution.
+        outputs: what the program answers.
+    """
+
+    inputs: tuple[np.dtype, ...]
+    statements: tuple[Statement, ...]
+    outputs: tuple[Operand, ...]
+
+    def needs(self) -> set[int]:
+        """Numbers of the inputs that some output depends on."""
+        used = [*self.outputs, *(a for s in self.statements for a in s.operands)]
+        return {a for a in used if isinstance(a, int) and a < len(self.inputs)}
+
+
+def trace(function: Callable[..., Sequence[jax.Array]], shape: tuple[int, ...], dtypes: Sequence[Any]) -> Program:
+    """The lane program of `function`, called with one array of `shape` per dtype and answering arrays of that shape.
+
+    Raises:
+        Unsupported: it mixes lanes, loops, or calls a primitive that the table lacks.
+    """
+    closed = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(shape, d) for d in dtypes))
+    inputs = tuple(np.dtype(d) for d in dtypes)
+    statements: list[Statement] = []
+    outputs = _inline(closed, list(range(len(inputs))), shape, len(inputs), statements)
+    for aval in closed.out_avals:
+        if aval.shape != shape:
+            raise Unsupported(f"an output of shape {aval.shape} for lanes of shape {shape}")
+    return Program(inputs, _alive(statements, outputs), tuple(outputs))
+
+
+def evaluate(program: Program, arguments: Sequence[jax.Array]) -> list[jax.Array]:
+    """Run a program on arrays of one shape, whatever it is."""
+    shape = arguments[0].shape
+    values: dict[int, jax.Array] = dict(enumerate(arguments))
+
+    def read(a: Operand) -> jax.Array:
+        return values[a] if isinstance(a, int) else jnp.full(shape, a, a.dtype)
+
+    for s in program.statements:
+        values[s.value] = s.primitive.bind(*map(read, s.operands), **s.params)
+    return [read(a) for a in program.outputs]
+
+
+def _inline(
+    closed: ClosedJaxpr, arguments: list[Operand], shape: tuple[int, ...], first: int, statements: list[Statement]
+) -> list[Operand]:
+    jaxpr = closed.jaxpr
+    values: dict[Any, Operand] = dict(zip(jaxpr.invars, arguments, strict=True))
+    for var, constant in zip(jaxpr.constvars, closed.consts, strict=True):
+        values[var] = _constant(constant)
+
+    def read(atom: Any) -> Operand:
+        return _constant(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        name, operands = eqn.primitive.name, [read(a) for a in eqn.invars]
+        if name in _NESTED:
+            inner = next(eqn.params[k] for k in ("call_jaxpr", "jaxpr", "fun_jaxpr") if k in eqn.params)
+            inner = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+            results = _inline(inner, operands, shape, first, statements)
+        elif name in _SAME_LANE:
+            results = [_same_lane(eqn, operands[0], shape)]
+        else:
+            results = [_statement(eqn, operands, shape, first, statements)]
+        values.update(zip(eqn.outvars, results, strict=True))
+    return [read(a) for a in jaxpr.outvars]
+
+
+def _same_lane(eqn: Any, operand: Operand, shape: tuple[int, ...]) -> Operand:
+    """Reshaping a constant, or nothing at all, changes no lane; every other change of shape moves values about."""
+    before, after = eqn.invars[0].aval, eqn.outvars[0].aval
+    if isinstance(operand, int) and before.shape != after.shape and before.size * after.size != 1:
+        raise Unsupported(f"primitive '{eqn.primitive.name}' from shape {before.shape} to {after.shape}")
+    return operand
+
+
+def _statement(
+    eqn: Any, operands: list[Operand], shape: tuple[int, ...], first: int, statements: list[Statement]
+) -> int:
+    name = eqn.primitive.name
+    if name not in EXPRESSIONS:
+        raise Unsupported(f"primitive '{name}'")
+    aval = eqn.outvars[0].aval
+    if aval.shape != shape and any(isinstance(a, int) for a in operands):
+        raise Unsupported(f"primitive '{name}' of shape {aval.shape} for lanes of shape {shape}")
+    value = first + len(statements)
+    dtypes = tuple(np.dtype(a.aval.dtype) for a in eqn.invars)
+    statements.append(Statement(value, eqn.primitive, tuple(operands), dict(eqn.params), np.dtype(aval.dtype), dtypes))
+    return value
+
+
+def _constant(value: Any, dtype: Any = None) -> np.generic:
+    if isinstance(value, jax.core.Tracer):
+        raise Unsupported("a traced value that step closes over")
+    array = np.asarray(value, dtype)
+    if array.size != 1:
+        raise Unsupported(f"an array constant of shape {array.shape}")
+    return array.reshape(())[()]
+
+
+def _alive(statements: list[Statement], outputs: list[Operand]) -> tuple[Statement, ...]:
+    wanted = {a for a in outputs if isinstance(a, int)}
+    kept = []
+    for s in reversed(statements):
+        if s.value in wanted:
+            wanted.update(a for a in s.operands if isinstance(a, int))
+            kept.append(s)
+    return tuple(reversed(kept))

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.environments import MISSING, OWN, PEERS, setup
 from benchmarks.report import FLOORS, LEGEND, draw, table
-from benchmarks.side_by_side import Contender, as_json, machine, measure
+from benchmarks.side_by_side import Contender, Result, as_json, machine, measure
 from benchmarks.workloads import DEFAULT, NEURONS, WORKLOADS, named
 
 KINDS = ("train", "infer")
@@ -52,14 +52,15 @@ def main() -> None:
 
     kinds = [kind for kind in KINDS if getattr(arguments, kind)] or list(KINDS)
     where = machine()
-    results = measure(
-        _contenders(chosen, arguments), named(arguments.workloads, arguments.neuron), kinds, arguments.samples, _say
-    )
-    text = table(results, where, arguments.note)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "results.json").write_text(as_json(results, where, arguments.note))
-    (arguments.out / "results.md").write_text(f"{text}\n{LEGEND}\n")
-    draw(results, arguments.out / "results.png", arguments.note)
+    workloads = named(arguments.workloads, arguments.neuron)
+    results: list[Result] = []
+    for part in measure(_contenders(chosen, arguments), workloads, kinds, arguments.samples, _say):
+        results += part
+        text = table(results, where, arguments.note)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "results.json").write_text(as_json(results, where, arguments.note))
+        (arguments.out / "results.md").write_text(f"{text}\n{LEGEND}\n")
+        draw(results, arguments.out / "results.png", arguments.note)
     print(f"{text}\n{LEGEND}\n\nWritten to {arguments.out}.")
 
 

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,8 @@ class Worker:
 
 def measure(
     contenders: list[Contender], workloads: list[Workload], kinds: list[str], samples: int, say: Callable[[str], None]
-) -> list[Result]:
-    """Every contender on every workload, interleaved: A B C A B C ..."""
-    results = []
+) -> Iterator[list[Result]]:
+    """Every contender on every workload, interleaved: A B C A B C ... Yields after each workload and kind."""
     for workload in workloads:
         for kind in kinds:
             say(f"{workload.name} {kind}: starting {len(contenders)} processes")
@@ -132,8 +131,7 @@ def measure(
                     time.sleep(SETTLE_S)
                     worker.sample()
                 say(f"{workload.name} {kind}: sample {number + 1} of {samples}, load {os.getloadavg()[0]:.1f}")
-            results += [worker.finish() for worker in workers]
-    return results
+            yield [worker.finish() for worker in workers]
 
 
 def machine() -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,11 +37,17 @@ class Inputs:
     note: str
 
 
+def datasets() -> list[str]:
+    """The data sets that a name, and at most a folder, is enough for."""
+    needs = {name: {n for n, p in _parameters(name).items() if p.default is p.empty} for name in NAMES}
+    return [name for name in NAMES if needs[name] <= {"root"}]
+
+
 def check_names(config: Config) -> None:
     """Refuse unknown names before any data is read."""
-    name = pick("dataset", config.dataset, NAMES)
+    name = pick("dataset", config.dataset, datasets())
     pick("encoder", config.encoder, ENCODERS)
-    parameters = _loader(name).parameters
+    parameters = _parameters(name)
     if "root" in parameters and not config.data:
         raise UserError(f"the dataset {name} is read from files: give their folder with --data FOLDER.")
     if "root" not in parameters and config.data:
@@ -53,7 +60,7 @@ def load_inputs(config: Config) -> Inputs:
     Raises:
         UserError: files are missing, or the encoder does not fit the data.
     """
-    name = pick("dataset", config.dataset, NAMES)
+    name = pick("dataset", config.dataset, datasets())
     options: dict[str, Any] = {"root": config.data} if config.data else {}
     if name == "randman":
         options["num_steps"] = config.steps
@@ -73,15 +80,13 @@ def load_inputs(config: Config) -> Inputs:
     return Inputs(x, y, dataset.num_classes, encoder, dataset.split_note)
 
 
-def _loader(name: str) -> inspect.Signature:
-    import importlib
-
-    return inspect.signature(importlib.import_module(f"spyx.data.sets.{name}").load)
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(importlib.import_module(f"spyx.data.sets.{name}").load).parameters
 
 
 def _rasterised(raster: data.Raster, part: str, split: data.Split) -> data.Split:
     size = split.x.sensor_size
-    expected = len(split) * int(np.prod((raster.num_bins, *raster.frame_shape(size))))
+    expected = len(split) * int(np.prod([raster.num_bins or 0, *raster.frame_shape(size)]))
     if expected > MAX_BYTES:
         raise UserError(f"the {part} part would take {expected / 2**30:.0f} GiB in memory: use fewer --steps.")
     return data.Split(np.stack([raster(events, size).x for events in split.x]), split.y)

@@ -44,7 +44,8 @@ def save_numbers(folder: Path, history: list[dict[str, float]], metrics: dict[st
 
 def save_weights(folder: Path, model: nnx.Module) -> None:
     """Every array of the model but the states of random generators, named by its path."""
-    np.savez(folder / WEIGHTS, **{name: np.asarray(value) for name, value in _named(model).items()})
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in _named(model).items()}
+    np.savez(folder / WEIGHTS, **arrays)
     (folder / f"{WEIGHTS}.sha256").write_text(f"{_digest(folder)}  {WEIGHTS}\n", encoding="utf-8")
 
 

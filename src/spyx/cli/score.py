@@ -23,8 +23,10 @@ def loss_fn(model: Any, x: jax.Array, y: jax.Array) -> jax.Array:
 def batches(x: jax.Array, y: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     """All samples as (batches, size, ...); the last batch is filled up with samples from the start."""
     size = min(size, len(y))
-    order = jnp.arange(-(-len(y) // size) * size) % len(y)
-    return jax.tree.map(lambda a: a[order].reshape(-1, size, *a.shape[1:]), (x, y))
+    order = np.arange(-(-len(y) // size) * size) % len(y)
+    whole = (np.asarray(a)[order] for a in (x, y))  # NumPy has nothing to compile
+    xs, ys = (jnp.asarray(a.reshape(-1, size, *a.shape[1:])) for a in whole)
+    return xs, ys
 
 
 def weighed(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

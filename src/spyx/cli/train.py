@@ -19,7 +19,7 @@ from spyx.cli import inputs, network
 from spyx.cli.config import Config
 from spyx.cli.errors import UserError, pick
 from spyx.cli.runs import new_folder, save_numbers, save_weights
-from spyx.cli.score import batches, loss_fn, metric_fn, score, weighed
+from spyx.cli.score import SMOOTHING, batches, loss_fn, metric_fn, score, weighed
 from spyx.cli.summary import activity_lines, hints, next_commands
 
 WEIGHT_DECAY = 1e-4
@@ -121,7 +121,9 @@ def _plot(
 ) -> None:
     sizes = "-".join(map(str, config.hidden))
     title = f"{config.dataset}, {config.encoder} code, {sizes} {config.neuron} neurons"
-    report.plot_history(history, title=title, test_accuracy=accuracy).savefig(folder / "training.png")
+    loss_name = f"cross-entropy (labels smoothed by {SMOOTHING})"
+    figure = report.plot_history(history, title=title, test_accuracy=accuracy, loss_name=loss_name)
+    figure.savefig(folder / "training.png")
     answers = activities[-1].outputs.sum(axis=1).argmax(axis=-1)
     label = f"a validation sample of {config.dataset}: class {y[0]}, answered {answers[0]}"
     report.plot_raster(x, activities, title=label).savefig(folder / "raster.png")
@@ -143,7 +145,7 @@ def _summarise(
     for name, activity in activity_lines(activities):
         table.add_row(name, activity)
     compile_s, run_s = metrics["compile_s"], metrics["run_s"]
-    table.add_row("time", f"{total:.1f} s: {compile_s:.1f} s compiling, {run_s:.1f} s training, the rest around it")
+    table.add_row("time", f"{total:.1f} s, of them {compile_s:.1f} s compiling and {run_s:.1f} s training")
     table.add_row("folder", str(folder))
     console.print()
     console.print(table)

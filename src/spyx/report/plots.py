@@ -16,7 +16,13 @@ INK, MUTED = "#22223b", "#8d8f9d"
 TRAIN, HELD_OUT, TEST = "#5e35b1", "#00897b", "#d81b60"
 
 
-def plot_history(history: Sequence[dict[str, float]], *, title: str = "", test_accuracy: float | None = None) -> Figure:
+def plot_history(
+    history: Sequence[dict[str, float]],
+    *,
+    title: str = "",
+    test_accuracy: float | None = None,
+    loss_name: str = "cross-entropy",
+) -> Figure:
     """Loss and accuracy over epochs, side by side.
 
     Args:
@@ -24,6 +30,7 @@ def plot_history(history: Sequence[dict[str, float]], *, title: str = "", test_a
             `spyx.optimize.fit` returns it.
         title: heading of the figure.
         test_accuracy: drawn as a line of its own, in [0, 1].
+        loss_name: label of the loss axis. Default "cross-entropy".
 
     Returns:
         A Matplotlib figure; `figure.savefig("training.png")`.
@@ -54,12 +61,13 @@ def plot_history(history: Sequence[dict[str, float]], *, title: str = "", test_a
     if test_accuracy is not None:
         label = f"test, after the last epoch: {100 * test_accuracy:.1f} %"
         accuracy.axhline(100 * test_accuracy, color=TEST, lw=1.5, ls="--", label=label)
-    for axes, name in ((loss, "cross-entropy"), (accuracy, "accuracy (%)")):
+    for axes, name in ((loss, loss_name), (accuracy, "accuracy (%)")):
         _clean(axes, "epoch", name)
         axes.grid(axis="y", color=MUTED, alpha=0.25)
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.lines:
             axes.legend(frameon=False)
+            axes.set_xlim(0.5, len(history) + 0.5)
     figure.suptitle(title, color=INK, fontsize=12)
     return figure
 
@@ -86,7 +94,7 @@ def plot_raster(
     Example:
         >>> figure = plot_raster(np.eye(4)[None], [Activity("1 LIF", np.eye(4)[None], True)])
         >>> [axes.get_ylabel() for axes in figure.axes]
-        ['input\nchannel', '1 LIF\nneuron']
+        ['input\nchannel', 'layer 1 LIF\nneuron']
     """
     x = np.asarray(x)
     rows = [Activity("input", x, spikes=bool(np.isin(x[sample], (0, 1)).all())), *activities]
@@ -103,7 +111,7 @@ def plot_raster(
         else:
             what = "membrane"
             _membranes(row, values, scale)
-        _clean(row, "", f"{part.name}\n{what}")
+        _clean(row, "", f"{part.name}\n{what}" if index == 0 else f"layer {part.name}\n{what}")
     axes[-1].set_xlabel("time step" if step_ms is None else "time (ms)", color=INK)
     axes[-1].set_xlim(-0.5 * scale, (x.shape[1] - 0.5) * scale)
     figure.suptitle(title, color=INK, fontsize=12)
@@ -112,7 +120,7 @@ def plot_raster(
 
 def _spikes(axes: Any, values: np.ndarray, scale: float) -> None:
     steps, units = np.nonzero(values)
-    axes.scatter(steps * scale, units, s=max(2.0, min(14.0, 900.0 / values.shape[1])), c=TRAIN, marker="s", lw=0)
+    axes.scatter(steps * scale, units, s=max(5.0, min(16.0, 1200.0 / values.shape[1])), c=TRAIN, marker="s", lw=0)
     axes.set_ylim(-0.5, values.shape[1] - 0.5)
     share = 100 * len(steps) / values.size
     axes.set_title(f"{len(steps)} spikes ({share:.1f} % of neurons x steps)", loc="right", fontsize=8, color=MUTED)

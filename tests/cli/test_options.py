@@ -1,0 +1,192 @@
+"""Settings from the command line and from files; mistakes end in one line and exit code 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cli.conftest import spyx
+from spyx import data, nn
+from spyx.cli import inputs, network
+from spyx.cli.config import Config, make_config
+from spyx.cli.errors import UserError
+from spyx.cli.summary import hints
+from spyx.report import Activity
+
+MISTAKES = [
+    (("--dataset", "nonsense"), "unknown dataset 'nonsense'. Choose from: digits, randman, yinyang"),
+    (("--dataset", "didgits"), "Did you mean digits?"),
+    (("--dataset", "nmnist"), "the dataset nmnist is read from files: give their folder with --data FOLDER"),
+    (("--data", "x"), "the dataset digits comes with the package or is generated: leave --data out"),
+    (("--dataset", "nmnist", "--data", "no-such-folder"), "no-such-folder"),
+    (("--neuron", "leaf"), "unknown neuron 'leaf'. Did you mean LIF? Choose from: ALIF, IF, LI, LIF"),
+    (("--surrogate", "superspik"), "Did you mean superspike? Choose from: arctan, boxcar"),
+    (("--surrogate", "superspike:-1"), "expected a finite number above 0; got -1.0"),
+    (("--surrogate", "superspike:x"), "--surrogate: 'superspike:x' does not work"),
+    (("--encoder", "latent"), "unknown encoder 'latent'. Did you mean latency? Choose from: auto, latency, rate"),
+    (("--encoder", "delta"), "does not fit digits, which holds values without a time axis. Choose from: auto, latency"),
+    (("--encoder", "phase", "--steps", "9"), "num_steps must be a multiple of num_phases"),
+    (("--epochs", "0"), "--epochs: expected a whole number from 1 to 100000; got 0"),
+    (("--epochs", "many"), "--epochs"),
+    (("--learning-rate", "-1"), "--learning-rate: expected a number from 1e-12 to 10; got -1"),
+    (("--beta", "1.5"), "--beta: expected a number from 0 to 1; got 1.5"),
+    (("--hidden", "10,0"), "--hidden: expected one size from 1 to 65536 per hidden layer"),
+    (("--config", "missing.toml"), "--config: cannot read missing.toml: No such file or directory"),
+    (("--epoch", "3"), "unknown option --epoch. Did you mean --epochs? The options are: --batch-size, --beta"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = spyx("train", *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("spyx: ")
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_commands_and_their_mistakes(tmp_path):
+    assert "unknown command 'trian'. Did you mean train?" in spyx("trian").stderr
+    assert "is not a run: expected a folder with config.toml" in spyx("eval", tmp_path).stderr
+    assert spyx("eval").exit_code == 2
+    overview = spyx()
+    assert overview.exit_code == 0
+    assert all(command in overview.stdout for command in ("train", "eval", "info"))
+
+
+def test_help_shows_groups_defaults_and_examples():
+    text = spyx("train", "--help").stdout
+    for word in ("Data", "Network", "Training", "Settings and output", "Default digits", "spyx train --neuron ALIF"):
+        assert word in text
+    named = {f"--{name.replace('_', '-')}" for name in Config.__dataclass_fields__}
+    assert all(option in text for option in named | {"--config", "--output"})
+
+
+def test_info_names_versions_devices_and_extras():
+    result = spyx("info")
+    assert result.exit_code == 0
+    assert all(word in result.stdout for word in ("spyx", "jax", "flax", "device", "extra cli", jax.__version__))
+
+
+def test_toml_and_yaml_do_the_same_and_the_command_line_wins(tmp_path):
+    (tmp_path / "a.toml").write_text('neuron = "ALIF"\nhidden = [32, 16]\nbatch-size = 8\nlearning_rate = 0.01\n')
+    (tmp_path / "a.yaml").write_text("neuron: ALIF\nhidden: [32, 16]\nbatch-size: 8\nlearning_rate: 0.01\n")
+    expected = Config(neuron="ALIF", hidden=(32, 16), batch_size=8, learning_rate=0.01)
+    assert make_config(tmp_path / "a.toml", {}) == make_config(tmp_path / "a.yaml", {}) == expected
+    assert make_config(tmp_path / "a.toml", {"neuron": "IF", "hidden": None}).neuron == "IF"
+    (tmp_path / "b.toml").write_text(expected.to_toml())
+    assert make_config(tmp_path / "b.toml", {}) == expected
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(tmp_path):
+    (tmp_path / "a.toml").write_text('nuron = "LIF"\nepochs = 2.5\nseed = true\nencoder = 3\n')
+    with pytest.raises(UserError) as error:
+        make_config(tmp_path / "a.toml", {})
+    for part in (
+        "unknown setting 'nuron'. Did you mean neuron?",
+        "--epochs: expected a whole number",
+        "--seed",
+        "--encoder",
+    ):
+        assert part in str(error.value)
+    for name, text, message in (
+        ("a.json", "{}", "expected a .toml, .yaml or .yml file"),
+        ("b.toml", "epochs =", "is not valid TOML"),
+        ("b.yaml", "[: a", "is not valid YAML"),
+        ("c.yaml", "- 1", "got a list"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=message):
+            make_config(tmp_path / name, {})
+
+
+@pytest.mark.parametrize("name", list(network.neurons()))
+def test_every_neuron_makes_a_network(name):
+    model = network.make_network(Config(neuron=name, hidden=(5, 4)), 3, 2)
+    assert type(model.layers[1]) is getattr(nn, name)
+    assert type(model.layers[3]) is getattr(nn, name)
+    assert nn.run(model, jnp.ones((2, 3, 3)))[0].shape == (2, 3, 2)
+
+
+def test_every_surrogate_can_be_named():
+    assert {"superspike", "arctan", "triangular", "straight_through", "sigmoid_surrogate"} <= set(network.surrogates())
+    for name in network.surrogates():
+        assert network.make_surrogate(name)(jnp.float32(1.0)) == 1.0
+    assert dict(network.make_surrogate("SuperSpike:10").options) == {"k": 10.0}
+
+
+def test_every_encoder_gives_samples_time_features(monkeypatch):
+    def dataset(x):
+        part = data.Split(x, np.zeros(len(x), np.int32))
+        return data.Dataset("digits", part, part, part, 2, citation="", licence="", split_note="")
+
+    x = np.linspace(0, 1, 12, dtype=np.float32)
+    for encoders, values, shape in (
+        (("auto", "latency", "rate", "phase", "direct"), x.reshape(3, 4), (3, 8, 4)),
+        (("auto", "delta"), x.reshape(2, 3, 2), (2, 3, 4)),
+        (("direct",), x.reshape(2, 3, 2), (2, 3, 2)),
+        (("auto", "none"), (x > 0.5).astype(np.uint8).reshape(1, 3, 2, 2), (1, 3, 4)),
+    ):
+        monkeypatch.setattr(data, "load", lambda name, v=values: dataset(v))
+        for encoder in encoders:
+            found = inputs.load_inputs(Config(encoder=encoder, steps=8))
+            assert found.x["test"].shape == shape, encoder
+            assert found.encoder == (encoder if encoder != "auto" else found.encoder)
+
+
+def test_recordings_need_a_folder_and_no_encoder(shared):
+    archive = shared / "data" / "nmnist_small.zip"
+    config = Config(dataset="nmnist", data=str(archive), steps=2)
+    small = data.load("nmnist", root=archive)
+    few = small.map(lambda part, split: split.take(range(3)))
+    loaded = data.load
+    try:
+        data.load = lambda name, **options: few
+        found = inputs.load_inputs(config)
+    finally:
+        data.load = loaded
+    assert found.x["train"].shape == (3, 2, 34 * 34 * 2)
+    assert set(np.unique(found.x["train"])) == {0, 1}
+
+
+def test_hints_name_what_stands_out():
+    config = Config(hidden=(4,), epochs=5)
+    good = [{"train_loss": 0.5, "eval_loss": 0.6, "eval_acc": 0.97}] * 5
+    spikes = np.zeros((2, 10, 4))
+    dead = [Activity("1 LIF", spikes, spikes=True)]
+    busy = [Activity("1 LIF", spikes + 1, spikes=True)]
+    assert "100% of the neurons in layer 1 LIF never fire" in hints(config, good, dead)[0]
+    assert "fires in 100% of all steps" in hints(config, good, busy)[0]
+    falling = [{"train_loss": 1 - 0.1 * n, "eval_loss": 1 - 0.1 * n, "eval_acc": 0.5} for n in range(5)]
+    texts = " ".join(hints(config, falling, []))
+    assert "--epochs 10" in texts
+    assert "--hidden 8" in texts
+    rising = [{"train_loss": 0.5, "eval_loss": 0.5 + 0.1 * n, "eval_acc": 0.97} for n in range(5)]
+    assert "lowest after epoch 1: try --epochs 1" in hints(config, rising, [])[0]
+    assert "all looks healthy" in hints(config, good, [])[0]
+
+
+def test_as_a_module_in_a_process_of_its_own():
+    command = [sys.executable, "-m", "spyx", "train", "--dataset", "nonsense"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("spyx: unknown dataset 'nonsense'")
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    import spyx.cli
+
+    for name in [name for name in sys.modules if name.startswith("spyx.cli.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "typer", None)
+    with pytest.raises(SystemExit) as stopped:
+        spyx.cli.main()
+    assert "expected typer; got no such package. Run pip install 'spyx-jax[cli]'" in str(stopped.value)

@@ -1,0 +1,108 @@
+"""`spyx train` without options, and what it leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+
+import numpy as np
+import pytest
+
+from cli.conftest import spyx
+from spyx.cli import runs
+from spyx.cli.config import Config, make_config
+from spyx.cli.errors import UserError
+
+
+def test_the_default_run_reads_digits(default_run):
+    folder, printed, seconds = default_run
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test_accuracy"] >= 0.94
+    assert metrics["test_samples"] == 359
+    assert seconds < 120  # 60 s on two free cores; a test machine may be busy
+    assert f"{metrics['test_accuracy']:.2%}" in printed
+    assert "What to try next" in printed
+    assert "never do" in printed
+
+
+def test_the_run_folder_is_complete(default_run):
+    folder, _, _ = default_run
+    names = {path.name for path in folder.iterdir()}
+    figures = {"training.png", "raster.png"}
+    assert names == figures | {"config.toml", "metrics.csv", "metrics.json", "weights.npz", "weights.npz.sha256"}
+    for name in figures:
+        assert (folder / name).read_bytes()[:4] == b"\x89PNG"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, Config().epochs + 1))
+    assert float(rows[-1]["eval_acc"]) == metrics["epochs"][-1]["eval_acc"]
+    assert metrics["compile_s"] > 0 < metrics["run_s"]
+    assert set(metrics["firing_rate"]) == {"1 LIF"}
+    digest, name = (folder / "weights.npz.sha256").read_text().split()
+    assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    with np.load(folder / name, allow_pickle=False) as weights:
+        assert weights["layers.0.kernel"].shape == (64, 256)
+    assert make_config(folder / "config.toml", {}) == Config(encoder="latency")
+
+
+def test_eval_gives_the_same_number(default_run):
+    folder, printed, _ = default_run
+    again = spyx("eval", folder)
+    assert again.exit_code == 0
+    number = r"test accuracy\s+([\d.]+%)"
+    assert re.search(number, again.stdout)[1] == re.search(number, printed)[1]
+
+
+def test_a_run_is_never_overwritten(default_run):
+    folder, _, _ = default_run
+    result = spyx("train", "--output", folder)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "exists already, and a run is never overwritten" in result.stderr
+
+
+def test_damaged_weights_are_refused(default_run, tmp_path):
+    folder, _, _ = default_run
+    for name in ("config.toml", "weights.npz", "weights.npz.sha256"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    spoiled = bytearray((folder / "weights.npz").read_bytes())
+    spoiled[1000] ^= 1
+    (tmp_path / "weights.npz").write_bytes(spoiled)
+    result = spyx("eval", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is damaged: its SHA-256" in result.stderr
+
+
+def test_weights_of_another_network_are_refused(default_run):
+    from spyx.cli.network import make_network
+
+    folder, _, _ = default_run
+    other = make_network(Config(hidden=(8,)), 64, 10)
+    with pytest.raises(UserError, match="belongs to another network"):
+        runs.load_weights(folder, other)
+
+
+SHORT = ("--epochs", 2, "--hidden", 8, "--steps", 4, "--batch-size", 629)
+
+
+def test_same_seed_same_numbers_and_the_config_file_runs_again(tmp_path):
+    def losses(name, *arguments):
+        result = spyx("train", *arguments, "--output", tmp_path / name)
+        assert result.exit_code == 0, result.stderr
+        return (tmp_path / name / "metrics.csv").read_text()
+
+    first = losses("first", *SHORT, "--encoder", "rate", "--seed", 3)
+    assert losses("again", "--config", tmp_path / "first" / "config.toml") == first
+    assert losses("other", "--config", tmp_path / "first" / "config.toml", "--seed", 4) != first
+
+
+def test_a_run_with_a_recurrent_neuron_on_spikes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = spyx("train", *SHORT, "--dataset", "randman", "--neuron", "ralif", "--surrogate", "arctan")
+    assert result.exit_code == 0, result.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.endswith("-randman-RALIF")
+    assert make_config(folder / "config.toml", {}).encoder == "none"

@@ -26,8 +26,8 @@ class Spec:
         tree: structure of `(x, p, s)`; parameters, state and input are its leaves, in this order.
         shape: lanes, as the step sees them: (batch, *hidden).
         n_x: arrays of input.
-        n_p: arrays of parameters, each with one value per lane.
         n_s: arrays of state.
+        p_shapes: of the parameters as the step is given them; kernels read one value per lane.
         dtype: of state and parameters, and of the arithmetic.
         io: of input and output.
         chunk: time steps between two checkpoints.
@@ -37,8 +37,8 @@ class Spec:
     tree: Any
     shape: tuple[int, ...]
     n_x: int
-    n_p: int
     n_s: int
+    p_shapes: tuple[tuple[int, ...], ...]
     dtype: np.dtype
     io: np.dtype
     chunk: int = CHUNK
@@ -48,8 +48,12 @@ class Spec:
         return getattr(self.step, "__qualname__", "step").replace(".step", "")
 
     @property
+    def n_p(self) -> int:
+        return len(self.p_shapes)
+
+    @property
     def n_y(self) -> int:
-        return len(self.forward.outputs) - self.n_s
+        return self.out_tree.num_leaves
 
     @property
     def out_tree(self) -> Any:
@@ -91,12 +95,7 @@ class Spec:
         xs = [a.astype(self.dtype) for a in leaves[: self.n_x]]
         x, p, s = jax.tree.unflatten(self.tree, [*xs, *leaves[self.n_x :]])
         out, after = self.step(p, x, s)
-        ends = jax.tree.leaves(after)
-        if jax.tree.structure(after) != jax.tree.structure(s):
-            raise Unsupported("a step whose new state has another structure")
-        if any(end.dtype != self.dtype for end in ends):
-            raise Unsupported("a step that changes the dtype of its state")
-        return [*(y.astype(self.io) for y in jax.tree.leaves(out)), *ends]
+        return [*(y.astype(self.io) for y in jax.tree.leaves(out)), *jax.tree.leaves(after)]
 
     @property
     def dtypes(self) -> list[np.dtype]:
@@ -125,14 +124,21 @@ def spec_of(step: Any, p: Any, xs: Any, s0: Any) -> Spec:
         if len(a.shape) > len(shape) or any(n not in (1, m) for n, m in zip(a.shape[::-1], shape[::-1], strict=False)):
             raise Unsupported(f"a parameter of shape {tuple(a.shape)}, which is not one value per unit")
     tree = jax.tree.structure((jax.tree.map(lambda _: 0, xs), p, s0))
-    return Spec(step, tree, shape, len(x_leaves), len(p_leaves), len(s_leaves), dtype, io)
+    return Spec(step, tree, shape, len(x_leaves), len(s_leaves), tuple(tuple(a.shape) for a in p_leaves), dtype, io)
 
 
 @functools.cache
 def _out_tree(spec: Spec) -> Any:
-    leaf = jax.ShapeDtypeStruct(spec.shape, spec.dtype)
-    x, p, s = jax.tree.unflatten(spec.tree, [leaf] * (spec.n_x + spec.n_p + spec.n_s))
-    return jax.tree.structure(jax.eval_shape(spec.step, p, x, s)[0])
+    shapes = [spec.shape] * spec.n_x + list(spec.p_shapes) + [spec.shape] * spec.n_s
+    x, p, s = jax.tree.unflatten(spec.tree, [jax.ShapeDtypeStruct(shape, spec.dtype) for shape in shapes])
+    out, after = jax.eval_shape(spec.step, p, x, s)
+    if jax.tree.structure(after) != jax.tree.structure(s):
+        raise Unsupported("a step whose new state has another structure")
+    if any(a.dtype != spec.dtype for a in jax.tree.leaves((out, after))):
+        raise Unsupported("a step that changes the dtype of its state, or of its output")
+    if any(a.shape != spec.shape for a in jax.tree.leaves((out, after))):
+        raise Unsupported(f"a step whose output or new state is not of shape {spec.shape}")
+    return jax.tree.structure(out)
 
 
 @functools.cache

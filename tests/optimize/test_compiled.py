@@ -116,8 +116,6 @@ def test_data_that_is_not_staged(data):
 
 def test_nan_names_epoch_step_and_place(data):
     x, y = data
-    with pytest.raises(FloatingPointError, match=r"epoch 0, step 2: .* NaN in batch\[0\], in 1 of 240"):
-        optimize.compile_fit(network(), TX, loss_fn, (x.at[2, 1, 3, 0].set(jnp.nan), y), epochs=2)
     with pytest.raises(FloatingPointError, match=r"epoch 0, step \d: .* NaN in batch\[0\], in 1 of 240"):
         optimize.compile_fit(
             network(), TX, loss_fn, (x.at[2, 1, 3, 0].set(jnp.nan), y), epochs=2, key=jax.random.key(0)

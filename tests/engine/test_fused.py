@@ -166,7 +166,7 @@ def expressions(draw, depth=3):
 
 @needs_numba
 @settings(
-    max_examples=10,
+    max_examples=5,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,

@@ -81,6 +81,7 @@ def backprop(tx: optax.GradientTransformation) -> Solver:
 
     Example:
         >>> from spyx import nn
+        >>> from spyx.optimize import compile_fit
         >>> model, data = nn.LI(1, beta=0.5), (jnp.ones((1, 2, 3, 1)),)
         >>> loss = lambda model, x: -nn.run(model, x)[0].mean()
         >>> trained, history = compile_fit(model, backprop(optax.sgd(0.1)), loss, data, epochs=2)

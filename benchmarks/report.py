@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -51,13 +52,15 @@ def draw(results: list[Result], file: Path, note: str) -> None:
     kinds = list(dict.fromkeys(kind for _, kind in groups))
     workloads = list(dict.fromkeys(workload for workload, _ in groups))
     tallest = max(len({result.name for result in group} - {*FLOORS}) for group in groups.values())
-    figure = Figure(figsize=(4.2 * len(workloads), (0.36 * tallest + 1.3) * len(kinds)), layout="constrained")
+    width = max(6.0, 4.2 * len(workloads))
+    figure = Figure(figsize=(width, (0.36 * tallest + 1.4) * len(kinds)), layout="constrained")
     axes = figure.subplots(len(kinds), len(workloads), squeeze=False)
     for (workload, kind), group in groups.items():
         _bars(axes[kinds.index(kind)][workloads.index(workload)], group, f"{workload}, {kind}")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    figure.suptitle(f"Milliseconds per step, median; shorter is better{'. ' + note if note else ''}", fontsize=11)
+    title = f"Milliseconds per step, median; shorter is better.\n{note}".strip()
+    figure.suptitle(textwrap.fill(title, int(13 * width), replace_whitespace=False), fontsize=11)
     figure.savefig(file, dpi=120)
 
 
@@ -69,7 +72,8 @@ def _bars(axis: Any, group: list[Result], title: str) -> None:
     times = [1e3 * median(result.samples_s) for result in bars]
     colours = ["#1f6f8b" if result.name.startswith("ours") else "#c4c9cc" for result in bars]
     drawn = axis.barh([result.name for result in bars], times, color=colours, height=0.7)
-    axis.bar_label(drawn, [_number(value) for value in times], padding=3, fontsize=8)
+    box = dict(facecolor="white", edgecolor="none", pad=0.6, alpha=0.85)
+    axis.bar_label(drawn, [_number(value) for value in times], padding=4, fontsize=8, bbox=box, zorder=3)
     for name, style in zip(FLOORS, ("--", ":"), strict=True):
         if (seconds := _median_s(group, name)) is not None:
             axis.axvline(1e3 * seconds, color="#b3402a", linestyle=style, linewidth=1.4, label=name)

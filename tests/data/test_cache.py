@@ -31,6 +31,9 @@ def test_what_was_packed_is_unpacked(tmp_path, dtype, high):
     got = jax.jit(packed.unpack)(jnp.asarray(packed.gather(rows)))
     assert got.dtype == jnp.float32
     assert np.array_equal(got, x[rows])
+    assert np.asarray(packed).dtype == dtype
+    assert np.array_equal(np.asarray(packed), x)
+    assert np.array_equal(jnp.asarray(packed[1:3]), x[1:3])
 
 
 def test_a_cache_of_spikes_is_an_eighth_of_its_bytes(tmp_path):

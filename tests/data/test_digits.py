@@ -40,9 +40,7 @@ def test_the_seed_decides_the_split(digits):
 
 
 def test_unknown_names_are_refused_with_the_list():
-    with pytest.raises(
-        ValueError, match=r"load: expected the name of a data set; got 'nonsense'. The names are: dig"
-    ):
+    with pytest.raises(ValueError, match=r"load: expected the name of a data set; got 'nonsense'. The names are: dig"):
         load("nonsense")
 
 

@@ -70,6 +70,15 @@ class Packed:
         """The samples at `index`, still on disk."""
         return Packed(self.path, self.rows[index])
 
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        """All samples in memory, as they were written: `np.asarray(packed)`."""
+        records = self.gather(np.arange(len(self)))
+        if self.kind == "bits":
+            flat = np.unpackbits(records, axis=1, count=int(np.prod(self.sample_shape)))
+        else:
+            flat = records.view(np.dtype(KINDS[self.kind]).newbyteorder("<"))
+        return flat.reshape(self.shape).astype(dtype or flat.dtype.newbyteorder("="), copy=False)
+
     def gather(self, index: np.ndarray) -> np.ndarray:
         """Reads packed samples: uint8 of shape (samples, bytes). Each is checked the first time it is read."""
         rows = self.rows[index]

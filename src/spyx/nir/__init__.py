@@ -1,0 +1,45 @@
+"""Networks in the Neuromorphic Intermediate Representation (NIR 1.0.8): read, written and checked."""
+
+from __future__ import annotations
+
+try:
+    import nir as _nir  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "spyx.nir: expected the package nir; got none installed. Install it with pip install 'spyx-jax[nir]'."
+    ) from error
+
+import spyx.nir.rules  # noqa: F401
+from spyx.nir.bridge import from_nir as from_nir
+from spyx.nir.bridge import to_nir as to_nir
+from spyx.nir.meaning import Meaning as Meaning
+from spyx.nir.neurons import NIRI as NIRI
+from spyx.nir.neurons import NIRIF as NIRIF
+from spyx.nir.neurons import NIRLI as NIRLI
+from spyx.nir.neurons import NIRLIF as NIRLIF
+from spyx.nir.neurons import NIRCubaLI as NIRCubaLI
+from spyx.nir.neurons import NIRCubaLIF as NIRCubaLIF
+from spyx.nir.read import read as read
+from spyx.nir.rule import Rule as Rule
+from spyx.nir.rule import Site as Site
+from spyx.nir.rule import forget as forget
+from spyx.nir.rule import rule as rule
+from spyx.nir.write import write as write
+
+__all__ = [
+    "NIRI",
+    "NIRIF",
+    "NIRLI",
+    "NIRLIF",
+    "Meaning",
+    "NIRCubaLI",
+    "NIRCubaLIF",
+    "Rule",
+    "Site",
+    "forget",
+    "from_nir",
+    "read",
+    "rule",
+    "to_nir",
+    "write",
+]

@@ -1,0 +1,158 @@
+"""NIR's neurons as they are: `spyx.nir.neurons`, and the nodes without weights."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import nir
+from spyx.axn import superspike
+from spyx.graph.delay import Ring, push, read
+from spyx.nir import neurons
+from spyx.nir.delays import whole_steps
+from spyx.nir.flat import Identity
+from spyx.nir.meaning import AFTER_LEAK
+from spyx.nir.rule import Rule, Site
+from spyx.nir.sizes import PER_UNIT
+from spyx.nn import Constant
+
+NEURONS = {
+    neurons.NIRI: nir.I,
+    neurons.NIRIF: nir.IF,
+    neurons.NIRLI: nir.LI,
+    neurons.NIRLIF: nir.LIF,
+    neurons.NIRCubaLI: nir.CubaLI,
+    neurons.NIRCubaLIF: nir.CubaLIF,
+}
+
+
+class Scale(nnx.Module):
+    """`y = scale x`, unit by unit.
+
+    Args:
+        scale: one factor per unit; trained.
+    """
+
+    def __init__(self, scale: Any) -> None:
+        self.scale = nnx.Param(jnp.asarray(scale, jnp.float32))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x * self.scale[...][None].astype(x.dtype)
+
+
+class Threshold(nnx.Module):
+    """`z = H(x - threshold)`, unit by unit; no state.
+
+    Args:
+        threshold: one per unit.
+    """
+
+    def __init__(self, threshold: Any) -> None:
+        self.threshold = Constant(jnp.asarray(threshold, jnp.float32))
+        self.activation = superspike()
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.activation(x - self.threshold[...][None].astype(x.dtype))
+
+
+class Pass(nnx.Module):
+    """`y = x`. What takes time is the edge that leads here."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x
+
+
+class Stagger(nnx.Module):
+    """Every unit waits its own number of steps: `y[t, k] = x[t - steps[k], k]`.
+
+    Args:
+        steps: whole numbers, one per unit, at least one of them 0: the edge that leads here waits for all.
+        total: delays of the node, in NIR's unit.
+    """
+
+    def __init__(self, steps: np.ndarray, total: np.ndarray) -> None:
+        self.steps = Constant(jnp.asarray(steps, jnp.int32))
+        self.total = Constant(jnp.asarray(total, jnp.float32))
+        self._shape, self._longest = tuple(steps.shape), int(steps.max())
+
+    def initial_state(self, batch_size: int) -> Ring:
+        past = jnp.zeros((batch_size, self._longest, *self._shape), jnp.float32)
+        return Ring(past, jnp.zeros((), jnp.int32))
+
+    def __call__(self, x: jax.Array, state: Ring) -> tuple[jax.Array, Ring]:
+        y, steps = x, self.steps[...][None]
+        for delay in range(1, self._longest + 1):
+            y = jnp.where(steps == delay, read(state, delay).astype(x.dtype), y)
+        return y, push(state, x)
+
+
+def load_neuron(node: Any, site: Site, *, layer: type) -> Any:
+    """The exact neuron, with its parameters on spyx's axes."""
+    arrays = {name: site.taken.to_spyx(np.asarray(getattr(node, name))) for name in PER_UNIT[type(node)]}
+    if site.meaning.reset == AFTER_LEAK and _leaves_nothing(node, site):
+        raise ValueError("subtracts after the leak, but the leak takes everything: no reset before it is the same")
+    if site.meaning.multi_spike and hasattr(node, "v_threshold") and np.any(node.v_threshold <= 0):
+        raise ValueError("spikes several times in a step: its v_threshold must be above 0")
+    return layer(site.meaning, **arrays)
+
+
+def save_neuron(layer: Any, site: Site) -> Any:
+    """NIR's node with the same parameters; what it does with them is written beside it."""
+    kind = NEURONS[type(layer)]
+    if abs(layer.dt / site.meaning.dt - 1) > 1e-6:
+        raise ValueError(f"runs at dt = {layer.dt:g}, not at {site.meaning.dt:g}: export with its own dt")
+    metadata = {"integration": layer.integration}
+    if "v_threshold" in PER_UNIT[kind]:
+        metadata |= {"reset": layer.reset, "spike": "post"}
+        metadata |= {"multi_spike": True} if layer.multi_spike else {}
+        metadata |= {} if layer.v_min is None else {"v_min": layer.v_min}
+    arrays = {name: site.units(getattr(layer, name)[...], np.float32) for name in PER_UNIT[kind]}
+    return kind(**arrays, metadata=metadata)
+
+
+def load_delay(node: Any, site: Site) -> Any:
+    """Nothing when all units wait alike: then the edge that leads here does it."""
+    steps = np.array([whole_steps(d, site.meaning.dt) for d in np.ravel(node.delay)]).reshape(np.shape(node.delay))
+    extra = steps - steps.min()
+    if not extra.any():
+        return Pass()
+    return Stagger(site.taken.to_spyx(extra), site.taken.to_spyx(np.asarray(node.delay)))
+
+
+def save_delay(layer: Stagger, site: Site) -> Any:
+    """The staggered part; the edge before it becomes a `Delay` of its own."""
+    return nir.Delay(site.units(layer.steps[...] * site.meaning.dt))
+
+
+def _leaves_nothing(node: Any, site: Site) -> bool:
+    tau = getattr(node, "tau", getattr(node, "tau_mem", None))
+    return tau is not None and site.meaning.integration == "euler" and bool(np.any(site.meaning.dt / tau >= 1))
+
+
+RULES = [
+    *(
+        Rule(layer, node, save=save_neuron, load=partial(load_neuron, layer=layer), default=True)
+        for layer, node in NEURONS.items()
+    ),
+    Rule(
+        Scale,
+        nir.Scale,
+        save=lambda layer, site: nir.Scale(site.units(layer.scale[...], np.float32)),
+        load=lambda node, site: Scale(site.taken.to_spyx(node.scale)),
+        default=True,
+    ),
+    Rule(
+        Threshold,
+        nir.Threshold,
+        save=lambda layer, site: nir.Threshold(site.units(layer.threshold[...], np.float32)),
+        load=lambda node, site: Threshold(site.taken.to_spyx(node.threshold)),
+        default=True,
+    ),
+    Rule(Stagger, nir.Delay, save=save_delay, load=load_delay, default=True),
+    Rule(Pass, Identity, save=lambda layer, site: Identity(site.shape), load=lambda node, site: Pass(), default=True),
+]

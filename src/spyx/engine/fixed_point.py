@@ -26,6 +26,11 @@ class Convergence(NamedTuple):
     Args:
         rounds: rounds done, int32.
         changed: spikes that the last round still changed and that a later step depends on, int32.
+
+    Example:
+        >>> how = Convergence(rounds=jnp.int32(4), changed=jnp.int32(0))
+        >>> bool(how.changed == 0)
+        True
     """
 
     rounds: jax.Array
@@ -57,7 +62,7 @@ def fixed_point(step: Step, p: Params, xs: Any, s0: Any, rounds: int | None = No
         >>> xs = jnp.full((8, 1, 1), 0.7)
         >>> outs, v, how = fixed_point(lif.step, lif.params(), xs, lif.initial_state(1))
         >>> outs.ravel().tolist(), int(how.rounds), int(how.changed)
-        ([0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0], 4, 0)
+        ([0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0], 5, 0)
 
     Reference:
         Lim et al. 2024, arXiv:2309.12252, for solving a non-linear recurrence by iterating linear ones.

@@ -23,6 +23,12 @@ class NoisyState(NamedTuple):
         membrane: what integrates; an array (batch, *hidden_shape), or a NamedTuple of such arrays.
         key: one key per sample, shape (batch,); None until `with_key`.
         time: steps done, int32, shape (batch,).
+
+    Example:
+        >>> from spyx.experimental import StochasticAssociativeLIF
+        >>> state = StochasticAssociativeLIF(3, beta=0.9).initial_state(2, key=jax.random.key(0))
+        >>> state.membrane.shape, state.key.shape, state.time.tolist()
+        ((2, 3), (2,), [0, 0])
     """
 
     membrane: Any

@@ -82,6 +82,14 @@ def test_batchnorm_and_dropout_work_and_are_remembered(mode):
     np.testing.assert_array_equal(forward(model, X), forward(model, X))
 
 
+def test_an_evaluated_batchnorm_is_not_written():
+    """Forward mode closes over the module: writing to it, even the same value, would leave the trace."""
+    model = nn.Sequential(nnx.BatchNorm(N, rngs=nnx.Rngs(0)), nn.LI(N))
+    model.eval()
+    out, tangent = jax.jvp(lambda x: nn.run(model, x, mode="step")[0], (X,), (X,))
+    np.testing.assert_allclose(tangent, out, atol=1e-5)
+
+
 def test_dropout_draws_one_mask_per_time_step():
     model = nn.Sequential(nnx.Dropout(0.5, rngs=nnx.Rngs(0)), nn.LI(N, nn.Fixed(0.0)))
     for mode in ("layer", "step"):

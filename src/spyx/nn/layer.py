@@ -106,6 +106,7 @@ def scan_layer(layer: Any, xs: Any, state: Any) -> tuple[Any, Any]:
 def scan_calls(layer: Any, call: Call, xs: Any, state: Any, *, remat: bool = False) -> tuple[Any, Any]:
     """One `call(layer, x, state) -> (out, state)` per entry of `xs`; `remat` recomputes each on the way back."""
     changing: Any = {}
+    touched: set[Any] = set()
     if isinstance(layer, nnx.Module):
         graphdef, weights, changing = nnx.split(layer, (nnx.Param, Constant), ...)
 
@@ -115,9 +116,12 @@ def scan_calls(layer: Any, call: Call, xs: Any, state: Any, *, remat: bool = Fal
 
     def mutable(carry: Any, x: Any) -> tuple[Any, Any]:
         s, changing = carry
+        before = _values(changing)
         module = nnx.merge(graphdef, weights, changing)
         out, s = call(module, x, s)
-        return (s, nnx.split(module, (nnx.Param, Constant), ...)[2]), out
+        after = nnx.split(module, (nnx.Param, Constant), ...)[2]
+        touched.update(path for path, value in _values(after).items() if value is not before[path])
+        return (s, after), out
 
     def wrap(body: Any) -> Any:
         return jax.checkpoint(body, prevent_cse=False) if remat else body
@@ -126,8 +130,13 @@ def scan_calls(layer: Any, call: Call, xs: Any, state: Any, *, remat: bool = Fal
         state, outs = jax.lax.scan(wrap(fixed), state, xs)
         return outs, state
     (state, changing), outs = jax.lax.scan(wrap(mutable), (state, changing), xs)
-    nnx.update(layer, changing)
+    # What no call touched may belong to an outer trace, where it cannot be written.
+    nnx.update(layer, nnx.from_flat_state([(p, v) for p, v in nnx.to_flat_state(changing) if p in touched]))
     return outs, state
+
+
+def _values(state: Any) -> dict[Any, Any]:
+    return {path: variable.get_value() for path, variable in nnx.to_flat_state(state)}
 
 
 def _merged(layer: Any, xs: Any) -> Any:

@@ -126,7 +126,8 @@ def _per_unit(owner: str, name: str, value: Any, shape: tuple[int, ...]) -> jax.
     if isinstance(value, (str, bool)) or callable(value):
         raise TypeError(f"{owner}({name}=): expected a number or an array; got {value!r}. Pass a float.")
     try:
-        array = jnp.asarray(value)
+        # Through NumPy: a Python float would give a weakly typed parameter, and a second trace after the first update.
+        array = value if isinstance(value, jax.Array) else jnp.asarray(np.asarray(value))
     except (TypeError, ValueError) as error:
         raise TypeError(f"{owner}({name}=): expected a number or an array; got {value!r}. Pass a float.") from error
     if not jnp.issubdtype(array.dtype, jnp.floating):

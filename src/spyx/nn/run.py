@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from spyx.nn.chunks import Chunks, in_chunks, whole
+from spyx.nn.chunks import Chunks, automatic, in_chunks, whole
 from spyx.nn.execution import MODES, PARALLEL, Choice, Execution
 from spyx.nn.layer import is_stateful, state_for
 
@@ -62,8 +62,21 @@ def run(
     return _run(model, x, state, _axis(time_axis, batch_major), Execution(_known(mode)), chunks)
 
 
-def explain(model: Any, x: Any, state: Any = None, *, time_axis: int = 1, mode: str = "auto") -> list[Choice]:
-    """What `run` would do: for every layer, the mode it runs in and why. Nothing is computed.
+class Explanation(list[Choice]):
+    """What `explain` found: a list of `Choice`, printed as a table."""
+
+    def __str__(self) -> str:
+        lines = [(c.layer, str(c.shape), c.mode, c.why) for c in self]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
+        )
+
+    __repr__ = __str__
+
+
+def explain(model: Any, x: Any, state: Any = None, *, time_axis: int = 1, mode: str = "auto") -> Explanation:
+    """What `run` would do without a gradient: for every layer, the mode it runs in and why. Nothing is computed.
 
     Args:
         model: as for `run`.
@@ -73,14 +86,15 @@ def explain(model: Any, x: Any, state: Any = None, *, time_axis: int = 1, mode: 
         mode: as for `run`.
 
     Returns:
-        One `Choice(layer, shape, mode, why)` per layer, in the order of execution; `shape` is (time, batch, ...).
+        One `Choice(layer, shape, mode, why)` per layer, in the order of execution; `shape` is (time, batch, ...), the
+        time of a chunk where time is cut. It prints as a table.
 
     Example:
         >>> from spyx import nn
-        >>> nn.explain(nn.LI(2), jnp.ones((1, 3, 2)))[0].mode
-        'layer'
+        >>> nn.explain(nn.LI(2), jnp.ones((1, 3, 2)))
+        LI  (3, 1, 2)  layer  one loop over time with a hand-derived backward pass
     """
-    record: list[Choice] = []
+    record = Explanation()
     how = Execution(_known(mode), record)
     if isinstance(model, nnx.Module):
         graphdef, variables = nnx.split(model)  # a copy, so that BatchNorm cannot keep a tracer
@@ -105,6 +119,8 @@ def _run(
         state = state_for(model, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs))
     if how.mode in PARALLEL and how.record is None:
         how = Execution(how.mode, [])
+    if chunks is None and how.mode == "auto":
+        chunks = automatic(model, xs, state)
     if chunks is None:
         outs, state = whole(model, xs, state, how)
     else:

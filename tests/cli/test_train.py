@@ -17,18 +17,17 @@ from spyx.cli.errors import UserError
 
 
 def test_the_default_run_reads_digits(default_run):
-    folder, printed, seconds = default_run
+    folder, printed = default_run
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test_accuracy"] >= 0.94
     assert metrics["test_samples"] == 359
-    assert seconds < 60  # of CPU time, which a busy machine does not change
     assert f"{metrics['test_accuracy']:.2%}" in printed
     assert "What to try next" in printed
     assert "never do" in printed
 
 
 def test_the_run_folder_is_complete(default_run):
-    folder, _, _ = default_run
+    folder, _ = default_run
     names = {path.name for path in folder.iterdir()}
     figures = {"training.png", "raster.png"}
     assert names == figures | {"config.toml", "metrics.csv", "metrics.json", "weights.npz", "weights.npz.sha256"}
@@ -49,7 +48,7 @@ def test_the_run_folder_is_complete(default_run):
 
 
 def test_eval_gives_the_same_number(default_run):
-    folder, printed, _ = default_run
+    folder, printed = default_run
     again = spyx("eval", folder)
     assert again.exit_code == 0
     number = r"test accuracy\s+([\d.]+%)"
@@ -57,7 +56,7 @@ def test_eval_gives_the_same_number(default_run):
 
 
 def test_a_run_is_never_overwritten(default_run):
-    folder, _, _ = default_run
+    folder, _ = default_run
     result = spyx("train", "--output", folder)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
@@ -65,7 +64,7 @@ def test_a_run_is_never_overwritten(default_run):
 
 
 def test_damaged_weights_are_refused(default_run, tmp_path):
-    folder, _, _ = default_run
+    folder, _ = default_run
     for name in ("config.toml", "weights.npz", "weights.npz.sha256"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     spoiled = bytearray((folder / "weights.npz").read_bytes())
@@ -79,7 +78,7 @@ def test_damaged_weights_are_refused(default_run, tmp_path):
 def test_weights_of_another_network_are_refused(default_run):
     from spyx.cli.network import make_network
 
-    folder, _, _ = default_run
+    folder, _ = default_run
     other = make_network(Config(hidden=(8,)), 64, 10)
     with pytest.raises(UserError, match="belongs to another network"):
         runs.load_weights(folder, other)

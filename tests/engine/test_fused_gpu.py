@@ -15,6 +15,9 @@ from spyx import engine, nn
 from spyx.engine.fused import call, loop, pallas
 from spyx.engine.fused.spec import spec_of
 
+# jax 0.12 announces that Pallas will hand Triton over to a package of its own; jax is pinned below 0.13.
+pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
+
 LOCAL = [
     name
     for name in nn.__all__
@@ -106,7 +109,7 @@ def test_lowers_for_cuda_forward_and_backward(name, io):
 @pytest.mark.skipif(not call.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
 def test_one_trace_runs_here_and_lowers_for_cuda():
     neuron = nn.LIF(8, beta=0.9)
-    traced = jax.jit(lambda x: nn.run(neuron, x, mode="fused")[0]).trace(jnp.ones((2, 5, 8)))
     with as_if_on_a_gpu():
+        traced = jax.jit(lambda x: nn.run(neuron, x, mode="fused")[0]).trace(jnp.ones((2, 5, 8)))
         assert "triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
     assert traced.lower().compile()(jnp.ones((2, 5, 8))).shape == (2, 5, 8)

@@ -52,6 +52,7 @@ EXPRESSIONS: dict[str, Expression] = {
     "min": "({0} if ({0} < {1}) | ({0} != {0}) else {1})",
     "clamp": "({0} if {1} < {0} else ({2} if {1} > {2} else {1}))",
     "square": "{0} * {0}",
+    "one_minus_square": "({T}(1) - {0}) * ({T}(1) + {0})",
     "integer_pow": lambda params, dtypes, result: _power(params["y"]),
     "pow": "{0} ** {1}",
     "sqrt": "np.sqrt({0})",

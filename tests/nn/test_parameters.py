@@ -139,7 +139,7 @@ def test_a_parameter_that_cannot_be_hashed_is_named():
             super().__init__(3)
             self.taus = {1: 2}
 
-    with pytest.raises(TypeError, match=r"Wrong\.taus: expected a number, an array"):
+    with pytest.raises(TypeError, match=r"^Wrong\.taus: expected a number, an array"):
         Wrong().params()
 
 

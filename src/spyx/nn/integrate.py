@@ -13,7 +13,7 @@ from flax import nnx
 
 from spyx.axn import Activation
 from spyx.nn.neuron import Neuron
-from spyx.nn.parameters import Shape, constant, decay
+from spyx.nn.parameters import Shape, constant, decay, public_name
 
 
 class IF(Neuron):
@@ -58,7 +58,7 @@ class IF(Neuron):
         name: str | None = None,
     ) -> None:
         super().__init__(hidden_shape, activation, name=name)
-        self.threshold = constant(f"spyx.nn.{type(self).__name__}", "threshold", threshold, self.hidden_shape)
+        self.threshold = constant(public_name(self), "threshold", threshold, self.hidden_shape)
 
     @staticmethod
     def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
@@ -112,8 +112,8 @@ class LIF(Neuron):
         name: str | None = None,
     ) -> None:
         super().__init__(hidden_shape, activation, name=name)
-        self.beta = decay(f"spyx.nn.{type(self).__name__}", "beta", beta, self.hidden_shape, rngs)
-        self.threshold = constant(f"spyx.nn.{type(self).__name__}", "threshold", threshold, self.hidden_shape)
+        self.beta = decay(public_name(self), "beta", beta, self.hidden_shape, rngs)
+        self.threshold = constant(public_name(self), "threshold", threshold, self.hidden_shape)
 
     @staticmethod
     def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
@@ -226,7 +226,7 @@ class ALIF(Neuron):
         name: str | None = None,
     ) -> None:
         super().__init__(hidden_shape, activation, name=name)
-        who = f"spyx.nn.{type(self).__name__}"
+        who = public_name(self)
         self.beta = decay(who, "beta", beta, self.hidden_shape, rngs)
         self.gamma = decay(who, "gamma", gamma, self.hidden_shape, rngs)
         self.threshold = constant(who, "threshold", threshold, self.hidden_shape)
@@ -288,7 +288,7 @@ class CuBaLIF(Neuron):
         name: str | None = None,
     ) -> None:
         super().__init__(hidden_shape, activation, name=name)
-        who = f"spyx.nn.{type(self).__name__}"
+        who = public_name(self)
         self.alpha = decay(who, "alpha", alpha, self.hidden_shape, rngs)
         self.beta = decay(who, "beta", beta, self.hidden_shape, rngs)
         self.threshold = constant(who, "threshold", threshold, self.hidden_shape)

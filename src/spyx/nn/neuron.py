@@ -16,7 +16,7 @@ from spyx import engine
 from spyx.axn import superspike
 from spyx.engine.params import Params
 from spyx.nn.execution import Execution
-from spyx.nn.parameters import Shape, as_rank, hidden_shape_of
+from spyx.nn.parameters import Shape, as_rank, hidden_shape_of, public_name
 
 
 class Neuron(nnx.Module):
@@ -74,12 +74,12 @@ class Neuron(nnx.Module):
     def __init__(
         self, hidden_shape: Shape, activation: Callable[..., Any] | None = None, *, name: str | None = None
     ) -> None:
-        self.hidden_shape = hidden_shape_of(f"spyx.nn.{type(self).__name__}", hidden_shape)
+        self.hidden_shape = hidden_shape_of(public_name(self), hidden_shape)
         self.activation = superspike() if activation is None else activation
         self.name = name
         if not callable(self.activation):
             raise TypeError(
-                f"spyx.nn.{type(self).__name__}(activation=): expected a surrogate from spyx.axn; "
+                f"{public_name(self)}(activation=): expected a surrogate from spyx.axn; "
                 f"got {activation!r}. For example spyx.axn.superspike()."
             )
 
@@ -111,7 +111,7 @@ class Neuron(nnx.Module):
             hash(value)
         except TypeError as error:
             raise TypeError(
-                f"spyx.nn.{type(self).__name__}.{name}: expected a number, an array, a function or an nnx.Param; "
+                f"{public_name(self)}.{name}: expected a number, an array, a function or an nnx.Param; "
                 f"got {type(value).__name__}. Store sequences as tuples or arrays."
             ) from error
         return value
@@ -146,7 +146,7 @@ class Neuron(nnx.Module):
 
     def _check(self, shape: tuple[int, ...], state: Any) -> None:
         """Broadcasting here would be a wrong network that runs, so shapes must match exactly."""
-        who = f"spyx.nn.{type(self).__name__}"
+        who = public_name(self)
         if len(shape) != 1 + len(self.hidden_shape) or shape[1:] != self.hidden_shape:
             raise ValueError(
                 f"{who}: expected input of shape (batch, {', '.join(map(str, self.hidden_shape))}); got {shape}. "

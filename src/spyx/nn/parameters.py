@@ -46,6 +46,13 @@ class Fixed:
         return f"Fixed({self.value!r})"
 
 
+def public_name(layer: Any) -> str:
+    """The name that error messages begin with: `spyx.nn.LIF` for ours, the bare class name for yours."""
+    package, _, module = type(layer).__module__.partition(".")
+    where = f"spyx.{module.split('.')[0]}." if package == "spyx" else ""
+    return where + type(layer).__name__
+
+
 def unit_interval(x: jax.Array) -> jax.Array:
     """Clip to [0, 1]. The gradient is 0 outside and one half exactly on 0 and on 1."""
     return jnp.clip(x, 0, 1)

@@ -16,7 +16,7 @@ from flax import nnx
 from spyx.axn import Activation
 from spyx.nn.integrate import ALIF, IF, LIF, CuBaLIF
 from spyx.nn.neuron import Neuron
-from spyx.nn.parameters import Shape, draw
+from spyx.nn.parameters import Shape, draw, public_name
 
 Initializer = Callable[..., jax.Array]
 
@@ -25,7 +25,7 @@ def recurrent_weight(neuron: Neuron, init: Initializer | None, rngs: nnx.Rngs | 
     """The trainable matrix of a recurrent layer; by default a truncated normal of std 0.01."""
     init = nnx.initializers.truncated_normal() if init is None else init
     shape = neuron.hidden_shape * 2
-    return nnx.Param(draw(f"spyx.nn.{type(neuron).__name__}", "recurrent_w", rngs, init, shape))
+    return nnx.Param(draw(public_name(neuron), "recurrent_w", rngs, init, shape))
 
 
 class RIF(IF):

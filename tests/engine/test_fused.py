@@ -12,10 +12,13 @@ import pytest
 from flax import nnx
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.engine import every_primitive
 
 from spyx import axn, engine, nn
 from spyx.engine import fused
 from spyx.engine.fused import call, native
+from spyx.engine.fused.primitives import EXPRESSIONS
+from spyx.engine.fused.spec import spec_of
 
 needs_numba = pytest.mark.skipif(not call.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
 
@@ -186,6 +189,33 @@ def test_invented_neurons(new_v, new_w, out):
         xs, s0 = 2 * draw(keys[1], (19, 2, 5)), (draw(keys[2], (2, 5)), draw(keys[3], (2, 5)))
         assert fused.obstacle(step, p, xs, s0) is None
         assert_same(evaluate(engine.MODES["fused"], step, p, xs, s0), evaluate(engine.scan, step, p, xs, s0), 1e-9)
+
+
+@needs_numba
+def test_every_primitive_of_the_table():
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0))
+        xs, s0 = (jax.random.normal(k, shape, jnp.float64) for k, shape in zip(keys, [(9, *LANES), LANES], strict=True))
+        arguments = every_primitive.step, engine.Params({}, {}), xs, s0
+        spec = spec_of(*arguments)
+        called = {s.primitive.name for s in (*spec.forward.statements, *spec.backward.statements)}
+        # `add_any` and `one_minus_square` come and go with the version of JAX.
+        assert EXPRESSIONS.keys() - called <= {"add_any", "one_minus_square", "square"}
+        assert_same(evaluate(engine.MODES["fused"], *arguments), evaluate(engine.scan, *arguments), 1e-9)
+
+
+def test_nan_and_infinity_pass_through_as_in_xla():
+    odd = jnp.array([[jnp.nan, jnp.inf, -jnp.inf, -0.0]], jnp.float32)
+
+    def step(p, x, v):
+        return jnp.maximum(v, 0.5) + jnp.minimum(x, 0.5) + jnp.clip(v, -1, 1) + jnp.sign(v), jnp.where(
+            v > 0, jnp.inf, v
+        )
+
+    arguments = step, engine.Params({}, {}), jnp.broadcast_to(odd[:, ::-1], (2, 1, 4)), odd
+    got, expected = (mode(*arguments) for mode in (engine.MODES["fused"], engine.scan))
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_missing_primitive_is_named_and_the_answer_is_right():

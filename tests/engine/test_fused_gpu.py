@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tests.engine import every_primitive
 
 from spyx import engine, nn
 from spyx.engine.fused import call, loop, pallas
@@ -104,6 +105,18 @@ def test_lowers_for_cuda_forward_and_backward(name, io):
     assert text.count("triton") >= 2
     assert f"spyx_{name}_forward" in text
     assert f"spyx_{name}_backward" in text
+
+
+def test_every_primitive_of_the_table_lowers_for_cuda():
+    def gradient(xs, s0):
+        p = engine.Params({}, {})
+        return jax.grad(lambda xs, s0: engine.MODES["fused"](every_primitive.step, p, xs, s0)[0].sum(), (0, 1))(xs, s0)
+
+    with as_if_on_a_gpu():
+        text = (
+            jax.jit(gradient).trace(jnp.ones((2, 1, 4)), jnp.ones((1, 4))).lower(lowering_platforms=("cuda",)).as_text()
+        )
+    assert text.count("triton") >= 2
 
 
 @pytest.mark.skipif(not call.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")

@@ -46,7 +46,8 @@ def fused(step: Step, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
     x_flat = [x.reshape(steps, -1) for x in jax.tree.leaves(xs)]
     p_flat = [jnp.broadcast_to(a, lanes).reshape(-1) for a in jax.tree.leaves(p)]
     s_leaves, s_tree = jax.tree.flatten(s0)
-    ys, ends = _fused(spec, x_flat, p_flat, [s.reshape(-1) for s in s_leaves])
+    answer: Any = _fused(spec, x_flat, p_flat, [s.reshape(-1) for s in s_leaves])
+    ys, ends = answer
     outs = jax.tree.unflatten(spec.out_tree, [y.reshape(steps, *lanes) for y in ys])
     return outs, jax.tree.unflatten(s_tree, [e.reshape(lanes) for e in ends])
 
@@ -58,7 +59,7 @@ def obstacle(step: Step, p: Any, xs: Any, s0: Any) -> str | None:
     """
     try:
         spec = spec_of(step, p, xs, s0)
-        spec.backward, spec.advance  # noqa: B018  (traced here, cached for the kernels)
+        _ = spec.backward, spec.advance  # traced here, cached for the kernels
     except Unsupported as reason:
         return str(reason)
     return None

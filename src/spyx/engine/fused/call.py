@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
@@ -72,7 +73,7 @@ def _primitive(name: str, run: Any, shapes: Any, kernels: dict[str | None, Kerne
 
     @primitive.def_abstract_eval
     def _(*avals: Any, spec: Spec) -> Any:
-        return [jax.core.ShapedArray(s.shape, s.dtype) for s in shapes(spec, *avals[0].shape)]
+        return [ShapedArray(s.shape, s.dtype) for s in shapes(spec, *avals[0].shape)]
 
     @primitive.def_impl
     def _(*flat: jax.Array, spec: Spec) -> Any:

@@ -58,15 +58,21 @@ def pointers() -> dict[str, Any]:
     return {name: _pointer_to(name) for name in ("float32", "float64", "int64")}
 
 
+def _intrinsic(function: Callable[..., Any]) -> Any:
+    """Numba calls the function with its own context first; to a type checker that is another function."""
+    from numba.extending import intrinsic
+
+    return intrinsic(function)
+
+
 @functools.cache
 def _pointer_to(name: str) -> Any:
     import numba
     from numba import types
-    from numba.extending import intrinsic
 
     pointer = types.CPointer(getattr(numba, name))
 
-    @intrinsic
+    @_intrinsic
     def at(typing: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.inttoptr(arguments[0], context.get_value_type(pointer))
@@ -93,8 +99,6 @@ def _runtime() -> Any:
     """`run(frame, work)`: what every handler does."""
     import numba
     from numba import types
-    from numba.extending import intrinsic
-    from numba.np import arrayobj  # noqa: F401  (registers the lowering of pointer indexing)
 
     words = _pointer_to("int64")
     slots = api_slots()
@@ -105,7 +109,7 @@ def _runtime() -> Any:
     free = types.ExternalFunction("free", types.void(int64))
     give_way = types.ExternalFunction("sched_yield", numba.int32())
 
-    @intrinsic
+    @_intrinsic
     def fetch_add(typing: Any, place: Any, amount: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.atomic_rmw("add", *arguments, "seq_cst")
@@ -121,15 +125,16 @@ def _runtime() -> Any:
 
         return int64(*[int64] * (1 + arity)), generate
 
-    @intrinsic
+    @_intrinsic
     def call1(typing: Any, function: Any, a: Any) -> Any:
         return call(1)
 
-    @intrinsic
+    @_intrinsic
     def call3(typing: Any, function: Any, a: Any, b: Any, c: Any) -> Any:
         return call(3)
 
-    compiled = functools.partial(numba.njit, nogil=True, error_model="numpy", no_cpython_wrapper=True)
+    jit: Any = numba.njit
+    compiled = functools.partial(jit, nogil=True, error_model="numpy", no_cpython_wrapper=True)
 
     @compiled(types.void(int64))
     def take_blocks(context):

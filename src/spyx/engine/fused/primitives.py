@@ -1,7 +1,7 @@
 """The table of primitives that a kernel may contain: a new one is a line here.
 
-An expression is Python that Numba compiles: `{0}`, `{1}` are the operands, `{T}` the result's type. What is not here
-makes a neuron run in another mode, and `explain` names it.
+An expression is Python that Numba compiles: `{0}`, `{1}` are the operands, `{T}` the result's type. Every primitive
+here also lowers through Triton. What is not here makes a neuron run in another mode, and `explain` names it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,6 @@ EXPRESSIONS: dict[str, Expression] = {
     "sinh": "{T}(np.sinh({0}))",
     "cosh": "{T}(np.cosh({0}))",
     "atan2": "{T}(math.atan2({0}, {1}))",
-    "erf": "{T}(math.erf({0}))",
     "floor": "np.floor({0})",
     "ceil": "np.ceil({0})",
     "is_finite": "({0} - {0} == 0)",

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
 
 from spyx.engine.fused.primitives import EXPRESSIONS
@@ -83,7 +84,7 @@ def evaluate(program: Program, arguments: Sequence[jax.Array]) -> list[jax.Array
     values: dict[int, jax.Array] = dict(enumerate(arguments))
 
     def read(a: Operand) -> jax.Array:
-        return values[a] if isinstance(a, int) else jnp.full(shape, a, a.dtype)
+        return values[a] if isinstance(a, int) else jnp.full(shape, a.item(), a.dtype)
 
     for s in program.statements:
         values[s.value] = s.primitive.bind(*map(read, s.operands), **s.params)
@@ -99,7 +100,11 @@ def _inline(
         values[var] = _constant(constant)
 
     def read(atom: Any) -> Operand:
-        return _constant(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else values[atom]
+        return (
+            _constant(atom.val, np.dtype(getattr(atom.aval, "dtype", None)))
+            if isinstance(atom, Literal)
+            else values[atom]
+        )
 
     for eqn in jaxpr.eqns:
         name, operands = eqn.primitive.name, [read(a) for a in eqn.invars]
@@ -109,10 +114,17 @@ def _inline(
             results = _inline(inner, operands, shape, first, statements)
         elif name in _SAME_LANE:
             results = [_same_lane(eqn, operands[0], shape)]
+        elif all(isinstance(a, np.generic) for a in operands) and eqn.outvars[0].aval.size == 1:
+            results = [_fold(eqn, operands)]
         else:
             results = [_statement(eqn, operands, shape, first, statements)]
         values.update(zip(eqn.outvars, results, strict=True))
     return [read(a) for a in jaxpr.outvars]
+
+
+def _fold(eqn: Any, operands: list[Operand]) -> np.generic:
+    with jax.ensure_compile_time_eval():
+        return _constant(eqn.primitive.bind(*map(jnp.asarray, operands), **eqn.params))
 
 
 def _same_lane(eqn: Any, operand: Operand, shape: tuple[int, ...]) -> Operand:
@@ -139,12 +151,12 @@ def _statement(
 
 
 def _constant(value: Any, dtype: Any = None) -> np.generic:
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         raise Unsupported("a traced value that step closes over")
     array = np.asarray(value, dtype)
     if array.size != 1:
         raise Unsupported(f"an array constant of shape {array.shape}")
-    return array.reshape(())[()]
+    return array.dtype.type(array.item())
 
 
 def _alive(statements: list[Statement], outputs: list[Operand]) -> tuple[Statement, ...]:

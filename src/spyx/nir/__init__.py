@@ -12,6 +12,10 @@ except ImportError as error:
 import spyx.nir.rules  # noqa: F401
 from spyx.nir.bridge import from_nir as from_nir
 from spyx.nir.bridge import to_nir as to_nir
+from spyx.nir.check import Check as Check
+from spyx.nir.check import Difference as Difference
+from spyx.nir.check import check as check
+from spyx.nir.executors import Agreement as Agreement
 from spyx.nir.meaning import Meaning as Meaning
 from spyx.nir.neurons import NIRI as NIRI
 from spyx.nir.neurons import NIRIF as NIRIF
@@ -19,7 +23,12 @@ from spyx.nir.neurons import NIRLI as NIRLI
 from spyx.nir.neurons import NIRLIF as NIRLIF
 from spyx.nir.neurons import NIRCubaLI as NIRCubaLI
 from spyx.nir.neurons import NIRCubaLIF as NIRCubaLIF
+from spyx.nir.quantise import quantise as quantise
 from spyx.nir.read import read as read
+from spyx.nir.reference import simulate as simulate
+from spyx.nir.report import TARGETS as TARGETS
+from spyx.nir.report import Target as Target
+from spyx.nir.report import report as report
 from spyx.nir.rule import Rule as Rule
 from spyx.nir.rule import Site as Site
 from spyx.nir.rule import forget as forget
@@ -31,15 +40,24 @@ __all__ = [
     "NIRIF",
     "NIRLI",
     "NIRLIF",
+    "TARGETS",
+    "Agreement",
+    "Check",
+    "Difference",
     "Meaning",
     "NIRCubaLI",
     "NIRCubaLIF",
     "Rule",
     "Site",
+    "Target",
+    "check",
     "forget",
     "from_nir",
+    "quantise",
     "read",
+    "report",
     "rule",
+    "simulate",
     "to_nir",
     "write",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -86,13 +86,24 @@ def built(checked: Validated, meaning: Meaning, sure: set[str]) -> Graph:
     return _graph(checked, layers, _Latencies(late, early, folded), axes, meaning)
 
 
-def meaning_at(node: Any, meaning: Meaning, sure: set[str]) -> Meaning:
+def meaning_at(node: Any, meaning: Meaning, sure: Collection[str]) -> Meaning:
     """The meaning at one node: the caller's word, then the node's, then the graph's."""
     at = meaning.at(node)
-    kept = {key: getattr(meaning, key) for key in sure & {"integration", "spike", "reset"}}
+    kept = {key: getattr(meaning, key) for key in {"integration", "spike", "reset"}.intersection(sure)}
     if kept.get("reset") == "subtract" and at.reset.startswith("subtract"):
         kept.pop("reset")
     return Meaning(**{**vars(at), **kept})
+
+
+def spiking_late(flat: Flat, local: Mapping[str, Meaning]) -> set[str]:
+    """The spiking nodes whose answer arrives a step later, by the meaning at each node."""
+    return {name for name in flat.names(SPIKING) if local[name].spike == "pre"}
+
+
+def axes_of(checked: Validated) -> Layouts:
+    """Axes of every signal of a graph that passed."""
+    nodes = checked.flat.nodes
+    return layouts(checked, {name: _rules(name, node)[0].kind_of(node) for name, node in nodes.items()})
 
 
 def layouts(checked: Validated, kinds: dict[str, str]) -> Layouts:

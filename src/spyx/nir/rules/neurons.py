@@ -45,13 +45,14 @@ def save(layer: Any, site: Site) -> Any:
     fields["v_leak"] = site.units(0.0)
     if plain is nn.CuBaLIF:
         tau_syn = _tau(layer.alpha, site)
-        return nir.CubaLIF(tau_syn, tau, tau / dt, **fields, w_in=tau_syn / dt, metadata=metadata)
+        gains = {"r": _gain(tau, dt), "w_in": _gain(tau_syn, dt)}
+        return nir.CubaLIF(tau_syn=tau_syn, tau_mem=tau, **gains, **fields, metadata=metadata)
     if bool(np.all(_decay(layer.beta) >= 1)):
         fields.pop("v_leak")
         kind = nir.I if plain is nn.LI else nir.IF
         return kind(r=site.units(1 / dt), **fields, metadata=metadata)
     kind = nir.LI if plain is nn.LI else nir.LIF
-    return kind(tau=tau, r=tau / dt, **fields, metadata=metadata)
+    return kind(tau=tau, r=_gain(tau, dt), **fields, metadata=metadata)
 
 
 def load(node: Any, site: Site, *, layer: type, weight: Any = None) -> Any:
@@ -115,6 +116,14 @@ def _tau(decay: Any, site: Site) -> np.ndarray:
     return site.units(site.meaning.dt * steps)
 
 
+def _gain(tau: np.ndarray, dt: float) -> np.ndarray:
+    """`tau / dt`, never so rounded that an input of exactly the threshold would cross it: `dt / tau * gain <= 1`."""
+    gain = tau / dt
+    for _ in range(4):
+        gain = np.where(np.maximum(dt / tau * gain, dt * gain / tau) > 1, np.nextafter(gain, 0), gain)
+    return gain
+
+
 def _decay(decay: Any) -> np.ndarray:
     return np.clip(np.asarray(_array(decay), np.float64), 0, 1)
 
@@ -124,7 +133,8 @@ def _array(value: Any) -> Any:
 
 
 def _raw(name: str, value: Any) -> dict[str, Any]:
-    known = {name: np.asarray(_array(value))}
+    array = np.asarray(_array(value))
+    known: dict[str, Any] = {name: array if array.ndim else array.item()}  # HDF5 does not compress a scalar
     return {**known, f"{name}_fixed": True} if isinstance(value, nn.Constant) else known
 
 

@@ -1,0 +1,115 @@
+"""Other libraries that run NIR graphs: what each answers to the same input, next to the reference."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import nir
+from spyx.nir.meaning import Meaning
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What one executor makes of a graph.
+
+    Args:
+        executor: its name.
+        verdict: "agrees", "one step early", "one step late", "differs" or "refuses".
+        detail: the number of different answers, or the reason that it gave.
+    """
+
+    executor: str
+    verdict: str
+    detail: str
+
+
+def _snntorch(graph: Any, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
+    import torch
+    from snntorch.import_nir import import_from_nir
+
+    net, state, outs = import_from_nir(graph), None, []
+    for x in xs:
+        out, state = net(torch.from_numpy(x[None]), state)
+        outs.append((out[0] if isinstance(out, tuple) else out).detach().numpy()[0])
+    return np.stack(outs)
+
+
+def _norse(graph: Any, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
+    import norse.torch
+    import torch
+
+    net, state, outs = norse.torch.from_nir(graph, dt=meaning.dt), None, []
+    for x in xs:
+        out, state = net(torch.from_numpy(x[None]), state)
+        outs.append(out.detach().numpy()[0])
+    return np.stack(outs)
+
+
+EXECUTORS: dict[str, tuple[str, Callable[[Any, np.ndarray, Meaning], np.ndarray]]] = {
+    "snnTorch": ("snntorch", _snntorch),
+    "Norse": ("norse", _norse),
+}
+"""Name, the package that must be there, and how a graph runs in it."""
+
+
+def installed() -> list[str]:
+    """Names of the executors whose package is there."""
+    return [name for name, (package, _) in EXECUTORS.items() if importlib.util.find_spec(package) is not None]
+
+
+def agreements(graph: Any, inputs: dict[str, np.ndarray], expected: Any, meaning: Meaning) -> list[Agreement]:
+    """Every installed executor on the same input; a library that fails is a finding, not an error."""
+    outputs = [name for name, node in graph.nodes.items() if isinstance(node, nir.Output)]
+    found = []
+    for name in installed():
+        if len(inputs) != 1 or len(outputs) != 1:
+            found.append(Agreement(name, "refuses", "several inputs or outputs"))
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                got = EXECUTORS[name][1](_single(graph), next(iter(inputs.values())), meaning)
+            found.append(_verdict(name, expected[outputs[0]], np.asarray(got, np.float64)))
+        except Exception as error:  # whatever another library raises
+            found.append(Agreement(name, "refuses", f"{type(error).__name__}: {str(error)[:200]}"))
+    return found
+
+
+def _verdict(name: str, expected: np.ndarray, got: np.ndarray) -> Agreement:
+    if got.shape != expected.shape:
+        return Agreement(name, "differs", f"answers the shape {got.shape}, not {expected.shape}")
+
+    def wrong(a: np.ndarray, b: np.ndarray) -> int:
+        return int((~np.isclose(a, b, rtol=1e-3, atol=1e-4 * (1 + np.abs(a).max(initial=0)))).sum())
+
+    for verdict, a, b in (
+        ("agrees", expected, got),
+        ("one step early", expected[1:], got[:-1]),
+        ("one step late", expected[:-1], got[1:]),
+    ):
+        if not wrong(a, b):
+            return Agreement(name, verdict, f"{expected.size} answers")
+    return Agreement(name, "differs", f"{wrong(expected, got)} of {expected.size} answers")
+
+
+def _single(graph: Any) -> Any:
+    """The graph in float32 and without metadata: their arrays become tensors, and torch does not mix precisions."""
+    nodes = {}
+    for name, node in graph.nodes.items():
+        if isinstance(node, nir.NIRGraph):
+            nodes[name] = _single(node)
+            continue
+        values = node.to_dict()
+        values.pop("metadata", None)
+        values = {
+            k: v.astype(np.float32) if isinstance(v, np.ndarray) and v.dtype == np.float64 else v
+            for k, v in values.items()
+        }
+        nodes[name] = nir.dict2NIRNode(values)
+    return nir.NIRGraph(nodes, list(graph.edges), type_check=False)

@@ -290,3 +290,27 @@ def test_what_is_read_off_the_header_is_there():
     slots = native.api_slots()
     assert slots["Error_Create"] == 6
     assert {"ThreadPool_Schedule", "ThreadPool_NumThreads", "Error_Destroy"} <= slots.keys()
+
+
+@needs_numba
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_exponential_is_exact_to_two_last_bits(dtype):
+    import numba
+
+    from spyx.engine.fused.exponential import exponential
+
+    exp, info = exponential(dtype), np.finfo(dtype)
+    lowest, highest = np.log(float(info.tiny)), np.log(float(info.max))
+    x = np.concatenate([np.linspace(lowest, highest, 20_001)[1:-1], np.linspace(-1, 1, 20_001)]).astype(dtype)
+
+    @numba.njit
+    def each(x):
+        y = np.empty_like(x)
+        for i in range(x.size):
+            y[i] = exp(x[i])
+        return y
+
+    exact = np.exp(x.astype(np.longdouble))
+    assert np.max(np.abs(each(x) - exact) / np.spacing(exact.astype(dtype))) < 2
+    edge = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, highest + 1, lowest - 1000], dtype)
+    np.testing.assert_array_equal(each(edge), [1, 1, np.inf, 0, np.nan, np.inf, 0])

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from spyx.engine.fused import native
+from spyx.engine.fused.exponential import exponential
 from spyx.engine.fused.primitives import expression
 from spyx.engine.fused.program import Operand, Program
 
@@ -159,7 +160,7 @@ def _compile(name: str, source: str, dtype: str, count: int) -> Any:
         "math": math,
         "scratch": types.ExternalFunction("malloc", pointer(numba.int64)),
         "release": types.ExternalFunction("free", types.void(pointer)),
-        "exp": np.exp,
+        "exp": exponential(dtype),
         **{n: getattr(np, n) for n in ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32")},
     }
     exec(compile(source, f"<spyx {name} kernel>", "exec"), namespace)  # source that this module wrote

@@ -17,8 +17,8 @@ from spyx.nir.save import saved
 
 def from_nir(
     graph: Any,
-    dt: Any = None,
     *args: Any,
+    dt: float | None = None,
     integration: str | None = None,
     reset: str | None = None,
     spike: str | None = None,
@@ -38,8 +38,8 @@ def from_nir(
 
     Args:
         graph: a `nir.NIRGraph`, or the path of a .nir file.
+        *args: `dt`; or, as in Spyx 1.0, `input_data` and `dt`. What is not a number is input data.
         dt: time step, in the unit of the graph's time constants; None is what the file says.
-        *args: Spyx 1.0's third argument, its `dt`.
         integration: "euler" or "exponential" (exact decay, as Sinabs and Rockpool do it).
         reset: "nir" (to v_reset), "subtract" (v_threshold - v_reset) or "zero".
         spike: "post", from the updated membrane, or "pre": the same spikes one step later, as in `spyx.nn`.
@@ -47,7 +47,7 @@ def from_nir(
         v_min: lower bound of every membrane that spikes.
         written_by: "spyx1": take the gain that Spyx 1.0's author meant (it wrote r = beta). "nir": take r as it stands.
             "auto" (default) recognises such files, and warns.
-        input_data: Spyx 1.0's: input (time, batch, ...) to run the model on. Also taken in place of `dt`.
+        input_data: Spyx 1.0's: input (time, batch, ...) to run the model on; its `dt` is 1 unless given.
         return_all_states: Spyx 1.0's: answer the states of every step, too.
         rngs: Spyx 1.0's; nothing is drawn.
 
@@ -72,10 +72,10 @@ def from_nir(
     options: dict[str, Any] = dict(
         integration=integration, reset=reset, spike=spike, multi_spike=multi_spike, v_min=v_min, written_by=written_by
     )
-    if input_data is None and np.ndim(dt) > 0:
-        input_data, dt = dt, None
-        if args:
-            dt, args = args[0], args[1:]
+    if input_data is None and args and np.ndim(args[0]) > 0:
+        input_data, args = args[0], args[1:]
+    if args and dt is None:
+        dt, args = args[0], args[1:]
     if args:
         raise TypeError(
             f"spyx.nir.from_nir: expected a graph and a time step, the rest by name; got {len(args)} more. Name them."
@@ -86,7 +86,9 @@ def from_nir(
     return model, _run_as_spyx1(model, jnp.asarray(input_data), return_all_states)
 
 
-def to_nir(model: Any, dt: Any = None, *args: Any, input_shape: Any = None, output_shape: Any = None) -> nir.NIRGraph:
+def to_nir(
+    model: Any, *args: Any, dt: float | None = None, input_shape: Any = None, output_shape: Any = None
+) -> nir.NIRGraph:
     """A model as a NIR graph, with the dynamics that it has here.
 
     Our neurons have input gain 1, so `r = 1 / (1 - beta)` and `w_in = 1 / (1 - alpha)`; a layer that never leaks
@@ -95,8 +97,8 @@ def to_nir(model: Any, dt: Any = None, *args: Any, input_shape: Any = None, outp
 
     Args:
         model: a layer, `nn.Sequential`, `graph.Graph`, or SNNAX's `StatefulModel`.
-        dt: time step, in the unit that the time constants shall have. Spyx 1.0's `input_shape` is also taken here.
-        *args: Spyx 1.0's `output_shape` and `dt`.
+        *args: `dt`; or, as in Spyx 1.0, the dicts `input_shape` and `output_shape`, and `dt` (there 1 unless given).
+        dt: time step, in the unit that the time constants shall have.
         input_shape: shape of one sample at one step, in spyx's layout (channels last); a dict by input name when there
             are several. Only needed where the layers do not tell. From Spyx 1.0: a dict, in NIR's layout.
         output_shape: Spyx 1.0's; checked against what the model answers.
@@ -115,13 +117,13 @@ def to_nir(model: Any, dt: Any = None, *args: Any, input_shape: Any = None, outp
     Reference:
         Pedersen et al. 2024, Neuromorphic intermediate representation, doi:10.1038/s41467-024-52259-9.
     """
-    old = isinstance(dt, Mapping) or (isinstance(input_shape, Mapping) and output_shape is not None)
-    if isinstance(dt, Mapping):
-        input_shape, dt = dt, None
-        if args:
+    old = bool(args) and isinstance(args[0], Mapping) or isinstance(input_shape, Mapping) and output_shape is not None
+    if args and isinstance(args[0], Mapping):
+        input_shape, args = args[0], args[1:]
+        if args and output_shape is None:
             output_shape, args = args[0], args[1:]
-        if args:
-            dt, args = args[0], args[1:]
+    if args and dt is None:
+        dt, args = args[0], args[1:]
     if args:
         raise TypeError(
             f"spyx.nir.to_nir: expected a model and a time step, the rest by name; got {len(args)} more. Name them."

@@ -15,7 +15,7 @@ from flax import nnx
 
 import nir
 from spyx import nn
-from spyx.nir.meaning import AFTER_LEAK, Meaning
+from spyx.nir.meaning import AFTER_LEAK
 from spyx.nir.rule import Rule, Site
 from spyx.nir.sizes import PER_UNIT
 
@@ -89,17 +89,12 @@ def load(node: Any, site: Site, *, layer: type, weight: Any = None) -> Any:
     return None
 
 
-def same(ours: Any, theirs: Any, tolerance: float = 0.0) -> bool:
+def same(ours: Any, theirs: Any) -> bool:
     """Do two nodes of one type hold the same numbers?"""
     if type(ours) is not type(theirs):
         return False
-    pairs = [(np.asarray(getattr(n, f), np.float64) for n in (ours, theirs)) for f in PER_UNIT[type(ours)]]
-    return all(np.allclose(a, b, rtol=tolerance, atol=0) for a, b in pairs)
-
-
-def own_meaning(meaning: Meaning) -> dict[str, str]:
-    """What a graph of spyx's own spiking layers says about itself."""
-    return {**meaning.as_metadata(), "reset": "subtract", "spike": "pre"}
+    fields = PER_UNIT[type(ours)]
+    return all(np.array_equal(getattr(ours, f), getattr(theirs, f)) for f in fields)
 
 
 def _spiking(layer: Any, site: Site, metadata: dict[str, Any]) -> dict[str, Any]:

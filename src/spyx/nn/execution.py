@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
 
 from spyx.nn.kernels import obstacle
 
@@ -18,6 +21,15 @@ PARALLEL = {
     "fixed_point": ("given_spikes", "spikes guessed and solved for until none changes"),
 }
 """Modes without a loop over time: the trait that makes each legal, and what it does."""
+
+
+KERNEL_LANES = 1024
+"""Lanes (batch times units) from which a CPU kernel was measured to beat the loop, forward and backward."""
+
+
+def _worth_a_kernel(xs: Any) -> bool:
+    # On a GPU the kernels have not been measured yet, so there they run only when asked for.
+    return jax.default_backend() == "cpu" and math.prod(xs.shape[1:]) >= KERNEL_LANES and xs.shape[0] > 0
 
 
 class Choice(NamedTuple):
@@ -50,10 +62,11 @@ class Execution:
                 mode, why = self.mode, f"asked for: {how}"
             else:
                 why += f"; {self.mode} needs a local neuron with affine = {needs!r}"
-        if self.mode == "fused":
+        if self.mode == "fused" or (self.mode == "auto" and _worth_a_kernel(xs)):
             missing = obstacle(neuron, xs)
             if missing is None:
-                mode, why = "fused", "asked for: one kernel forward and one backward, generated from step"
+                asked = "asked for" if self.mode == "fused" else f"at least {KERNEL_LANES} lanes"
+                mode, why = "fused", f"{asked}: one kernel forward and one backward, generated from step"
             else:
                 why += f"; no fused kernel: {missing}"
         self.note(neuron, xs, mode, why)

@@ -28,8 +28,9 @@ KERNEL_LANES = 1024
 
 
 def _worth_a_kernel(xs: Any) -> bool:
-    # On a GPU the kernels have not been measured yet, so there they run only when asked for.
-    return jax.default_backend() == "cpu" and math.prod(xs.shape[1:]) >= KERNEL_LANES and xs.shape[0] > 0
+    # On a GPU the kernels have not been measured yet, and over several devices they would gather the batch.
+    one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
+    return one_cpu and math.prod(xs.shape[1:]) >= KERNEL_LANES and xs.shape[0] > 0
 
 
 class Choice(NamedTuple):

@@ -13,7 +13,7 @@ import pytest
 from cli.conftest import spyx
 from spyx import data, nn
 from spyx.cli import inputs, network
-from spyx.cli.config import Config, make_config
+from spyx.cli.config import FILE_ONLY, AugmentTable, Config, RasterTable, make_config
 from spyx.cli.errors import UserError
 from spyx.cli.summary import hints
 from spyx.report import Activity
@@ -28,6 +28,7 @@ MISTAKES = [
     (("--surrogate", "superspik"), "Did you mean superspike? Choose from: arctan, boxcar"),
     (("--surrogate", "superspike:-1"), "expected a finite number above 0; got -1.0"),
     (("--surrogate", "superspike:x"), "--surrogate: 'superspike:x' does not work"),
+    (("--hold-out-speaker", "theo"), "the dataset digits names no speakers: leave --hold-out-speaker out"),
     (("--encoder", "latent"), "unknown encoder 'latent'. Did you mean latency? Choose from: auto, latency, rate"),
     (("--encoder", "delta"), "does not fit digits, which holds values without a time axis. Choose from: auto, latency"),
     (("--encoder", "phase", "--steps", "9"), "num_steps must be a multiple of num_phases"),
@@ -66,7 +67,7 @@ def test_help_shows_groups_defaults_and_examples():
     text = spyx("train", "--help").stdout
     for word in ("Data", "Network", "Training", "Settings and output", "Default digits", "spyx train --neuron ALIF"):
         assert word in text
-    named = {f"--{name.replace('_', '-')}" for name in Config.__dataclass_fields__}
+    named = {f"--{name.replace('_', '-')}" for name in Config.__dataclass_fields__ if name not in FILE_ONLY}
     assert all(option in text for option in named | {"--config", "--output"})
 
 
@@ -108,6 +109,43 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path):
             make_config(tmp_path / name, {})
 
 
+FILES = [
+    ("clip = -1", "clip: expected a number from 0 to 1e+06; got -1"),
+    ("warmup = 1.0", "warmup: expected a number from 0 to 0.99; got 1.0"),
+    ('readout = "men"', "readout: expected one of sum, mean; got 'men'. Did you mean mean?"),
+    ("raster = 3", "raster: expected a table of settings, [raster]; got 3"),
+    (
+        "[raster]\nbin = 3",
+        "unknown setting 'raster.bin'. Did you mean binary? The settings of [raster] are: bin_ms",
+    ),
+    ("[raster]\nbinary = 1", "raster.binary: expected true or false; got 1"),
+    ("[raster]\ndownsample = 0", "raster.downsample: expected a whole number from 1 to 4096; got 0"),
+    ("[raster]\nbin_ms = 10", "[raster] cuts events into frames, and digits holds none: leave it out"),
+    ("[augment]\nshift_spac = 1", "unknown setting 'augment.shift_spac'. Did you mean shift_space?"),
+    ("[augment]\ndrop_spikes = 1.5", "augment.drop_spikes: expected a number from 0 to 1; got 1.5"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), FILES, ids=[text for text, _ in FILES])
+def test_a_mistake_in_a_file_is_one_line_and_exit_code_2(text, message, tmp_path):
+    (tmp_path / "a.toml").write_text(text)
+    result = spyx("train", "--config", tmp_path / "a.toml", "--output", tmp_path / "run")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_tables_are_written_as_they_are_read(tmp_path):
+    raster = RasterTable(bin_ms=2.5, duration_ms=100.0, start="zero", binary=False, polarity="merge", downsample=2)
+    config = Config(clip=1.0, readout="mean", raster=raster, augment=AugmentTable(shift_space=1, drop_spikes=0.1))
+    (tmp_path / "a.toml").write_text(config.to_toml())
+    assert make_config(tmp_path / "a.toml", {}) == config
+    (tmp_path / "b.yaml").write_text("raster: {bin-ms: 2.5}\naugment:\n  mask_time: 4\n")
+    found = make_config(tmp_path / "b.yaml", {})
+    assert (found.raster, found.augment) == (RasterTable(bin_ms=2.5), AugmentTable(mask_time=4))
+
+
 @pytest.mark.parametrize("name", list(network.neurons()))
 def test_every_neuron_makes_a_network(name):
     model = network.make_network(Config(neuron=name, hidden=(5, 4)), 3, 2)
@@ -142,9 +180,9 @@ def test_every_encoder_gives_samples_time_features(monkeypatch):
             assert found.encoder == (encoder if encoder != "auto" else found.encoder)
 
 
-def test_recordings_need_a_folder_and_no_encoder(shared):
+def test_recordings_need_a_folder_and_no_encoder(shared, tmp_path):
     archive = shared / "data" / "nmnist_small.zip"
-    config = Config(dataset="nmnist", data=str(archive), steps=2)
+    config = Config(dataset="nmnist", data=str(archive), cache=str(tmp_path), steps=2)
     small = data.load("nmnist", root=archive)
     few = small.map(lambda part, split: split.take(range(3)))
     loaded = data.load

@@ -26,7 +26,7 @@ TRAIN = (
     "[bold]Examples[/]\n\n"
     "[cyan]spyx train[/]\n\n"
     "[cyan]spyx train --neuron ALIF --hidden 128,128 --epochs 60[/]\n\n"
-    "[cyan]spyx train --dataset nmnist --data FOLDER --steps 30[/]\n\n"
+    "[cyan]spyx train --config configs/nmnist.toml --data FOLDER[/]\n\n"
     "[cyan]spyx train --config runs/FIRST/config.toml --seed 1[/]"
 )
 DATA, NETWORK, TRAINING, OUTPUT = "Data", "Network", "Training", "Settings and output"
@@ -57,6 +57,14 @@ def train_command(
     ] = None,
     data: Annotated[
         str | None, _option(DATA, "Folder or archive of a dataset that is read from files.", "--data", metavar="FOLDER")
+    ] = None,
+    cache: Annotated[
+        str | None,
+        _option(DATA, "Folder where frames of recordings are kept for the next run.", "--cache", metavar="FOLDER"),
+    ] = None,
+    hold_out_speaker: Annotated[
+        str | None,
+        _option(DATA, "Test on this speaker alone, whom training never hears.", "--hold-out-speaker", metavar="NAME"),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -92,7 +100,11 @@ def train_command(
     config: Annotated[
         Path | None,
         _option(
-            OUTPUT, "TOML or YAML file with any of these settings; the command line wins.", "--config", metavar="FILE"
+            OUTPUT,
+            "TOML or YAML file with any of these settings and finer ones, such as clip, [raster] and [augment]; "
+            "the command line wins.",
+            "--config",
+            metavar="FILE",
         ),
     ] = None,
     output: Annotated[

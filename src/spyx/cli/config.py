@@ -4,11 +4,38 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from spyx.cli.errors import UserError, suggestion
+from spyx.cli.values import check
+from spyx.data.raster import POLARITIES, STARTS
+
+
+@dataclass(frozen=True)
+class RasterTable:
+    """How recordings of events become frames: the options of `spyx.data.Raster`, with 0 for none."""
+
+    bin_ms: float = 0.0
+    duration_ms: float = 0.0
+    start: str = "first"
+    binary: bool = True
+    polarity: str = "separate"
+    downsample: int = 1
+
+
+@dataclass(frozen=True)
+class AugmentTable:
+    """What is done to each batch of the training part, in this order; 0 leaves a line out."""
+
+    shift_space: int = 0
+    shift_time: int = 0
+    jitter_time: int = 0
+    drop_spikes: float = 0.0
+    mask_time: int = 0
+    mask_space: int = 0
 
 
 @dataclass(frozen=True)
@@ -17,6 +44,8 @@ class Config:
 
     dataset: str = "digits"
     data: str = ""
+    cache: str = "~/.cache/spyx"
+    hold_out_speaker: str = ""
     encoder: str = "auto"
     steps: int = 16
     hidden: tuple[int, ...] = (256,)
@@ -27,24 +56,56 @@ class Config:
     batch_size: int = 32
     learning_rate: float = 0.005
     seed: int = 0
+    warmup: float = 0.0
+    weight_decay: float = 1e-4
+    clip: float = 0.0
+    smoothing: float = 0.1
+    readout: str = "sum"
+    readout_beta: float = 0.9
+    raster: RasterTable = field(default_factory=RasterTable)
+    augment: AugmentTable = field(default_factory=AugmentTable)
 
     def to_toml(self) -> str:
-        """The settings as a TOML file that `--config` takes."""
-        lines = [f"{name} = {json.dumps(value)}" for name, value in asdict(self).items()]
-        return "# Run again with: spyx train --config config.toml\n" + "\n".join(lines) + "\n"
+        """The settings as a TOML file that `--config` takes; a table with nothing but defaults is left out."""
+        plain = {name: value for name, value in asdict(self).items() if not isinstance(value, dict)}
+        lines = ["# Run again with: spyx train --config config.toml", *_lines(plain)]
+        for name, default in TABLES.items():
+            table = getattr(self, name)
+            if table != default:
+                lines += ["", f"[{name}]", *_lines(asdict(table))]
+        return "\n".join(lines) + "\n"
 
 
-LIMITS: dict[str, tuple[float, float]] = {
+TABLES = {"raster": RasterTable(), "augment": AugmentTable()}
+FILE_ONLY = ("warmup", "weight_decay", "clip", "smoothing", "readout", "readout_beta", *TABLES)
+"""Settings that the command line has no option for."""
+
+LIMITS: dict[str, Any] = {
     "steps": (1, 10_000),
     "beta": (0.0, 1.0),
     "epochs": (1, 100_000),
     "batch_size": (1, 1_000_000),
     "learning_rate": (1e-12, 10.0),
     "seed": (0, 2**31 - 1),
+    "warmup": (0.0, 0.99),
+    "weight_decay": (0.0, 1.0),
+    "clip": (0.0, 1e6),
+    "smoothing": (0.0, 1.0),
+    "readout": ("sum", "mean"),
+    "readout_beta": (0.0, 1.0),
+    "raster.bin_ms": (0.0, 1e6),
+    "raster.duration_ms": (0.0, 1e9),
+    "raster.start": STARTS,
+    "raster.polarity": POLARITIES,
+    "raster.downsample": (1, 4096),
+    "augment.shift_space": (0, 4096),
+    "augment.shift_time": (0, 10_000),
+    "augment.jitter_time": (0, 10_000),
+    "augment.drop_spikes": (0.0, 1.0),
+    "augment.mask_time": (0, 10_000),
+    "augment.mask_space": (0, 4096),
 }
-"""Least and largest value of every number."""
-
-NAMES = tuple(field.name for field in fields(Config))
+"""Least and largest value of every number, and the words to choose from."""
 
 
 def make_config(file: Path | None, given: dict[str, Any]) -> Config:
@@ -60,18 +121,43 @@ def make_config(file: Path | None, given: dict[str, Any]) -> Config:
     values = {} if file is None else read(file)
     values |= {name: value for name, value in given.items() if value is not None}
     wrong: list[str] = []
-    checked: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in NAMES:
-            wrong.append(f"unknown setting {name!r}.{suggestion(name, NAMES)} The settings are: {', '.join(NAMES)}.")
-            continue
-        try:
-            checked[name] = _value(name, value)
-        except UserError as error:
-            wrong.append(str(error))
+    config = _filled(Config(), values, "", wrong)
     if wrong:
         raise UserError(" ".join(wrong))
-    return Config(**checked)
+    return config
+
+
+def _filled(defaults: Any, values: dict[str, Any], table: str, wrong: list[str]) -> Any:
+    """`defaults` with the checked `values` in it; what is wrong with them is added to `wrong`."""
+    names = [setting.name for setting in fields(defaults)]
+    checked: dict[str, Any] = {}
+    for name, value in _same_dashes(values):
+        full = f"{table}{name}"
+        if name not in names:
+            what = f"The settings of [{table[:-1]}]" if table else "The settings"
+            wrong.append(f"unknown setting {full!r}.{suggestion(name, names)} {what} are: {', '.join(names)}.")
+            continue
+        default = getattr(defaults, name)
+        if is_dataclass(default):
+            if isinstance(value, dict):
+                checked[name] = _filled(default, value, f"{name}.", wrong)
+            else:
+                wrong.append(f"{name}: expected a table of settings, [{name}]; got {value!r}.")
+            continue
+        shown = full if table or name in FILE_ONLY else f"--{name.replace('_', '-')}"
+        try:
+            checked[name] = check(shown, value, default, LIMITS.get(full))
+        except UserError as error:
+            wrong.append(str(error))
+    return type(defaults)(**checked)
+
+
+def _same_dashes(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    return ((str(name).replace("-", "_"), value) for name, value in values.items())
+
+
+def _lines(values: dict[str, Any]) -> list[str]:
+    return [f"{name} = {json.dumps(value)}" for name, value in values.items()]
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -88,7 +174,7 @@ def read(file: Path) -> dict[str, Any]:
         raise UserError(f"--config: {file} is not valid {file.suffix[1:].upper()}: {error}.") from error
     if not isinstance(values, dict):
         raise UserError(f"--config: expected lines such as 'epochs = 40' in {file}; got a {type(values).__name__}.")
-    return {str(name).replace("-", "_"): value for name, value in values.items()}
+    return dict(_same_dashes(values))
 
 
 def _yaml(text: str) -> Any:
@@ -100,37 +186,3 @@ def _yaml(text: str) -> Any:
         return yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise ValueError(error) from error
-
-
-def _value(name: str, value: Any) -> Any:
-    """`value` as the type of the setting and inside its limits."""
-    option = f"--{name.replace('_', '-')}"
-    if name == "hidden":
-        return _sizes(option, value)
-    kind = type(getattr(Config, name))
-    if kind is str:
-        if not isinstance(value, str):
-            raise UserError(f"{option}: expected a name; got {value!r}.")
-        return value
-    wanted = "a whole number" if kind is int else "a number"
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and value != int(value)):
-        raise UserError(f"{option}: expected {wanted}; got {value!r}.")
-    low, high = LIMITS[name]
-    if not low <= value <= high:
-        raise UserError(f"{option}: expected {wanted} from {low:g} to {high:g}; got {value}.")
-    return kind(value)
-
-
-def _sizes(option: str, value: Any) -> tuple[int, ...]:
-    """`256`, `"256,128"` and `[256, 128]` as a tuple of sizes."""
-    parts = value.replace("x", ",").split(",") if isinstance(value, str) else value
-    parts = [parts] if isinstance(parts, int) else parts
-    try:
-        sizes = tuple(int(part) for part in parts)
-    except (TypeError, ValueError):
-        sizes = ()
-    if not sizes or not all(1 <= size <= 65_536 for size in sizes):
-        raise UserError(
-            f"{option}: expected one size from 1 to 65536 per hidden layer, such as 256,128; got {value!r}."
-        )
-    return sizes

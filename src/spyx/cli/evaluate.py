@@ -23,7 +23,7 @@ def evaluate(folder: Path, console: Console) -> float:
     samples = inputs.load_inputs(config)
     model = network.make_network(config, samples.x["test"].shape[-1], samples.classes)
     load_weights(folder, model)
-    result = score(model, samples.x["test"], samples.y["test"])
+    result = score(config, model, samples.x["test"], samples.y["test"])
     console.print(f"{config.dataset}, {len(samples.y['test'])} test samples")
     console.print(f"test accuracy  [bold green]{result['acc']:.2%}[/]\ntest loss      {result['loss']:.4f}")
     return result["acc"]

@@ -6,7 +6,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx import data
-from spyx.cli.config import Config
+from spyx.cli.config import Config, RasterTable
 from spyx.cli.errors import UserError, pick
 from spyx.data.sets import NAMES
 
@@ -28,10 +28,14 @@ MAX_BYTES = 8 * 2**30
 
 @dataclass(frozen=True)
 class Inputs:
-    """A data set, encoded: `x[part]` (samples, time, features) and `y[part]` (samples,)."""
+    """A data set, encoded: `x[part]` (samples, time, features), `y[part]` (samples,).
+
+    `frame` is the shape that the features of one time step had before they were made flat.
+    """
 
     x: dict[str, jax.Array]
     y: dict[str, jax.Array]
+    frame: tuple[int, ...]
     classes: int
     encoder: str
     note: str
@@ -52,6 +56,8 @@ def check_names(config: Config) -> None:
         raise UserError(f"the dataset {name} is read from files: give their folder with --data FOLDER.")
     if "root" not in parameters and config.data:
         raise UserError(f"the dataset {name} comes with the package or is generated: leave --data out.")
+    if config.hold_out_speaker and "held_out_speaker" not in parameters:
+        raise UserError(f"the dataset {name} names no speakers: leave --hold-out-speaker out.")
 
 
 def load_inputs(config: Config) -> Inputs:
@@ -62,40 +68,58 @@ def load_inputs(config: Config) -> Inputs:
     """
     name = pick("dataset", config.dataset, datasets())
     options: dict[str, Any] = {"root": config.data} if config.data else {}
+    if config.hold_out_speaker:
+        options["held_out_speaker"] = config.hold_out_speaker
     if name == "randman":
         options["num_steps"] = config.steps
     try:
-        dataset = data.load(name, **options)
-        if isinstance(dataset.train.x, data.Recordings):
-            dataset = dataset.map(partial(_rasterised, data.Raster(num_bins=config.steps, binary=True)))
+        dataset = _framed(config, data.load(name, **options))
         encoder, encode = _encoder(config, name, np.asarray(dataset.train.x[:1]))
-        x, y = {}, {}
+        x, y, frame = {}, {}, (1,)
         for number, part in enumerate(PARTS):
             split = getattr(dataset, part)
             _check(name, part, split)
-            x[part] = encode(jnp.asarray(split.x), jax.random.fold_in(jax.random.key(config.seed), number))
+            code = encode(jnp.asarray(split.x), jax.random.fold_in(jax.random.key(config.seed), number))
+            x[part], frame = code.reshape(*code.shape[:2], -1), code.shape[2:]
             y[part] = jnp.asarray(split.y, jnp.int32)
     except (ImportError, ValueError, TypeError, OSError) as error:
         raise UserError(str(error)) from error
-    return Inputs(x, y, dataset.num_classes, encoder, dataset.split_note)
+    return Inputs(x, y, frame, dataset.num_classes, encoder, dataset.split_note)
 
 
 def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(importlib.import_module(f"spyx.data.sets.{name}").load).parameters
 
 
-def _rasterised(raster: data.Raster, part: str, split: data.Split) -> data.Split:
-    size = split.x.sensor_size
-    expected = len(split) * int(np.prod([raster.num_bins or 0, *raster.frame_shape(size)]))
+def _framed(config: Config, dataset: data.Dataset) -> data.Dataset:
+    """Recordings of events as frames in memory, made once and kept in the cache; other data sets as they are."""
+    recordings, table = dataset.train.x, config.raster
+    if not isinstance(recordings, data.Recordings):
+        if table != RasterTable():
+            raise UserError(f"[raster] cuts events into frames, and {config.dataset} holds none: leave it out.")
+        return dataset
+    raster = data.Raster(
+        num_bins=None if table.bin_ms else config.steps,
+        bin_ms=table.bin_ms or None,
+        duration_ms=table.duration_ms or None,
+        start=table.start,
+        binary=table.binary,
+        polarity=table.polarity,
+        downsample=table.downsample,
+    )
+    samples = max(len(getattr(dataset, part)) for part in PARTS)
+    frame = raster.frame_shape(recordings.sensor_size)
+    expected = samples * int(np.prod([raster.num_frames() or 0, *frame])) * (1 if table.binary else 2)
     if expected > MAX_BYTES:
-        raise UserError(f"the {part} part would take {expected / 2**30:.0f} GiB in memory: use fewer --steps.")
-    return data.Split(np.stack([raster(events, size).x for events in split.x]), split.y)
+        raise UserError(f"a part would take {expected / 2**30:.0f} GiB in memory: use fewer --steps, or downsample.")
+    kept = data.rasterise(dataset, raster, Path(config.cache).expanduser())
+    return kept.map(lambda part, split: data.Split(np.asarray(split.x), split.y))
 
 
 def _encoder(config: Config, name: str, sample: np.ndarray) -> tuple[str, Callable[[Any, jax.Array], jax.Array]]:
     """The name of the encoder and `(values, key) -> (samples, time, features)`, chosen by what the data is."""
     given = pick("encoder", config.encoder, ENCODERS)
-    if sample.dtype == np.uint8:
+    if np.issubdtype(sample.dtype, np.integer):
         kind, fits = "spikes", ("none",)
     elif sample.ndim == 2:
         kind, fits = "values without a time axis", STATIC
@@ -121,11 +145,7 @@ def _encode(name: str, steps: int, *, series: bool) -> Callable[[Any, jax.Array]
     else:
         code = (lambda x: x) if name == "none" or series else data.direct_code(steps)
 
-    def encode(x: Any, key: jax.Array) -> jax.Array:
-        spikes = code(x, key) if name == "rate" else code(x)
-        return spikes.reshape(*spikes.shape[:2], -1)
-
-    return encode
+    return lambda x, key: code(x, key) if name == "rate" else code(x)
 
 
 def _check(name: str, part: str, split: data.Split) -> None:

@@ -12,8 +12,6 @@ from spyx import axn, nn
 from spyx.cli.config import Config
 from spyx.cli.errors import UserError, pick
 
-READOUT_BETA = 0.9
-
 
 def neurons() -> dict[str, type[nn.Neuron]]:
     """Every neuron of `spyx.nn`, by name."""
@@ -55,7 +53,7 @@ def make_network(config: Config, features: int, classes: int) -> nn.Sequential:
     for size in config.hidden:
         layers += [nnx.Linear(width, size, rngs=rngs), _neuron(config, size, rngs)]
         width = size
-    layers += [nnx.Linear(width, classes, rngs=rngs), nn.LI(classes, beta=np.float32(READOUT_BETA))]
+    layers += [nnx.Linear(width, classes, rngs=rngs), nn.LI(classes, beta=np.float32(config.readout_beta))]
     return nn.Sequential(*layers)
 
 

@@ -30,10 +30,12 @@ def hints(config: Config, history: list[dict[str, float]], activities: list[Acti
         found.append(f"the training loss still falls: try --epochs {2 * config.epochs}.")
     if history[-1]["eval_acc"] < 0.9:
         wide = ",".join(str(2 * size) for size in config.hidden)
-        found.append(f"more capacity or more time may help: --hidden {wide}, or --steps {2 * config.steps}.")
+        finer = "a smaller bin_ms" if config.raster.bin_ms else f"--steps {2 * config.steps}"
+        found.append(f"more capacity or more time may help: --hidden {wide}, or {finer}.")
     if not found:
         other = "ALIF" if config.neuron != "ALIF" else "RLIF"
-        found.append(f"all looks healthy. Compare another neuron (--neuron {other}) or fewer steps (--steps 8).")
+        coarser = "a larger bin_ms" if config.raster.bin_ms else f"--steps {max(1, config.steps // 2)}"
+        found.append(f"all looks healthy. Compare another neuron (--neuron {other}) or fewer steps ({coarser}).")
     return found
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,10 +18,10 @@ from spyx.cli import inputs, network
 from spyx.cli.config import Config
 from spyx.cli.errors import UserError, pick
 from spyx.cli.runs import new_folder, save_numbers, save_weights
-from spyx.cli.score import SMOOTHING, batches, loss_fn, metric_fn, score, weighed
+from spyx.cli.score import batches, make_loss, make_metric, score, weighed
+from spyx.cli.solver import make_solver
 from spyx.cli.summary import activity_lines, hints, next_commands
 
-WEIGHT_DECAY = 1e-4
 SHOWN = 256
 
 
@@ -37,23 +36,26 @@ def train(config: Config, output: Path | None, console: Console) -> Path:
     network.check_names(config)
     config = replace(config, neuron=pick("neuron", config.neuron, network.neurons()))
     if config.data:
-        config = replace(config, data=str(Path(config.data).expanduser().resolve()))
+        data, cache = (str(Path(path).expanduser().resolve()) for path in (config.data, config.cache))
+        config = replace(config, data=data, cache=cache)
     samples = inputs.load_inputs(config)
-    config = replace(config, dataset=config.dataset.lower(), encoder=samples.encoder)
+    steps, features = samples.x["train"].shape[1:]
+    taken = steps if config.raster.bin_ms else config.steps
+    config = replace(config, dataset=config.dataset.lower(), encoder=samples.encoder, steps=taken)
     folder = new_folder(output, config)
     (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
 
-    steps, features = samples.x["train"].shape[1:]
     model = network.make_network(config, features, samples.classes)
     _introduce(console, config, samples, steps, features)
     try:
         model, history, seconds = _learn(config, model, samples, console)
     except FloatingPointError as error:
         raise UserError(str(error)) from error
-    result = score(model, samples.x["test"], samples.y["test"])
+    result = score(config, model, samples.x["test"], samples.y["test"])
 
     save_weights(folder, model)
-    x, y = (np.asarray(a["validation"][:SHOWN]) for a in (samples.x, samples.y))
+    x = np.asarray(samples.x["validation"][:SHOWN], np.float32)
+    y = np.asarray(samples.y["validation"][:SHOWN])
     activities = report.record(model, x)
     metrics = {
         "test_accuracy": result["acc"],
@@ -72,7 +74,6 @@ def train(config: Config, output: Path | None, console: Console) -> Path:
 
 def _learn(config: Config, model: Any, samples: inputs.Inputs, console: Console) -> tuple[Any, Any, dict[str, float]]:
     data = batches(samples.x["train"], samples.y["train"], config.batch_size)
-    schedule = optax.cosine_decay_schedule(config.learning_rate, config.epochs * len(data[1]))
     history: list[dict[str, float]] = []
     marks = [time.perf_counter()]
     columns = (
@@ -101,12 +102,12 @@ def _learn(config: Config, model: Any, samples: inputs.Inputs, console: Console)
 
         model, _ = optimize.compile_fit(
             model,
-            optax.adamw(schedule, weight_decay=WEIGHT_DECAY),
-            loss_fn,
+            make_solver(config, config.epochs * len(data[1]), samples.frame),
+            make_loss(config),
             data,
             epochs=config.epochs,
             eval_data=weighed(samples.x["validation"], samples.y["validation"]),
-            metric_fn=metric_fn,
+            metric_fn=make_metric(config),
             key=jax.random.key(config.seed),
             on_epoch_end=note,
         )
@@ -121,7 +122,7 @@ def _plot(
 ) -> None:
     sizes = "-".join(map(str, config.hidden))
     title = f"{config.dataset}, {config.encoder} code, {sizes} {config.neuron} neurons"
-    loss_name = f"cross-entropy (labels smoothed by {SMOOTHING})"
+    loss_name = f"cross-entropy (labels smoothed by {config.smoothing:g})"
     figure = report.plot_history(history, title=title, test_accuracy=accuracy, loss_name=loss_name)
     figure.savefig(folder / "training.png")
     answers = activities[-1].outputs.sum(axis=1).argmax(axis=-1)

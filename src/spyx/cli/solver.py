@@ -1,0 +1,61 @@
+"""From settings to an optimiser: AdamW along a cosine, on batches that may be augmented."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import optax
+
+from spyx import data, optimize
+from spyx.cli.config import AugmentTable, Config
+
+
+def make_solver(config: Config, steps: int, frame: tuple[int, ...]) -> Any:
+    """The optimiser of a run.
+
+    Args:
+        config: the settings.
+        steps: updates in the whole run.
+        frame: shape of one time step of a sample, before it was made flat.
+    """
+    rise = round(config.warmup * steps)
+    rate = optax.cosine_decay_schedule(config.learning_rate, steps)
+    if rise:
+        rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, rise, steps)
+    tx = optax.adamw(rate, weight_decay=config.weight_decay)
+    if config.clip:
+        tx = optax.chain(optax.clip_by_global_norm(config.clip), tx)
+    augment = _chain(config.augment, frame)
+    return tx if augment is None else _augmented(optimize.backprop(tx), augment, frame)
+
+
+def _chain(table: AugmentTable, frame: tuple[int, ...]) -> Any:
+    """The augmentations that are not 0, one after the other, or None."""
+    space = (2,) if len(frame) < 2 else (2, 3)
+    made = {
+        "shift_space": lambda size: data.shift_space(size, axes=space),
+        "shift_time": lambda size: data.shift_space(size, axes=(1,)),
+        "jitter_time": data.jitter_time,
+        "drop_spikes": data.drop_spikes,
+        "mask_time": lambda size: data.mask_axis(size, axis=1),
+        "mask_space": lambda size: data.mask_axis(size, axis=2),
+    }
+    steps = [make(getattr(table, name)) for name, make in made.items() if getattr(table, name)]
+    return data.chain(*steps) if steps else None
+
+
+def _augmented(solver: optimize.Solver, augment: Any, frame: tuple[int, ...]) -> optimize.Solver:
+    """`solver`, whose every batch is augmented anew in its shape (batch, time, *frame)."""
+
+    def build(objective: Any, params: Any) -> optimize.SolverImpl:
+        impl = solver(objective, params)
+
+        def step(state: Any, batch: tuple[jax.Array, ...], key: jax.Array) -> tuple[Any, jax.Array]:
+            x, *rest = batch
+            frames = augment(x.reshape(*x.shape[:2], *frame), jax.random.fold_in(key, 1))
+            return impl.step(state, (frames.reshape(x.shape), *rest), key)
+
+        return impl._replace(step=step)
+
+    return build

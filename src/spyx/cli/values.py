@@ -1,0 +1,54 @@
+"""One setting: a value of the right type and inside its limits, or a message that names the setting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spyx.cli.errors import UserError, suggestion
+
+
+def check(name: str, value: Any, default: Any, limits: Any) -> Any:
+    """`value` as the type of `default` and inside `limits`.
+
+    Args:
+        name: how messages name the setting.
+        value: from a file or the command line.
+        default: a setting of the same type.
+        limits: least and largest value of a number; the words to choose from; None for any text.
+
+    Raises:
+        UserError: the type is another, or the value out of its limits.
+    """
+    if isinstance(default, tuple):
+        return _sizes(name, value)
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise UserError(f"{name}: expected true or false; got {value!r}.")
+        return value
+    if isinstance(default, str):
+        if not isinstance(value, str):
+            raise UserError(f"{name}: expected a name; got {value!r}.")
+        if limits is not None and value not in limits:
+            raise UserError(f"{name}: expected one of {', '.join(limits)}; got {value!r}.{suggestion(value, limits)}")
+        return value
+    kind = type(default)
+    wanted = "a whole number" if kind is int else "a number"
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and value % 1 != 0):
+        raise UserError(f"{name}: expected {wanted}; got {value!r}.")
+    low, high = limits
+    if not low <= value <= high:
+        raise UserError(f"{name}: expected {wanted} from {low:g} to {high:g}; got {value}.")
+    return kind(value)
+
+
+def _sizes(name: str, value: Any) -> tuple[int, ...]:
+    """`256`, `"256,128"` and `[256, 128]` as a tuple of sizes."""
+    parts = value.replace("x", ",").split(",") if isinstance(value, str) else value
+    parts = [parts] if isinstance(parts, int) else parts
+    try:
+        sizes = tuple(int(part) for part in parts)
+    except (TypeError, ValueError):
+        sizes = ()
+    if not sizes or not all(1 <= size <= 65_536 for size in sizes):
+        raise UserError(f"{name}: expected one size from 1 to 65536 per hidden layer, such as 256,128; got {value!r}.")
+    return sizes

@@ -1,0 +1,83 @@
+"""From settings to an optimiser: learning rate, clipping, and augmentation in the shape of a frame."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from spyx import nn
+from spyx.cli.config import AugmentTable, Config
+from spyx.cli.score import make_loss, make_metric
+from spyx.cli.solver import make_solver
+
+
+def updates(config: Config, gradient: float, count: int) -> list[float]:
+    """What the optimiser does to one weight at 0 under the same gradient again and again."""
+    tx = make_solver(config, 100, (1,))
+    params = jnp.float32(0.0)
+    state, found = tx.init(params), []
+    for _ in range(count):
+        with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes
+            update, state = tx.update(jnp.float32(gradient), state, params)
+        found.append(float(update))
+    return found
+
+
+def test_the_learning_rate_rises_and_falls():
+    falls = updates(Config(learning_rate=0.1), 1.0, 3)
+    np.testing.assert_allclose(falls, [-0.05 * (1 + np.cos(np.pi * step / 100)) for step in range(3)], rtol=1e-3)
+    rises = updates(Config(learning_rate=0.1, warmup=0.04), 1.0, 5)
+    np.testing.assert_allclose(rises, [0.0, -0.025, -0.05, -0.075, -0.1], rtol=1e-3, atol=1e-6)
+
+
+def test_without_extras_it_is_plain_adamw():
+    tx = optax.adamw(optax.cosine_decay_schedule(0.005, 100), weight_decay=1e-4)
+    ours = make_solver(Config(), 100, (1,))
+    assert jax.tree.structure(ours.init(jnp.float32(0))) == jax.tree.structure(tx.init(jnp.float32(0)))
+
+
+def test_clipping_bounds_the_gradient():
+    tx = make_solver(Config(clip=0.5), 100, (1,))
+    with jax.numpy_dtype_promotion("standard"):
+        _, state = tx.update(jnp.float32(8.0), tx.init(jnp.float32(0.0)), jnp.float32(0.0))
+    moments = [float(leaf) for leaf in jax.tree.leaves(state) if leaf.dtype == jnp.float32]
+    np.testing.assert_allclose(moments, [0.1 * 0.5, 0.001 * 0.25], rtol=1e-5)
+
+
+AUGMENTED = [
+    ({"shift_space": 1}, (4, 4, 2)),
+    ({"shift_time": 2}, (32,)),
+    ({"jitter_time": 2}, (32,)),
+    ({"drop_spikes": 0.5}, (32,)),
+    ({"mask_time": 3}, (32,)),
+    ({"mask_space": 8}, (32,)),
+]
+
+
+@pytest.mark.parametrize(("table", "frame"), AUGMENTED, ids=[next(iter(table)) for table, _ in AUGMENTED])
+def test_every_augmentation_reaches_the_loss_anew_in_each_step(table, frame):
+    solver = make_solver(Config(augment=AugmentTable(**table)), 10, frame)
+    time, space = jnp.arange(5, dtype=jnp.float32), jnp.arange(32, dtype=jnp.float32)
+    impl = solver(lambda params, batch: params * jnp.einsum("btf,t,f->", batch[0], time, space), jnp.float32(1.0))
+    state = impl.init(jax.random.key(0))
+    x = jnp.zeros((3, 5, 32), jnp.float32).at[:, 1:4, 10:22].set(1.0)
+    losses = {float(impl.step(state, (x,), jax.random.key(number))[1]) for number in range(4)}
+    assert len(losses) > 1
+    assert float(impl.step(state, (x,), jax.random.key(0))[1]) == float(impl.step(state, (x,), jax.random.key(0))[1])
+
+
+def test_readout_and_smoothing_reach_loss_and_metric_alike():
+    model = nn.LI(3, beta=np.float32(0.5))
+    x = jnp.arange(24).reshape(2, 4, 3).astype(jnp.uint8)
+    y = jnp.array([1, 2], jnp.int32)
+    losses = set()
+    for config in (Config(), Config(readout="mean"), Config(smoothing=0.0)):
+        loss = float(make_loss(config)(model, x, y))
+        metric = make_metric(config)(model, x, y, jnp.ones(2, jnp.float32))
+        np.testing.assert_allclose(metric["loss"], loss, rtol=1e-5)
+        assert float(metric["acc"]) == 0.5
+        losses.add(round(loss, 4))
+    assert len(losses) == 3

@@ -60,6 +60,7 @@ class Surrogate:
         factory: what made it; only used to pickle it by name.
 
     Example:
+        >>> from spyx.axn import superspike
         >>> spike = superspike(k=25)
         >>> spike == superspike(25), float(spike(jnp.float32(0.3))), float(jax.grad(spike)(jnp.float32(0.0)))
         (True, 1.0, 1.0)

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.side_by_side import Result
 
 FLOORS = ("floor: products", "floor: bytes")
-COLUMNS = ("ms", "fastest", "x ours", "x Spyx 1.0", "first call s", "peak MiB", "step MiB", "loss")
+COLUMNS = ("ms", "fastest", "CPU ms", "x ours", "x Spyx 1.0", "first call s", "peak MiB", "step MiB", "loss")
 
 
 def table(results: list[Result], where: dict[str, Any], note: str) -> str:
@@ -26,7 +26,7 @@ def table(results: list[Result], where: dict[str, Any], note: str) -> str:
         for result in sorted(measured, key=lambda result: median(result.samples_s)):
             seconds = median(result.samples_s)
             ratios = [None if reference is None else seconds / reference for reference in references]
-            numbers = [1e3 * seconds, 1e3 * min(result.samples_s), *ratios]
+            numbers = [1e3 * seconds, 1e3 * min(result.samples_s), 1e3 * median(result.cpu_s), *ratios]
             floor = result.name in FLOORS
             # The allocator under XLA may keep what a step needs, and the step then seems to need nothing.
             step_mib = result.step_mib if result.compiled_mib is None else result.compiled_mib
@@ -40,7 +40,8 @@ def table(results: list[Result], where: dict[str, Any], note: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-LEGEND = """ms: median of the samples; fastest: the best of them. A ratio above 1 is slower than the reference.
+LEGEND = """ms: median of the samples; fastest: the best of them; CPU: of all cores, which a busy machine changes less
+(threads that wait spinning count too). A ratio above 1 is slower than the reference.
 First call: trace, compile and run. Peak: high-water mark of the process, libraries and compiler included; step:
 scratch memory of one step, XLA's own figure where there is one, else measured. The floors are the same matrix
 products, or the least bytes, and nothing else."""

@@ -41,6 +41,7 @@ class Result:
     kind: str
     name: str
     samples_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
     import_s: float | None = None
     build_s: float | None = None
     first_s: float | None = None
@@ -92,6 +93,7 @@ class Worker:
     def sample(self) -> None:
         if answer := self.ask("sample", repeat=self.repeat):
             self.result.samples_s.append(answer["seconds"])
+            self.result.cpu_s.append(answer["cpu_seconds"])
 
     def warm_up(self) -> None:
         """Steps outside the record (a compiler may be back for the second); the last says how many make a sample."""

@@ -65,7 +65,15 @@ def test_other_commands_and_their_mistakes(tmp_path):
 
 def test_help_shows_groups_defaults_and_examples():
     text = spyx("train", "--help").stdout
-    for word in ("Data", "Network", "Training", "Settings and output", "Default digits", "spyx train --neuron ALIF"):
+    for word in (
+        "Data",
+        "Network",
+        "Training",
+        "Settings and output",
+        "Default digits",
+        "[augment]",
+        "spyx train --neuron ALIF",
+    ):
         assert word in text
     named = {f"--{name.replace('_', '-')}" for name in Config.__dataclass_fields__ if name not in FILE_ONLY}
     assert all(option in text for option in named | {"--config", "--output"})

@@ -101,7 +101,7 @@ def train_command(
         Path | None,
         _option(
             OUTPUT,
-            "TOML or YAML file with any of these settings and finer ones, such as clip, [raster] and [augment]; "
+            "TOML or YAML file with any of these settings and finer ones, such as clip, \\[raster] and \\[augment]; "
             "the command line wins.",
             "--config",
             metavar="FILE",

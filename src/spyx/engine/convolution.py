@@ -1,20 +1,23 @@
 """Convolution on a CPU: matrix products over patches, a cache-sized piece of the batch at a time.
 
-XLA's own CPU convolution is slow for the few channels of a spiking network, its two gradients above all. As a product
-of patches and weights all three directions are plain matrix products; a checkpoint per piece keeps patches out of
-memory, since they are cheaper to cut out again than to keep. On an accelerator XLA's convolution is the fast one.
+XLA's own CPU convolution is slow for the few channels of a spiking network in its two gradients. As a product of
+patches and weights all directions are plain matrix products; a checkpoint per piece keeps patches out of memory, since
+they are cheaper to cut out again than to keep. Without a gradient, or on an accelerator, XLA's convolution stays.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
+
+Binary = Callable[[jax.Array, jax.Array], jax.Array]
 
 PATCH_ELEMENTS = 2**19
 """Patches worth 2 MB of float32 at a time: measured best where they still fit the second-level cache."""
@@ -46,26 +49,49 @@ def convolve(
         and numbers.rhs_spec == (rank + 1, rank, *range(rank))
     )
     dense = feature_group_count == batch_group_count == 1 and all(d == 1 for d in lhs_dilation or ())
+    plain = partial(
+        lax.conv_general_dilated,
+        window_strides=window_strides,
+        padding=padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=numbers,
+        feature_group_count=feature_group_count,
+        batch_group_count=batch_group_count,
+        **options,
+    )
     if jax.default_backend() != "cpu" or not (channels_last and dense) or lhs.size == 0 or lhs.dtype != rhs.dtype:
-        return lax.conv_general_dilated(
-            lhs,
-            rhs,
-            window_strides,
-            padding,
-            lhs_dilation=lhs_dilation,
-            rhs_dilation=rhs_dilation,
-            dimension_numbers=dimension_numbers,
-            feature_group_count=feature_group_count,
-            batch_group_count=batch_group_count,
-            **options,
-        )
+        return plain(lhs, rhs)
     dilation = tuple(rhs_dilation or (1,) * rank)
     if isinstance(padding, str):
         reach = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:rank], dilation, strict=True)]
         padding = lax.padtype_to_pads(lhs.shape[1:-1], reach, window_strides, padding)
-    zero = jnp.zeros((), lhs.dtype)
-    padded = lax.pad(lhs, zero, [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)])
-    return _by_patches(padded, rhs, tuple(window_strides), dilation, options.get("precision"))
+    edges = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
+
+    def patches(lhs: jax.Array, rhs: jax.Array) -> jax.Array:
+        padded = lax.pad(lhs, jnp.zeros((), lhs.dtype), edges)
+        return _by_patches(padded, rhs, tuple(window_strides), dilation, options.get("precision"))
+
+    return _differentiated_by(patches, plain)(lhs, rhs)
+
+
+def _differentiated_by(smooth: Binary, plain: Binary) -> Binary:
+    """`plain` where nobody differentiates, `smooth`, the same function by another way, where somebody does."""
+    function = jax.custom_jvp(plain)
+
+    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        varying = [i for i, t in enumerate(tangents) if type(t) is not SymbolicZero]
+
+        def partly(*moved: jax.Array) -> jax.Array:
+            arguments = list(primals)
+            for i, value in zip(varying, moved, strict=True):
+                arguments[i] = value
+            return smooth(*arguments)
+
+        return jax.jvp(partly, [primals[i] for i in varying], [tangents[i] for i in varying])
+
+    function.defjvp(rule, symbolic_zeros=True)
+    return function
 
 
 def _by_patches(
@@ -78,13 +104,13 @@ def _by_patches(
     matrix = weight.reshape(-1, features_out)
 
     def product(piece: jax.Array) -> jax.Array:
-        shifted = []
-        for offset in np.ndindex(*window):
-            start = [o * d for o, d in zip(offset, dilation, strict=True)]
-            stop = [a + (n - 1) * s + 1 for a, n, s in zip(start, sizes, strides, strict=True)]
-            shifted.append(lax.slice(piece, [0, *start, 0], [len(piece), *stop, features_in], [1, *strides, 1]))
-        patches = jnp.concatenate(shifted, axis=-1).reshape(-1, math.prod(window) * features_in)
-        return jnp.matmul(patches, matrix, precision=precision).reshape(len(piece), *sizes, features_out)
+        # One axis after the other: a sum of window sizes in slices instead of their product, to compile and to copy.
+        for axis in range(len(window), 0, -1):
+            k, d, s, n = window[axis - 1], dilation[axis - 1], strides[axis - 1], sizes[axis - 1]
+            shifts = [lax.slice_in_dim(piece, i * d, i * d + (n - 1) * s + 1, s, axis) for i in range(k)]
+            piece = lax.optimization_barrier(jnp.concatenate(shifts, axis=-1))
+        patches = piece.reshape(-1, math.prod(window) * features_in)
+        return jnp.matmul(patches, matrix, precision=precision).reshape(-1, *sizes, features_out)
 
     batch = x.shape[0]
     per_sample = math.prod(sizes) * math.prod(window) * features_in

@@ -54,6 +54,10 @@ def as_graph(graph: Any) -> Any:
         from spyx.nir.read import read
 
         return read(graph)
+    if not isinstance(graph, nir.NIRGraph):
+        raise TypeError(
+            f"{OWNER}: expected a nir.NIRGraph or the path of a file; got {type(graph).__name__}. Read it first."
+        )
     return graph
 
 

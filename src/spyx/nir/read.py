@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 import nir
+from spyx.nir import isolate
 
 NODES = {
     kind.__name__: kind
@@ -17,30 +18,28 @@ NODES = {
         *(nir.I, nir.IF, nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF, nir.Threshold, nir.Delay, nir.Input, nir.Output),
     )
 }
-MAX_DEPTH = 32
-
-
-@dataclass
-class Budget:
-    """What a file may still ask for."""
-
-    owner: str
-    array: int
-    total: int
-    nodes: int
-    seen: set[Any] = field(default_factory=set)
+OPTIONAL = {"v_reset", "w_in", "input_shape", "start_dim", "end_dim", "input_type"}
+MEMBERS_PER_NODE = 32
 
 
 def read(
-    path: Any, *, max_array_bytes: int = 2**30, max_total_bytes: int = 2**32, max_nodes: int = 100_000
+    path: Any,
+    *,
+    max_array_bytes: int = 2**30,
+    max_total_bytes: int = 2**32,
+    max_nodes: int = 100_000,
+    timeout_s: float | None = None,
 ) -> nir.NIRGraph:
     """Read a graph from a .nir file (HDF5), with limits on what a file may make us load.
+
+    The file is opened in a process of its own: a damaged one can hang or crash the HDF5 library, but not yours.
 
     Args:
         path: the file.
         max_array_bytes: largest array; default 1 GiB.
         max_total_bytes: all arrays together; default 4 GiB.
         max_nodes: nodes, sub-graphs included.
+        timeout_s: seconds that reading may take; None is 10, and one more for every 5 MB.
 
     Returns:
         A `nir.NIRGraph`, not type-checked: `from_nir` and `check` do that.
@@ -58,153 +57,95 @@ def read(
         >>> sorted(read(path).nodes)
         ['input', 'lif_0', 'output']
     """
-    import h5py
-
     if not os.path.isfile(path):
         raise FileNotFoundError(f"spyx.nir.read: expected a file; got {os.fspath(path)!r}. Check the path.")
     who = f"spyx.nir.read({os.path.basename(os.fspath(path))!r})"
-    budget = Budget(who, max_array_bytes, max_total_bytes, max_nodes)
+    patience = 10 + os.path.getsize(path) / 5e6 if timeout_s is None else timeout_s
+    limits = dict(array=max_array_bytes, total=max_total_bytes, members=MEMBERS_PER_NODE * max_nodes)
     try:
-        with h5py.File(path, "r") as file:
-            root = _child(file, "node", "the file", budget)
-            if not isinstance(root, h5py.Group):
-                raise _refused(budget, "the file", "has no group 'node'")
-            return _graph(root, "", budget, 0)
-    except (OSError, RuntimeError, KeyError, UnicodeDecodeError, TypeError, OverflowError, MemoryError) as error:
+        tree = isolate.contents(os.path.abspath(path), **limits, timeout_s=patience)
+        return _graph(tree, "", [max_nodes])
+    except isolate.Damaged as error:
         raise ValueError(
-            f"{who}: expected an HDF5 file with a NIR graph; got {type(error).__name__}: {error}. "
-            "The file is damaged or something else; write it again."
+            f"{who}: expected an HDF5 file with a NIR graph; got one that is damaged or something else: {error}. "
+            "Write it again."
         ) from error
+    except isolate.Refused as error:
+        raise ValueError(f"{who}: expected a NIR graph; got a file in which {error}. Mend the file.") from error
 
 
-def _graph(group: Any, where: str, budget: Budget, depth: int) -> nir.NIRGraph:
-    import h5py
-
+def _graph(group: dict[str, Any], where: str, left: list[int]) -> nir.NIRGraph:
     said = f"sub-graph {where!r}" if where else "the graph"
-    if depth > MAX_DEPTH:
-        raise _refused(budget, said, f"is nested deeper than {MAX_DEPTH} levels")
-    listed = _child(group, "nodes", said, budget)
-    if not isinstance(listed, h5py.Group):
-        raise _refused(budget, said, "has no group 'nodes'")
+    listed, edges = group.get("nodes"), group.get("edges")
+    if not isinstance(listed, dict):
+        raise isolate.Refused(f"{said} has no group 'nodes'")
     nodes = {}
-    for name in listed:
-        inner = f"{where}.{name}" if where else str(name)
-        budget.nodes -= 1
-        if budget.nodes < 0:
-            raise _refused(budget, f"node {inner!r}", "is one node too many; raise max_nodes if you trust the file")
-        nodes[str(name)] = _node(_child(listed, name, f"node {inner!r}", budget), inner, budget, depth)
-    raw = _value(_child(group, "edges", said, budget), f"{said}, edges", budget)
-    if not isinstance(raw, np.ndarray) or (raw.size and (raw.ndim != 2 or raw.shape[1] != 2)):
-        raise _refused(budget, said, "has edges that are not pairs of names")
-    edges = [tuple(_text(end, f"{said}, edges", budget) for end in pair) for pair in raw] if raw.size else []
-    metadata = _metadata(group, said, budget)
-    return nir.NIRGraph(nodes, edges, metadata=metadata, type_check=False)
+    for name, node in listed.items():
+        inner = f"{where}.{name}" if where else name
+        left[0] -= 1
+        if left[0] < 0:
+            raise isolate.Refused(f"node {inner!r} is one node too many; raise max_nodes if you trust the file")
+        nodes[name] = _node(node, inner, left)
+    if isinstance(edges, np.ndarray) and not edges.size:
+        edges = []
+    pairs = isinstance(edges, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(end, str) for end in pair) for pair in edges
+    )
+    if not pairs:
+        raise isolate.Refused(f"{said} has edges that are not pairs of names")
+    joined = [(str(a), str(b)) for a, b in edges or []]
+    return nir.NIRGraph(nodes, joined, metadata=_metadata(group, said), type_check=False)
 
 
-def _node(group: Any, name: str, budget: Budget, depth: int) -> Any:
-    import h5py
-
+def _node(group: Any, name: str, left: list[int]) -> Any:
     said = f"node {name!r}"
-    if not isinstance(group, h5py.Group):
-        raise _refused(budget, said, "is no group")
-    kind = _text(_value(_child(group, "type", said, budget), f"{said}, type", budget), f"{said}, type", budget)
+    if not isinstance(group, dict):
+        raise isolate.Refused(f"{said} is no group")
+    kind = group.get("type")
     if kind == "NIRGraph":
-        return _graph(group, name, budget, depth + 1)
+        return _graph(group, name, left)
     if kind not in NODES:
-        raise _refused(budget, said, f"has the type {kind!r}, which NIR 1.0.8 does not know")
-    values: dict[str, Any] = {"type": kind}
-    for key in group:
-        if key not in ("type", "metadata"):
-            values[key] = _value(_child(group, key, said, budget), f"{said}, {key}", budget)
-    _check_fields(kind, values, said, budget)
-    values["metadata"] = _metadata(group, said, budget)
+        raise isolate.Refused(f"{said} has the type {kind!r}, which NIR 1.0.8 does not know")
+    said += f" ({kind})"
+    values = {key: value for key, value in group.items() if key != "metadata"}
+    _check_fields(str(kind), values, said)
+    values = {
+        key: value.item() if isinstance(value, np.ndarray) and not value.ndim else value
+        for key, value in values.items()
+    }
     try:
-        return NODES[kind].from_dict(values)
+        return NODES[str(kind)].from_dict({**values, "metadata": _metadata(group, said)})
     except Exception as error:  # NIR asserts, indexes and multiplies whatever is in the file
-        reason = str(error) or type(error).__name__
-        raise _refused(budget, f"{said} ({kind})", f"is not what NIR expects: {reason}") from error
+        raise isolate.Refused(f"{said} is not what NIR expects: {str(error) or type(error).__name__}") from error
 
 
-def _check_fields(kind: str, values: dict[str, Any], said: str, budget: Budget) -> None:
+def _check_fields(kind: str, values: dict[str, Any], said: str) -> None:
     if kind in ("Input", "Output"):
-        known, needed = {"shape"}, {"shape"}
+        known = {"shape"}
     else:
-        names = {f.name for f in fields(NODES[kind])} - {"input_type", "output_type", "metadata"}
-        optional = {"v_reset", "input_shape", "start_dim", "end_dim"} | ({"w_in"} & names)
-        known = names | ({"input_type"} if kind == "Flatten" else set())
-        needed = names - optional
-    missing, extra = needed - set(values), set(values) - known - {"type"}
+        known = {field.name for field in fields(NODES[kind])} - {"input_type", "output_type", "metadata"}
+        known |= {"input_type"} if kind == "Flatten" else set()
+    missing, extra = known - OPTIONAL - set(values), set(values) - known - {"type"}
     if missing or extra:
         text = [f"lacks {', '.join(sorted(missing))}"] if missing else []
         text += [f"has the unknown {', '.join(sorted(extra))}"] if extra else []
-        raise _refused(budget, f"{said} ({kind})", " and ".join(text))
+        raise isolate.Refused(f"{said} {' and '.join(text)}")
     if kind in ("Conv1d", "Conv2d"):
         values.setdefault("input_shape", None)
     for key, value in values.items():
-        if isinstance(value, str) and key not in ("type", "padding"):
-            raise _refused(budget, f"{said} ({kind})", f"has a text where {key} has numbers")
-    shape = values.get("shape", values.get("input_type"))
-    if shape is not None and (np.ndim(shape) > 1 or np.asarray(shape).dtype.kind not in "iu" or np.any(shape < 1)):
-        raise _refused(budget, f"{said} ({kind})", f"has the shape {shape}: whole numbers of at least 1 are expected")
+        if isinstance(value, (list, dict)) or (isinstance(value, str) and key not in ("type", "padding")):
+            raise isolate.Refused(f"{said} has a text where {key} has numbers")
+    for key in ("shape", "input_type", "input_shape"):
+        shape = values.get(key)
+        if shape is not None and (shape.ndim > 1 or shape.dtype.kind not in "iu" or np.any(shape < 1)):
+            raise isolate.Refused(f"{said} has the shape {shape}: whole numbers of at least 1 are expected")
 
 
-def _metadata(group: Any, said: str, budget: Budget) -> dict[str, Any]:
-    import h5py
-
-    if "metadata" not in group:
-        return {}
-    found = _child(group, "metadata", said, budget)
-    if not isinstance(found, h5py.Group):
-        raise _refused(budget, said, "has metadata that is no group")
-    known = {}
-    for key in found:
-        child = _child(found, key, f"{said}, metadata", budget)
-        if isinstance(child, h5py.Dataset):
-            known[str(key)] = _value(child, f"{said}, metadata {key}", budget)
-    return known
-
-
-def _child(group: Any, name: str, said: str, budget: Budget) -> Any:
-    """What a name leads to, as long as it lies in this file and was not met before."""
-    import h5py
-
-    if name not in group:
-        return None
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise _refused(budget, said, f"links {name!r} to somewhere else")
-    child = group[name]
-    here = h5py.h5o.get_info(child.id).addr if hasattr(h5py.h5o.get_info(child.id), "addr") else child.id
-    if here in budget.seen:
-        raise _refused(budget, said, f"leads to {name!r}, which is already part of the graph")
-    budget.seen.add(here)
-    return child
-
-
-def _value(dataset: Any, said: str, budget: Budget) -> Any:
-    import h5py
-
-    if not isinstance(dataset, h5py.Dataset):
-        raise _refused(budget, said, "is missing")
-    if dataset.is_virtual or dataset.external or dataset.shape is None:
-        raise _refused(budget, said, "does not lie in this file")
-    textual = h5py.check_string_dtype(dataset.dtype) is not None
-    if not textual and dataset.dtype.kind not in "fiub":
-        raise _refused(budget, said, f"has the dtype {dataset.dtype}: numbers are expected")
-    size = int(np.prod(dataset.shape, dtype=object)) * max(int(dataset.dtype.itemsize), 1)
-    if size > budget.array or size > budget.total:
-        raise _refused(budget, said, f"takes {size} bytes, over the limit; raise max_array_bytes if you trust the file")
-    budget.total -= size
-    value = dataset[()]
-    return _text(value, said, budget) if textual and not isinstance(value, np.ndarray) else value
-
-
-def _text(value: Any, said: str, budget: Budget) -> str:
-    if isinstance(value, bytes):
-        value = value.decode("utf8")
-    if not isinstance(value, str):
-        raise _refused(budget, said, f"is {type(value).__name__}: a text is expected")
-    return value
-
-
-def _refused(budget: Budget, said: str, text: str) -> ValueError:
-    return ValueError(f"{budget.owner}: expected a NIR graph; got a file in which {said} {text}. Mend the file.")
+def _metadata(group: dict[str, Any], said: str) -> dict[str, Any]:
+    found = group.get("metadata", {})
+    if not isinstance(found, dict):
+        raise isolate.Refused(f"{said} has metadata that is no group")
+    plain = {key: value for key, value in found.items() if not isinstance(value, dict)}
+    return {
+        key: value.item() if isinstance(value, np.ndarray) and not value.ndim else value for key, value in plain.items()
+    }

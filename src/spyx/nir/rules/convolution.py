@@ -73,7 +73,8 @@ def symmetric(padding: Any, sizes: Any, kernel: Any, stride: Any, dilation: Any)
         ends = [(int(p), int(p)) if isinstance(p, (int, np.integer)) else (int(p[0]), int(p[1])) for p in padding]
     if all(low == high for low, high in ends):
         return tuple(low for low, _ in ends)
-    if isinstance(padding, str) and all(s == 1 for s in stride):
+    spans = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    if all(s == 1 for s in stride) and ends == [(span // 2, span - span // 2) for span in spans]:
         return "same"
     raise ValueError(f"pads {ends}, differently at both ends: NIR cannot say that; pad by numbers that are equal")
 

@@ -126,7 +126,7 @@ def load_delay(node: Any, site: Site) -> Any:
 
 def save_delay(layer: Stagger, site: Site) -> Any:
     """The staggered part; the edge before it becomes a `Delay` of its own."""
-    return nir.Delay(site.units(layer.steps[...] * site.meaning.dt))
+    return nir.Delay(site.units(np.asarray(layer.steps[...]) * site.meaning.dt))
 
 
 def _leaves_nothing(node: Any, site: Site) -> bool:

@@ -1,0 +1,172 @@
+"""Files that lie: an error with the node's name, never a crash, a hang or another network."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from reference.nir_graphs import UNITS, graph_of
+from spyx import nn
+
+nir = pytest.importorskip("nir")
+h5py = pytest.importorskip("h5py")
+from spyx.nir import from_nir, read, simulate, to_nir, write  # noqa: E402
+from spyx.nir import isolate  # noqa: E402
+from spyx.nir.validate import validated  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def model():
+    rngs = nnx.Rngs(0)
+    conv = nn.Conv(1, 2, (3, 3), rngs=rngs)
+    rest = (nn.IF((5, 5, 2)), nn.SumPool(2, 2, "VALID"), nn.Flatten(), nnx.Linear(8, 3, rngs=rngs))
+    return nn.Sequential(conv, *rest, nn.RLIF(3, beta=0.5, threshold=0.2, rngs=rngs), nn.LI(3))
+
+
+@pytest.fixture
+def path(model, tmp_path):
+    write(tmp_path / "model.nir", to_nir(model, 1e-3, input_shape=(5, 5, 1)))
+    return tmp_path / "model.nir"
+
+
+def node(file, name):
+    return file["node/nodes"][name]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_process_is_left():
+    yield
+    isolate.end()
+
+
+def set_value(group, key, value):
+    del group[key]
+    group.create_dataset(key, data=value)
+
+
+EDITS = {
+    "type": (lambda f: set_value(node(f, "if_1"), "type", "Izhikevich"), "node 'if_1' has the type 'Izhikevich'"),
+    "lost": (lambda f: node(f, "if_1").pop("r"), r"node 'if_1' \(IF\) lacks r"),
+    "extra": (lambda f: node(f, "if_1").create_dataset("tau", data=[1.0]), "'if_1' .IF. has the unknown tau"),
+    "tau": (lambda f: set_value(node(f, "li_6"), "tau", [0.1, -0.1, 0.1]), r"node 'li_6' \(LI\): tau has the value -0.1"),
+    "nan": (lambda f: set_value(node(f, "li_6"), "r", [0.1, np.nan, 0.1]), r"node 'li_6' \(LI\): r is not finite"),
+    "shape": (lambda f: set_value(node(f, "li_6"), "r", [0.1, 0.1]), r"'li_6' \(LI\).*shape"),
+    "text": (lambda f: set_value(node(f, "li_6"), "r", "heavy"), r"'li_6' \(LI\) has a text where r has numbers"),
+    "nothing": (lambda f: set_value(node(f, "li_6"), "r", []), r"li_6"),
+    "width": (lambda f: set_value(node(f, "linear_4"), "weight", np.ones((3, 7))), r"'linear_4' \(Affine\): takes the shape"),
+    "channels": (lambda f: set_value(node(f, "conv_0"), "weight", np.ones((2, 2, 3, 3))), r"'conv_0' \(Conv2d\)"),
+    "stride": (lambda f: set_value(node(f, "conv_0"), "stride", [0, 1]), r"'conv_0' \(Conv2d\)"),
+    "edge": (lambda f: set_value(f["node"], "edges", [[b"input", b"gone"]]), r"edge \('input', 'gone'\): there is no node"),
+    "edges": (lambda f: set_value(f["node"], "edges", [1, 2, 3]), "edges that are not pairs"),
+    "cut off": (lambda f: set_value(f["node"], "edges", f["node/edges"][()][1:]), "no edge"),
+    "node gone": (lambda f: f["node/nodes"].pop("if_1"), "there is no node 'if_1'"),
+    "order": (lambda f: node(f, "output").create_dataset("metadata/order", data="channels last"), "'output' .Output.: says"),
+    "soft link": (lambda f: f["node/nodes"].__setitem__("more", h5py.SoftLink("/node")), "links 'more' to somewhere else"),
+    "file link": (lambda f: node(f, "li_6").__setitem__("r2", h5py.ExternalLink("/etc/passwd", "/x")), "li_6.* links"),
+    "loop": (lambda f: f["node/nodes"].__setitem__("more", f["node"]), "already part of the graph"),
+    "object": (lambda f: node(f, "li_6").create_dataset("q", data=np.zeros(2, [("a", "f4")])), "dtype"),
+    "no graph": (lambda f: f.pop("node"), "has no group 'node'"),
+    "reset": (lambda f: set_value(node(f, "if_1"), "metadata/reset", "never"), r"reset"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_damage_is_reported_with_the_node(path, name):
+    edit, message = EDITS[name]
+    with h5py.File(path, "r+") as file:
+        edit(file)
+    with pytest.raises(ValueError, match=message):
+        from_nir(path)
+
+
+def test_limits_come_before_reading(path):
+    with h5py.File(path, "r+") as file:
+        del node(file, "linear_4")["weight"]
+        node(file, "linear_4").create_dataset("weight", shape=(2**20, 2**20), dtype="f8", chunks=(64, 64))
+    with pytest.raises(ValueError, match=r"node 'linear_4', weight takes 8796093022208 bytes, over the limit"):
+        read(path)
+
+
+def test_limits_can_be_chosen(path):
+    with pytest.raises(ValueError, match="over the limit"):
+        read(path, max_array_bytes=64)
+    with pytest.raises(ValueError, match="over the limit"):
+        read(path, max_total_bytes=500)
+    with pytest.raises(ValueError, match="one node too many"):
+        read(path, max_nodes=3)
+
+
+def test_what_is_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"spyx.nir.read: expected a file"):
+        read(tmp_path / "none.nir")
+    (tmp_path / "text.nir").write_text("hello")
+    with pytest.raises(ValueError, match="expected an HDF5 file with a NIR graph"):
+        read(tmp_path / "text.nir")
+    with pytest.raises(TypeError, match=r"spyx.nir.from_nir: expected a nir.NIRGraph"):
+        from_nir({"nodes": {}}, 1.0)
+
+
+def test_bytes_that_changed(path, tmp_path):
+    """Byte for byte at random: a ValueError or a sound graph, nothing else."""
+    data, rng, refused = path.read_bytes(), random.Random(0), 0
+    for _ in range(150):
+        bad = bytearray(data)
+        for _ in range(rng.choice([1, 4, 32])):
+            place = rng.randrange(len(bad))
+            bad[place] = rng.randrange(256)
+        (tmp_path / "bad.nir").write_bytes(bad)
+        try:
+            validated(read(tmp_path / "bad.nir", timeout_s=2))
+        except ValueError:
+            refused += 1
+    assert refused > 50
+
+
+def test_names_that_a_file_cannot_hold():
+    graph = graph_of(nir.Scale(np.ones(UNITS)))
+    graph.nodes["a/b"] = graph.nodes.pop("n0")
+    graph.edges = [("input", "a/b"), ("a/b", "output")]
+    with pytest.raises(ValueError, match=r"node 'a/b': a name is not empty, has no '/'"):
+        from_nir(graph, 1.0)
+    with pytest.raises(ValueError, match="has no '/'"):
+        write("unused.nir", graph)
+    assert not os.path.exists("unused.nir")
+
+
+def test_a_failed_write_leaves_the_old_file(path, monkeypatch):
+    before = path.read_bytes()
+
+    def fail(name, graph):
+        with open(name, "wb") as file:
+            file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(nir, "write", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(path, graph_of(nir.Scale(np.ones(UNITS))))
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == ["model.nir"]
+
+
+def test_all_problems_come_at_once():
+    graph = graph_of(
+        nir.LI(tau=-np.ones(UNITS), r=np.full(UNITS, np.inf), v_leak=np.zeros(UNITS)),
+        nir.Scale(np.ones(3)),
+    )
+    graph.nodes["lonely"] = nir.Scale(np.ones(3))
+    with pytest.raises(ValueError, match=r"(?s)tau has the value -1.*r is not finite.*'lonely'.*no edge leads to it"):
+        from_nir(graph, 1.0)
+
+
+def test_the_time_step_is_asked_for():
+    graph = graph_of(nir.Scale(np.ones(UNITS)))
+    with pytest.raises(ValueError, match=r"spyx.nir.from_nir\(dt=\): expected a time step"):
+        from_nir(graph)
+    with pytest.raises(ValueError, match="expected a time step above 0"):
+        from_nir(graph, -1.0)
+    with pytest.raises(ValueError, match=r"spyx.nir.simulate\(inputs=\): expected \(time, 4\)"):
+        simulate(graph, np.ones((3, 5)), 1.0)

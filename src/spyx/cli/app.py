@@ -10,6 +10,7 @@ from rich.console import Console
 
 from spyx.cli.config import Config, make_config
 from spyx.cli.errors import OneLineErrors
+from spyx.cli.nir import app as nir_app
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -18,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(nir_app, name="nir")
 
 TRAIN = (
     "Train a spiking network on a dataset and write a folder with everything about the run.\n\n"

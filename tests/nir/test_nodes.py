@@ -45,7 +45,7 @@ CASES = {
     "delay": (graph_of(nir.Delay(np.full(UNITS, 3 * DT))), (UNITS,)),
     "delays": (graph_of(nir.Delay(np.array([2, 0, 5, 1]) * DT), lif()), (UNITS,)),
     "conv1d": (graph_of(nir.Conv1d(7, weights(4, 1, 3), 2, 1, 1, 2, weights(4)), shape=(2, 7), answer=(4, 4)), (2, 7)),
-    "same": (graph_of(nir.Conv1d(7, weights(4, 2, 4), 1, "same", 1, 1, weights(4)), shape=(2, 7), answer=(4, 7)), (2, 7)),
+    "same": (graph_of(nir.Conv1d(7, weights(4, 2, 4), 1, "same", 1, 1, weights(4)), shape=(2, 7), answer=(4, 7)), (2, 7)),  # noqa: E501
     "conv2d": (graph_of(conv2d(), shape=(2, 6, 5), answer=(3, 3, 3)), (2, 6, 5)),
     "sum pool": (graph_of(nir.SumPool2d(PAIR, PAIR, np.array([1, 0])), shape=(2, 6, 5), answer=(2, 4, 2)), (2, 6, 5)),
     "average": (graph_of(nir.AvgPool2d(PAIR, PAIR, np.array([1, 1])), shape=(2, 6, 5), answer=(2, 4, 3)), (2, 6, 5)),

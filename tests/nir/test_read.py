@@ -14,8 +14,14 @@ from spyx import nn
 
 nir = pytest.importorskip("nir")
 h5py = pytest.importorskip("h5py")
-from spyx.nir import from_nir, read, simulate, to_nir, write  # noqa: E402
-from spyx.nir import isolate  # noqa: E402
+from spyx.nir import (  # noqa: E402
+    from_nir,
+    isolate,  # noqa: E402
+    read,
+    simulate,
+    to_nir,
+    write,
+)
 from spyx.nir.validate import validated  # noqa: E402
 
 
@@ -52,20 +58,20 @@ EDITS = {
     "type": (lambda f: set_value(node(f, "if_1"), "type", "Izhikevich"), "node 'if_1' has the type 'Izhikevich'"),
     "lost": (lambda f: node(f, "if_1").pop("r"), r"node 'if_1' \(IF\) lacks r"),
     "extra": (lambda f: node(f, "if_1").create_dataset("tau", data=[1.0]), "'if_1' .IF. has the unknown tau"),
-    "tau": (lambda f: set_value(node(f, "li_6"), "tau", [0.1, -0.1, 0.1]), r"node 'li_6' \(LI\): tau has the value -0.1"),
+    "tau": (lambda f: set_value(node(f, "li_6"), "tau", [0.1, -0.1, 0.1]), r"node 'li_6' \(LI\): tau has the value -0.1"),  # noqa: E501
     "nan": (lambda f: set_value(node(f, "li_6"), "r", [0.1, np.nan, 0.1]), r"node 'li_6' \(LI\): r is not finite"),
     "shape": (lambda f: set_value(node(f, "li_6"), "r", [0.1, 0.1]), r"'li_6' \(LI\).*shape"),
     "text": (lambda f: set_value(node(f, "li_6"), "r", "heavy"), r"'li_6' \(LI\) has a text where r has numbers"),
     "nothing": (lambda f: set_value(node(f, "li_6"), "r", []), r"li_6"),
-    "width": (lambda f: set_value(node(f, "linear_4"), "weight", np.ones((3, 7))), r"'linear_4' \(Affine\): takes the shape"),
+    "width": (lambda f: set_value(node(f, "linear_4"), "weight", np.ones((3, 7))), r"'linear_4' \(Affine\): takes the shape"),  # noqa: E501
     "channels": (lambda f: set_value(node(f, "conv_0"), "weight", np.ones((2, 2, 3, 3))), r"'conv_0' \(Conv2d\)"),
     "stride": (lambda f: set_value(node(f, "conv_0"), "stride", [0, 1]), r"'conv_0' \(Conv2d\)"),
-    "edge": (lambda f: set_value(f["node"], "edges", [[b"input", b"gone"]]), r"edge \('input', 'gone'\): there is no node"),
+    "edge": (lambda f: set_value(f["node"], "edges", [[b"input", b"gone"]]), r"edge \('input', 'gone'\): there is no node"),  # noqa: E501
     "edges": (lambda f: set_value(f["node"], "edges", [1, 2, 3]), "edges that are not pairs"),
     "cut off": (lambda f: set_value(f["node"], "edges", f["node/edges"][()][1:]), "no edge"),
     "node gone": (lambda f: f["node/nodes"].pop("if_1"), "there is no node 'if_1'"),
-    "order": (lambda f: node(f, "output").create_dataset("metadata/order", data="channels last"), "'output' .Output.: says"),
-    "soft link": (lambda f: f["node/nodes"].__setitem__("more", h5py.SoftLink("/node")), "links 'more' to somewhere else"),
+    "order": (lambda f: node(f, "output").create_dataset("metadata/order", data="channels last"), "'output' .Output.: says"),  # noqa: E501
+    "soft link": (lambda f: f["node/nodes"].__setitem__("more", h5py.SoftLink("/node")), "links 'more' to somewhere else"),  # noqa: E501
     "file link": (lambda f: node(f, "li_6").__setitem__("r2", h5py.ExternalLink("/etc/passwd", "/x")), "li_6.* links"),
     "loop": (lambda f: f["node/nodes"].__setitem__("more", f["node"]), "already part of the graph"),
     "object": (lambda f: node(f, "li_6").create_dataset("q", data=np.zeros(2, [("a", "f4")])), "dtype"),

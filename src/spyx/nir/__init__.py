@@ -23,6 +23,7 @@ from spyx.nir.neurons import NIRLI as NIRLI
 from spyx.nir.neurons import NIRLIF as NIRLIF
 from spyx.nir.neurons import NIRCubaLI as NIRCubaLI
 from spyx.nir.neurons import NIRCubaLIF as NIRCubaLIF
+from spyx.nir.portable import portable as portable
 from spyx.nir.quantise import quantise as quantise
 from spyx.nir.read import read as read
 from spyx.nir.reference import simulate as simulate
@@ -53,6 +54,7 @@ __all__ = [
     "check",
     "forget",
     "from_nir",
+    "portable",
     "quantise",
     "read",
     "report",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,7 +74,8 @@ def agreements(graph: Any, inputs: dict[str, np.ndarray], expected: Any, meaning
             found.append(Agreement(name, "refuses", "several inputs or outputs"))
             continue
         try:
-            with warnings.catch_warnings():
+            # Both report to standard output and by warnings what they do to a graph.
+            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")
                 got = EXECUTORS[name][1](_single(graph), next(iter(inputs.values())), meaning)
             found.append(_verdict(name, expected[outputs[0]], np.asarray(got, np.float64)))

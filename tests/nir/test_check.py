@@ -1,0 +1,173 @@
+"""`check`, quantised export, the hardware report, other executors and the command line."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from reference.nir_graphs import DT, UNITS, fields, graph_of
+from spyx import nn
+
+nir = pytest.importorskip("nir")
+from spyx.nir import TARGETS, Target, check, from_nir, portable, quantise, read, report, simulate, to_nir  # noqa: E402
+from spyx.nir.check import first_difference  # noqa: E402
+from spyx.nir.executors import agreements, installed  # noqa: E402
+
+
+def network(units: int = UNITS) -> nn.Sequential:
+    rngs = nnx.Rngs(0)
+    hidden = nnx.Linear(3, units, rngs=rngs), nn.LIF(units, beta=0.9, threshold=0.5)
+    return nn.Sequential(*hidden, nnx.Linear(units, 2, rngs=rngs), nn.LI(2, beta=0.8))
+
+
+def test_check_finds_the_first_step_and_node_that_differ():
+    found = check(to_nir(network(), DT), others=False)
+    assert found.difference is None
+    assert found.compared == 5
+    rows = {name: (kind, shape) for name, kind, shape, _ in found.table}
+    assert rows["linear_0"] == ("Affine", "3 → 4")
+    expected = {"a": np.zeros((5, 2)), "b": np.zeros((5, 2))}
+    got = {name: value.copy() for name, value in expected.items()}
+    got["a"][3, 1] = 1.0
+    got["b"][2, 0] = 1.0
+    parting = first_difference(expected, got)
+    assert (parting.node, parting.step, parting.expected, parting.got) == ("b", 2, 0.0, 1.0)
+
+
+def test_check_sees_a_wrong_execution(monkeypatch):
+    """A neuron that loses its leak is found, with its name."""
+    from spyx.nir import neurons
+
+    monkeypatch.setattr(neurons.NIRLIF, "leaked", lambda self, tau: 0.0 * tau)
+    found = check(graph_of(nir.LIF(**fields("LIF", np.random.default_rng(0)))), DT, others=False)
+    assert found.difference.node == "n0"
+
+
+@pytest.mark.parametrize(("precision", "steps"), [("int4", 2**4), ("int8", 2**8)])
+def test_decays_on_a_grid_keep_the_gain(precision, steps):
+    graph = quantise(to_nir(nn.Sequential(nn.CuBaLIF(3, alpha=0.3, beta=0.9)), DT), decays=precision)
+    node = graph.nodes["cubalif_0"]
+    for tau, gain in ((node.tau_mem, node.r), (node.tau_syn, node.w_in)):
+        decay = 1 - DT / tau
+        np.testing.assert_allclose(decay * steps, np.round(decay * steps), atol=1e-9)
+        np.testing.assert_allclose(DT / tau * gain, 1.0)
+    assert graph.metadata["decays_precision"] == precision
+    assert check(graph, others=False).difference is None
+
+
+def test_weights_on_a_grid():
+    graph = to_nir(network(), DT)
+    eight = quantise(graph, weights="int8").nodes["linear_0"].weight
+    step = np.abs(graph.nodes["linear_0"].weight).max() / 127
+    np.testing.assert_allclose(eight / step, np.round(eight / step), atol=1e-3)
+    assert np.abs(eight - graph.nodes["linear_0"].weight).max() <= step / 2 + 1e-7
+    half = quantise(graph, weights="float16").nodes["linear_0"].weight
+    np.testing.assert_array_equal(half, half.astype(np.float16).astype(half.dtype))
+    with pytest.raises(
+        ValueError, match=r"spyx.nir.quantise\(weights=\): expected float16, bfloat16, or int2 to int16"
+    ):
+        quantise(graph, weights="int99")
+    with pytest.raises(ValueError, match=r"spyx.nir.quantise\(dt=\): expected a time step"):
+        quantise(graph_of(nir.Scale(np.ones(UNITS))), decays="int8")
+
+
+def test_the_report_says_what_a_chip_cannot_hold():
+    p = fields("LIF", np.random.default_rng(0))
+    graph = graph_of(nir.LIF(**p), nir.Delay(np.full(UNITS, DT)))
+    lines = "\n".join(report(graph, "loihi2"))
+    for word in ("n0: loihi2 holds v_leak at 0", "one tau for all units", "one v_threshold"):
+        assert word in lines
+    assert "n1: speck has no Delay" in report(graph, "speck")
+    ring = to_nir(nn.Sequential(nn.RIF(2, rngs=nnx.Rngs(0))), DT)
+    assert "the graph: speck has no recurrence" in report(ring, "speck")
+    assert report(graph, Target("mine", ("LIF", "Delay"), v_leak=True, v_reset=True, unequal_tau=True,
+                                unequal_threshold=True)) == []  # fmt: skip
+    ours = quantise(to_nir(nn.Sequential(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nn.IF(2)), DT), weights="int8")
+    assert report(ours, "speck") == []
+    with pytest.raises(ValueError, match=r"spyx.nir.report\(target=\): expected a Target, or one of"):
+        report(graph, "abacus")
+    assert all(name == target.name for name, target in TARGETS.items())
+
+
+def test_gains_move_into_the_weights():
+    rngs = nnx.Rngs(0)
+    net = nn.Sequential(nnx.Linear(3, 4, rngs=rngs), nn.RLIF(4, beta=0.75, threshold=0.5, rngs=rngs))
+    before = to_nir(nn.Sequential(*net.layers, nnx.Linear(4, 2, rngs=rngs), nn.LI(2, beta=0.5)), DT)
+    after = portable(before)
+    assert all(np.all(node.r == 1) for node in after.nodes.values() if hasattr(node, "r"))
+    x = (np.random.default_rng(0).random((30, 3)) < 0.5).astype(np.float32)
+    np.testing.assert_allclose(simulate(after, x)["output"], simulate(before, x)["output"], atol=1e-5)
+    assert check(after, others=False).difference is None
+    alone = to_nir(nn.Sequential(nn.LIF(3, beta=0.5)), DT)
+    np.testing.assert_array_equal(portable(alone).nodes["lif_0"].r, alone.nodes["lif_0"].r)
+
+
+def test_other_executors_agree_on_a_trained_network(tmp_path):
+    names = installed()
+    if len(names) < 2:
+        pytest.skip("fewer than two other executors of NIR are installed (snnTorch, Norse)")
+    pytest.importorskip("typer")
+    from cli.conftest import spyx
+
+    trained = spyx("train", "--epochs", 1, "--hidden", 16, "--output", tmp_path / "run")
+    assert trained.exit_code == 0, trained.stderr
+    assert spyx("nir", "convert", tmp_path / "run", tmp_path / "model.nir", "--dt", 1e-4).exit_code == 0
+    graph = portable(read(tmp_path / "model.nir"))
+    spikes = {name: graph.nodes[name] for name in ("input", "linear_0", "lif_1")}
+    spikes["output"] = nir.Output({"output": np.array([16])})
+    edges = [("input", "linear_0"), ("linear_0", "lif_1"), ("lif_1", "output")]
+    hidden = nir.NIRGraph(spikes, edges, metadata=graph.metadata, type_check=False)
+    found = check(hidden, spike="post", reset="nir")
+    assert found.difference is None
+    assert [one.verdict for one in found.agreements] == ["agrees"] * len(names)
+
+
+def test_an_executor_that_fails_is_a_finding(monkeypatch):
+    from spyx.nir import executors
+
+    def late(graph, xs, meaning):
+        answer = simulate(graph, xs, meaning.dt)["output"]
+        return np.concatenate([np.zeros_like(answer[:1]), answer[:-1]])
+
+    def broken(graph, xs, meaning):
+        raise RuntimeError("no such node")
+
+    table = {"Late": ("numpy", late), "Broken": ("numpy", broken), "Absent": ("no_such_package", broken)}
+    monkeypatch.setattr(executors, "EXECUTORS", table)
+    graph = graph_of(nir.LIF(**fields("LIF", np.random.default_rng(0))))
+    found = {one.executor: one for one in check(graph, DT).agreements}
+    assert found["Late"].verdict == "one step late"
+    assert (found["Broken"].verdict, found["Broken"].detail) == ("refuses", "RuntimeError: no such node")
+    assert set(found) == {"Late", "Broken"}
+    assert agreements is executors.agreements
+
+
+def test_the_command_line(tmp_path):
+    pytest.importorskip("typer")
+    from cli.conftest import spyx
+    from spyx.cli.config import make_config
+    from spyx.cli.network import make_network
+    from spyx.cli.runs import save_weights
+
+    run, path = tmp_path / "run", tmp_path / "model.nir"
+    run.mkdir()
+    (run / "config.toml").write_text('hidden = [5]\nneuron = "RLIF"\n')
+    model = make_network(make_config(run / "config.toml", {}), 64, 10)
+    save_weights(run, model)
+    made = spyx("nir", "convert", run, path, "--dt", 1e-3)
+    assert made.exit_code == 0, made.stderr
+    x = (np.random.default_rng(0).random((2, 9, 64)) < 0.3).astype(np.float32)
+    np.testing.assert_array_equal(nn.run(from_nir(path), x)[0], nn.run(model, jnp.asarray(x))[0])
+    seen = spyx("nir", "check", path, "--steps", 9, "--target", "xylo")
+    assert seen.exit_code == 0, seen.stdout
+    assert "spyx agrees with the reference" in seen.stdout
+    np.save(tmp_path / "x.npy", x)
+    ran = spyx("nir", "run", path, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy")
+    assert ran.exit_code == 0, ran.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), nn.run(model, jnp.asarray(x))[0])
+    path.write_bytes(b"nothing")
+    failed = spyx("nir", "check", path)
+    assert failed.exit_code == 2
+    assert "expected an HDF5 file with a NIR graph" in failed.stderr

@@ -56,6 +56,13 @@ def test_N4_a_decay_outside_the_unit_interval_is_clipped_without_gradient():
     np.testing.assert_allclose(gradient[1], 0.5 * inside["beta"][...][1], rtol=1e-3)  # the tie rule of clip
 
 
+@pytest.mark.parametrize("kind", [nn.LIF, nn.LI])
+def test_a_decay_is_clipped_whatever_variable_holds_it(kind):
+    layer = kind(2, 0.5)
+    layer.beta = nnx.Param(jnp.array([1.5, -0.5]))
+    np.testing.assert_array_equal(layer.params().beta[0], [1.0, 0.0])
+
+
 @pytest.mark.parametrize("shape", [4, (4,), [4], np.int64(4)])
 def test_N14_a_hidden_shape_is_an_int_a_list_or_a_tuple(shape):
     assert nn.IF(shape).hidden_shape == (4,)

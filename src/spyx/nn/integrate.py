@@ -100,6 +100,7 @@ class LIF(Neuron):
     """
 
     affine = "given_spikes"
+    decays = ("beta",)
 
     def __init__(
         self,
@@ -151,6 +152,7 @@ class LI(Neuron):
     """
 
     affine = "always"
+    decays = ("beta",)
 
     def __init__(
         self,
@@ -212,6 +214,7 @@ class ALIF(Neuron):
 
     state = dict(v=0.0, a=0.0)
     affine = "given_spikes"
+    decays = ("beta", "gamma")
 
     def __init__(
         self,
@@ -275,6 +278,7 @@ class CuBaLIF(Neuron):
 
     state = dict(v=0.0, i=0.0)
     affine = "given_spikes"
+    decays = ("alpha", "beta")
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from spyx import engine
 from spyx.axn import superspike
 from spyx.engine.params import Params
 from spyx.nn.execution import Execution
-from spyx.nn.parameters import Shape, as_rank, hidden_shape_of, public_name
+from spyx.nn.parameters import Shape, as_rank, hidden_shape_of, public_name, unit_interval
 
 
 class Neuron(nnx.Module):
@@ -32,6 +32,7 @@ class Neuron(nnx.Module):
         affine: is the new state affine in the old one? "always", "given_spikes" (only once the spikes are known) or
             "never". Decides which parallel modes are legal; `spyx.testing.check_neuron` proves it.
         local: no unit reads another unit's state (no recurrent weights).
+        decays: names of the parameters that are clipped to [0, 1], whatever variable holds them.
 
     Args:
         hidden_shape: shape of one sample's units; int, list or tuple.
@@ -63,6 +64,7 @@ class Neuron(nnx.Module):
     state: ClassVar[Mapping[str, float]] = MappingProxyType({"v": 0.0})
     affine: ClassVar[Literal["always", "given_spikes", "never"]] = "never"
     local: ClassVar[bool] = True
+    decays: ClassVar[tuple[str, ...]] = ()
     State: ClassVar[Any]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -97,7 +99,8 @@ class Neuron(nnx.Module):
             if name.startswith("_"):
                 continue
             if isinstance(value, nnx.Variable):
-                constraint = value.get_metadata().get("constraint")
+                own = unit_interval if name in self.decays else None
+                constraint = value.get_metadata().get("constraint", own)
                 array = value[...]
                 arrays[name] = as_rank(constraint(array) if constraint else array, rank)
             elif isinstance(value, (jax.Array, np.ndarray)):

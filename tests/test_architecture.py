@@ -38,6 +38,7 @@ OWN_DEPENDENCIES = {
     "engine": {"jax", "numpy", "spyx"},
     "data": {"jax", "numpy", "spyx"},
     "cli": CORE_DEPENDENCIES | {"typer", "rich", "click"},
+    "nir": CORE_DEPENDENCIES | {"nir"},
 }
 MAX_LINES = 500
 

@@ -117,16 +117,17 @@ def to_nir(
     Reference:
         Pedersen et al. 2024, Neuromorphic intermediate representation, doi:10.1038/s41467-024-52259-9.
     """
-    old = bool(args) and isinstance(args[0], Mapping) or isinstance(input_shape, Mapping) and output_shape is not None
-    if args and isinstance(args[0], Mapping):
-        input_shape, args = args[0], args[1:]
-        if args and output_shape is None:
-            output_shape, args = args[0], args[1:]
-    if args and dt is None:
-        dt, args = args[0], args[1:]
-    if args:
+    rest = list(args)
+    old = isinstance(input_shape, Mapping) and output_shape is not None
+    if rest and isinstance(rest[0], Mapping):
+        old, input_shape = True, rest.pop(0)
+        if rest and output_shape is None:
+            output_shape = rest.pop(0)
+    if rest and dt is None:
+        dt = float(rest.pop(0))
+    if rest:
         raise TypeError(
-            f"spyx.nir.to_nir: expected a model and a time step, the rest by name; got {len(args)} more. Name them."
+            f"spyx.nir.to_nir: expected a model and a time step, the rest by name; got {len(rest)} more. Name them."
         )
     if dt is None and not old:
         raise ValueError("spyx.nir.to_nir(dt=): expected a time step; got None. For example dt=1e-3, in seconds.")

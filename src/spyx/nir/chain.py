@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from spyx import nn
@@ -68,7 +68,7 @@ def _numbered(model: StatefulModel) -> Wiring:
     return Wiring(named, edges, inputs, ("output",), merges)
 
 
-def _named(layers: list[Any]) -> Iterator[tuple[str, Any]]:
+def _named(layers: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     for place, layer in enumerate(layers):
         word = getattr(layer, "__name__", type(layer).__name__).lower().strip("_")
         yield f"{word if word.isidentifier() else 'function'}_{place}", layer

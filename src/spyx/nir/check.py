@@ -30,6 +30,10 @@ class Difference:
         step: time step.
         expected: what the reference answered there.
         got: what spyx answered there.
+
+    Example:
+        >>> Difference("lif", 3, expected=1.0, got=0.0).step
+        3
     """
 
     node: str
@@ -49,6 +53,12 @@ class Check:
         compared: number of nodes that were compared.
         agreements: what other executors say.
         model: the graph in spyx.
+
+    Example:
+        >>> from spyx.nir import to_nir
+        >>> found = check(to_nir(nn.Sequential(nn.LI(2, beta=0.5)), dt=1e-3), others=False)
+        >>> found.meaning.dt, found.compared
+        (0.001, 2)
     """
 
     meaning: Meaning
@@ -120,10 +130,11 @@ def run_all(
     )
     xs = {n: np.stack([axes.given[n].to_spyx(step) for step in x])[None] for n, x in inputs.items()}
     outs, _ = nn.run(probe, xs if len(xs) > 1 else next(iter(xs.values())))
-    return {
-        taps.get(key, key): np.stack([axes.given[taps.get(key, key)].to_nir(step) for step in np.asarray(value[0])])
-        for key, value in outs.items()
-    }
+    answers: dict[str, np.ndarray] = {}
+    for key, value in outs.items():
+        name = str(taps.get(key, key))
+        answers[name] = np.stack([axes.given[name].to_nir(step) for step in np.asarray(value[0])])
+    return answers
 
 
 def first_difference(expected: dict[str, np.ndarray], got: dict[str, np.ndarray]) -> Difference | None:

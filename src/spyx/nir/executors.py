@@ -24,6 +24,10 @@ class Agreement:
         executor: its name.
         verdict: "agrees", "one step early", "one step late", "differs" or "refuses".
         detail: the number of different answers, or the reason that it gave.
+
+    Example:
+        >>> Agreement("Norse", "agrees", "800 answers").verdict
+        'agrees'
     """
 
     executor: str
@@ -32,8 +36,8 @@ class Agreement:
 
 
 def _snntorch(graph: Any, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
-    import torch
-    from snntorch.import_nir import import_from_nir
+    import torch  # pyright: ignore[reportMissingImports]
+    from snntorch.import_nir import import_from_nir  # pyright: ignore[reportMissingImports]
 
     net, state, outs = import_from_nir(graph), None, []
     for x in xs:
@@ -43,8 +47,8 @@ def _snntorch(graph: Any, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
 
 
 def _norse(graph: Any, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
-    import norse.torch
-    import torch
+    import norse.torch  # pyright: ignore[reportMissingImports]
+    import torch  # pyright: ignore[reportMissingImports]
 
     net, state, outs = norse.torch.from_nir(graph, dt=meaning.dt), None, []
     for x in xs:

@@ -51,7 +51,7 @@ def _member(group: Any, name: str, said: str, budget: Budget, depth: int = 0) ->
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
         raise Refused(f"{said} links {name!r} to somewhere else")
     child = group[name]
-    place = h5py.h5o.get_info(child.id).addr
+    place = h5py.h5o.get_info(child.id).addr  # type: ignore[attr-defined]
     if place in budget.seen:
         raise Refused(f"{said} leads to {name!r}, which is already part of the graph")
     budget.seen.add(place)
@@ -59,8 +59,8 @@ def _member(group: Any, name: str, said: str, budget: Budget, depth: int = 0) ->
         return _value(child, f"{said}, {name}", budget)
     if not isinstance(child, h5py.Group):
         raise Refused(f"{said} has {name!r}, which is neither data nor a group")
-    here = "the graph" if child.name == "/node" else _said(child.name)
-    return {key: _member(child, key, here, budget, depth + 1) for key in child}
+    here = _said(str(child.name))
+    return {key: _member(child, str(key), here, budget, depth + 1) for key in child}
 
 
 def _said(path: str) -> str:

@@ -222,13 +222,14 @@ def _graph(checked: Validated, layers: dict[str, Any], lags: _Latencies, axes: L
         edges = [(f"pass {inputs[0]}" if a == inputs[0] else a, b, n) for a, b, n in edges]
         edges.append((inputs[0], f"pass {inputs[0]}", 0))
     shapes = {name: axes.given[name].spyx_shape(checked.given[name]) for name in inputs}
+    one = next(iter(shapes.values()))
     return Graph(
         layers,
         edges,
         merge="sum",
         inputs=inputs,
         outputs=outputs,
-        input_shape=shapes if len(inputs) > 1 else shapes[inputs[0]],
+        input_shape=shapes if len(shapes) > 1 else one,
     )
 
 

@@ -145,7 +145,7 @@ def _neuron(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: dict[s
     if "v_threshold" not in field:
         state[name] = (v, i)
         return v
-    threshold, reset = field["v_threshold"], field.get("v_reset", np.zeros_like(v))
+    threshold, reset = field["v_threshold"], field["v_reset"]
     z = (v > threshold).astype(np.float64)
     if meaning.multi_spike:
         z = np.where(z > 0, np.ceil(v / threshold) - 1, 0.0)
@@ -154,7 +154,8 @@ def _neuron(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: dict[s
     elif meaning.reset == "zero":
         v = np.where(z > 0, 0.0, v)
     else:
-        v = v - z * (threshold / kept if meaning.reset == AFTER_LEAK else threshold - reset)
+        jump = threshold / kept if meaning.reset == AFTER_LEAK else threshold - reset
+        v = v - z * jump
     if meaning.v_min is not None:
         v = np.maximum(v, meaning.v_min)
     state[name] = (v, i)

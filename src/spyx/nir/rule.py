@@ -49,6 +49,12 @@ class Rule:
         kind: what the node does to axes: "units" (element-wise), "dense", "map", "flatten" or "reshape".
         latency: time steps by which the layer's answer is late.
         default: `load` takes every node of this type, whoever wrote it.
+
+    Example:
+        >>> import nir
+        >>> from spyx import nn
+        >>> rule_for_layer(nn.LIF(1, beta=0.5)).latency
+        1
     """
 
     layer: type | None

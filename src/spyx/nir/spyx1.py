@@ -128,7 +128,7 @@ def _recurrent(graph: Any, dt: float) -> Any:
     new_matrix = f"{core}.w_rec"
     nodes = {new_matrix if name == matrix else name: node for name, node in nodes.items()}
     edges = [(a, core if a in gates and b == matrix else b) for a, b in graph.edges]
-    edges = [tuple(new_matrix if end == matrix else end for end in edge) for edge in edges]
+    edges = [(new_matrix if a == matrix else a, new_matrix if b == matrix else b) for a, b in edges]
     return nir.NIRGraph(nodes, edges, type_check=False)
 
 

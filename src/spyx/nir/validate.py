@@ -116,8 +116,8 @@ def _convolution_problems(node: Any) -> Iterator[str]:
         return
     if np.ndim(node.groups) or int(node.groups) < 1 or node.weight.shape[0] % int(node.groups):
         yield f"groups is {node.groups}: it divides the {node.weight.shape[0]} channels of the answer"
-    if node.bias is None or np.shape(node.bias) != node.weight.shape[:1]:
-        yield f"bias has the shape {np.shape(node.bias)}: the weight answers {node.weight.shape[0]} channels"
+    if np.asarray(node.bias).shape != node.weight.shape[:1]:
+        yield f"bias has the shape {np.asarray(node.bias).shape}: the weight answers {node.weight.shape[0]} channels"
 
 
 def _edge_problems(flat: Flat) -> Iterator[str]:

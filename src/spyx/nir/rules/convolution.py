@@ -53,7 +53,8 @@ def save(layer: nnx.Conv, site: Site) -> Any:
     if space == 1:
         last = padding if isinstance(padding, str) else padding[0]
         return nir.Conv1d(site.shape[1], weight, stride[0], last, dilation[0], groups, bias, metadata=metadata)
-    return nir.Conv2d(site.shape[1:], weight, stride, padding, dilation, groups, bias, metadata=metadata)
+    height, width = site.shape[1:]
+    return nir.Conv2d((height, width), weight, _pair(stride), padding, _pair(dilation), groups, bias, metadata=metadata)
 
 
 def symmetric(padding: Any, sizes: Any, kernel: Any, stride: Any, dilation: Any) -> Any:
@@ -77,6 +78,10 @@ def symmetric(padding: Any, sizes: Any, kernel: Any, stride: Any, dilation: Any)
     if all(s == 1 for s in stride) and ends == [(span // 2, span - span // 2) for span in spans]:
         return "same"
     raise ValueError(f"pads {ends}, differently at both ends: NIR cannot say that; pad by numbers that are equal")
+
+
+def _pair(value: tuple[int, ...]) -> tuple[int, int]:
+    return value[0], value[1]
 
 
 def _axes(value: Any, space: int) -> tuple[int, ...]:

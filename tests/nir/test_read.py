@@ -64,6 +64,11 @@ EDITS = {
     "text": (lambda f: set_value(node(f, "li_6"), "r", "heavy"), r"'li_6' \(LI\) has a text where r has numbers"),
     "nothing": (lambda f: set_value(node(f, "li_6"), "r", []), r"li_6"),
     "width": (lambda f: set_value(node(f, "linear_4"), "weight", np.ones((3, 7))), r"'linear_4' \(Affine\): takes the shape"),  # noqa: E501
+    "half a stride": (lambda f: set_value(node(f, "conv_0"), "stride", [1.5, 1.0]), "stride is .*: whole numbers"),
+    "many groups": (lambda f: set_value(node(f, "conv_0"), "groups", [1, 1]), "'conv_0' .Conv2d.: groups has the shape"),  # noqa: E501
+    "where it starts": (lambda f: set_value(node(f, "flatten_3"), "start_dim", [0, 0]), "'flatten_3' .Flatten.*"),
+    "no word": (lambda f: set_value(node(f, "if_1"), "type", np.ones(3)), "node 'if_1' has the type"),
+    "no time": (lambda f: set_value(f["node"], "metadata/dt", "soon"), "expected a number as dt in the metadata"),
     "channels": (lambda f: set_value(node(f, "conv_0"), "weight", np.ones((2, 2, 3, 3))), r"'conv_0' \(Conv2d\)"),
     "stride": (lambda f: set_value(node(f, "conv_0"), "stride", [0, 1]), r"'conv_0' \(Conv2d\)"),
     "edge": (lambda f: set_value(f["node"], "edges", [[b"input", b"gone"]]), r"edge \('input', 'gone'\): there is no node"),  # noqa: E501

@@ -173,6 +173,20 @@ def test_a_graph_read_and_written_again_is_the_same():
     assert (again.metadata["integration"], again.metadata["reset"]) == ("exponential", "subtract")
 
 
+def test_what_a_chip_does_survives_the_way_back(tmp_path):
+    ends = {"input": nir.Input({"input": np.array([3])}), "output": nir.Output({"output": np.array([3])})}
+    node = nir.IF(np.ones(3), np.ones(3), np.zeros(3))
+    graph = nir.NIRGraph({**ends, "n": node}, [("input", "n"), ("n", "output")], type_check=False)
+    speck = from_nir(graph, 1.0, reset="subtract", multi_spike=True, v_min=-1.0)
+    write(tmp_path / "speck.nir", to_nir(speck, 1.0))
+    back = from_nir(tmp_path / "speck.nir")
+    same_answers(speck, back, (3,))
+    x = np.array([[[3.5, -5.0, 1.0]]], np.float32)
+    out, state = nn.run(back, x)
+    assert out.tolist() == [[[3.0, 0.0, 0.0]]]
+    assert state.nodes["n"].tolist() == [[0.5, -1.0, 1.0]]
+
+
 def test_an_edited_file_is_read_by_its_equations():
     graph = to_nir(nn.Sequential(nn.LIF(WIDTH, beta=0.5)), DT)
     graph.nodes["lif_0"].tau = graph.nodes["lif_0"].tau * 2

@@ -64,27 +64,40 @@ class Meaning:
 
     def at(self, node: Any) -> Meaning:
         """The meaning at one node: what the node itself says about its reset and its spikes wins."""
-        own = {key: text(node.metadata[key]) for key in _CHOICES if key in node.metadata}
-        return replace(self, **own)
+        return replace(self, **_said(node.metadata))
 
 
 def read_meaning(metadata: Mapping[str, Any], dt: float | None, **chosen: Any) -> Meaning:
     """The meaning of a graph: what the caller chose, else what the file says, else NIR's own equations under Euler."""
-    said = {key: text(metadata[key]) for key in _CHOICES if key in metadata}
-    if "v_min" in metadata:
-        said["v_min"] = float(metadata["v_min"])
-    if "multi_spike" in metadata:
-        said["multi_spike"] = bool(metadata["multi_spike"])
-    step = float(metadata["dt"]) if dt is None and "dt" in metadata else dt
+    step = _number(metadata, "dt") if dt is None and "dt" in metadata else dt
     if step is None:
         raise ValueError(
             "spyx.nir.from_nir(dt=): expected a time step, because this graph does not record one; got None. "
             "Pass dt in the unit of the graph's time constants."
         )
-    return Meaning(step, **{**said, **{key: value for key, value in chosen.items() if value is not None}})
+    return Meaning(step, **{**_said(metadata), **{key: value for key, value in chosen.items() if value is not None}})
 
 
-def text(value: Any) -> Any:
+def _said(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    said: dict[str, Any] = {key: text(metadata[key]) for key in _CHOICES if key in metadata}
+    if "v_min" in metadata:
+        said["v_min"] = _number(metadata, "v_min")
+    if "multi_spike" in metadata:
+        said["multi_spike"] = bool(_number(metadata, "multi_spike"))
+    return said
+
+
+def text(value: Any) -> str | None:
     """A string out of what HDF5 made of one."""
     value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
-    return value.decode("utf8", "replace") if isinstance(value, bytes) else value
+    value = value.decode("utf8", "replace") if isinstance(value, bytes) else value
+    return value if value is None or isinstance(value, str) else repr(value)
+
+
+def _number(metadata: Mapping[str, Any], key: str) -> float:
+    value = np.asarray(metadata[key])
+    if value.size != 1 or value.dtype.kind not in "fiub":
+        raise ValueError(
+            f"spyx.nir.from_nir: expected a number as {key} in the metadata; got {value!r}. Mend the graph."
+        )
+    return float(value.reshape(()))

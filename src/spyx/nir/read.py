@@ -102,9 +102,9 @@ def _node(group: Any, name: str, left: list[int]) -> Any:
     if not isinstance(group, dict):
         raise isolate.Refused(f"{said} is no group")
     kind = group.get("type")
-    if kind == "NIRGraph":
+    if isinstance(kind, str) and kind == "NIRGraph":
         return _graph(group, name, left)
-    if kind not in NODES:
+    if not isinstance(kind, str) or kind not in NODES:
         raise isolate.Refused(f"{said} has the type {kind!r}, which NIR 1.0.8 does not know")
     said += f" ({kind})"
     values = {key: value for key, value in group.items() if key != "metadata"}

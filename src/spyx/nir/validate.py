@@ -13,6 +13,8 @@ from spyx.nir.layout import Shape
 from spyx.nir.sizes import PER_UNIT, answer_shape, own_shape, shape_tuple
 
 TIMES = ("tau", "tau_mem", "tau_syn")
+WHOLE = ("stride", "dilation", "groups", "kernel_size", "padding", "start_dim", "end_dim", "input_shape")
+SCALARS = ("groups", "start_dim", "end_dim")
 SIZES = ("stride", "dilation", "groups", "kernel_size")
 
 
@@ -90,6 +92,10 @@ def _node_problems(node: Any) -> Iterator[str]:
             yield f"{name} is empty"
         elif not np.all(np.isfinite(value)):
             yield f"{name} is not finite"
+        elif name in SCALARS and value.ndim:
+            yield f"{name} has the shape {value.shape}: one number is expected"
+        elif name in WHOLE and np.any(value != np.round(value)):
+            yield f"{name} is {value}: whole numbers are expected"
         elif name in TIMES and np.any(value <= 0):
             yield f"{name} has the value {value.min():g}: a time constant is above 0"
         elif name in SIZES and np.any(value < 1):
@@ -114,7 +120,8 @@ def _convolution_problems(node: Any) -> Iterator[str]:
     if np.ndim(node.weight) != rank:
         yield f"weight has {np.ndim(node.weight)} axes: {rank} are expected, (outputs, inputs, *window)"
         return
-    if np.ndim(node.groups) or int(node.groups) < 1 or node.weight.shape[0] % int(node.groups):
+    groups = np.asarray(node.groups)
+    if groups.ndim or not 1 <= groups < np.inf or node.weight.shape[0] % int(groups):
         yield f"groups is {node.groups}: it divides the {node.weight.shape[0]} channels of the answer"
     if np.asarray(node.bias).shape != node.weight.shape[:1]:
         yield f"bias has the shape {np.asarray(node.bias).shape}: the weight answers {node.weight.shape[0]} channels"

@@ -124,7 +124,7 @@ def _recurrent(graph: Any, dt: float) -> Any:
     nodes = {name: _node(node, dt) for name, node in graph.nodes.items()}
     if core is None or matrix is None:
         return nir.NIRGraph(nodes, list(graph.edges), type_check=False)
-    nodes[core].metadata["layer"] = "R" + text(nodes[core].metadata["layer"])
+    nodes[core].metadata["layer"] = f"R{text(nodes[core].metadata['layer'])}"
     new_matrix = f"{core}.w_rec"
     nodes = {new_matrix if name == matrix else name: node for name, node in nodes.items()}
     edges = [(a, core if a in gates and b == matrix else b) for a, b in graph.edges]

@@ -102,20 +102,24 @@ def _lifted(whole: Wiring, outer: str) -> Wiring:
                     edges.append((new[a], target, d + delay))
         else:
             edges.append((source, target, delay))
-    merges = {n: m for n, m in whole.merges.items() if n != outer}
-    merges |= {new[n]: m for n, m in inner.merges.items() if n in new}
-    merged = inner.merges.get(leave, "sum")
-    if sum(b == leave for _, b, _ in inner.edges) > 1:
-        for target in {b for a, b, _ in whole.edges if a == outer}:
-            if (
-                merged != "sum"
-                or whole.merges.get(target, "sum") != "sum"
-                and sum(b == target for _, b, _ in whole.edges) > 1
-            ):
-                merges[target] = merged if merged != "sum" else merges[target]
-            else:
-                merges[target] = "sum"
-    if len(before) > 1:
-        for b in {new[b] for a, b, _ in inner.edges if a == entry and b != leave}:
-            merges[b] = whole.merges.get(outer, "sum")
-    return Wiring(layers, edges, whole.inputs, whole.outputs, merges)
+    return Wiring(layers, edges, whole.inputs, whole.outputs, _merges(whole, outer, inner, new))
+
+
+def _merges(whole: Wiring, outer: str, inner: Wiring, new: dict[str, str]) -> dict[str, str]:
+    """Merges after the container is gone: where two of them meet at one target, adding is the only one that is both."""
+    merges = {name: how for name, how in whole.merges.items() if name != outer}
+    merges |= {new[name]: how for name, how in inner.merges.items() if name in new}
+    (entry,), (leave,) = inner.inputs, inner.outputs
+    if sum(target == outer for _, target, _ in whole.edges) > 1:
+        first = [target for source, target, _ in inner.edges if source == entry]
+        for target in first:
+            name = new.get(target)
+            alone = sum(t == target for _, t, _ in inner.edges) == 1
+            if name is not None and (alone or whole.merges.get(outer) != "sum"):
+                merges[name] = whole.merges.get(outer, "sum")
+    if sum(target == leave for _, target, _ in inner.edges) > 1:
+        for target in [target for source, target, _ in whole.edges if source == outer]:
+            alone = sum(t == target for _, t, _ in whole.edges) == 1
+            if alone or inner.merges.get(leave) != "sum":
+                merges[target] = inner.merges.get(leave, "sum")
+    return merges

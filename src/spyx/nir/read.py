@@ -39,7 +39,7 @@ def read(
         max_array_bytes: largest array; default 1 GiB.
         max_total_bytes: all arrays together; default 4 GiB.
         max_nodes: nodes, sub-graphs included.
-        timeout_s: seconds that reading may take; None is 10, and one more for every 5 MB.
+        timeout_s: seconds that reading may take; None is 30, and one more for every 5 MB.
 
     Returns:
         A `nir.NIRGraph`, not type-checked: `from_nir` and `check` do that.
@@ -60,7 +60,7 @@ def read(
     if not os.path.isfile(path):
         raise FileNotFoundError(f"spyx.nir.read: expected a file; got {os.fspath(path)!r}. Check the path.")
     who = f"spyx.nir.read({os.path.basename(os.fspath(path))!r})"
-    patience = 10 + os.path.getsize(path) / 5e6 if timeout_s is None else timeout_s
+    patience = 30 + os.path.getsize(path) / 5e6 if timeout_s is None else timeout_s
     limits = dict(array=max_array_bytes, total=max_total_bytes, members=MEMBERS_PER_NODE * max_nodes)
     try:
         tree = isolate.contents(os.path.abspath(path), **limits, timeout_s=patience)

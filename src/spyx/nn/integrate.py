@@ -100,7 +100,7 @@ class LIF(Neuron):
     """
 
     affine = "given_spikes"
-    decays = ("beta",)
+    clipped = ("beta",)
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class LI(Neuron):
     """
 
     affine = "always"
-    decays = ("beta",)
+    clipped = ("beta",)
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ class ALIF(Neuron):
 
     state = dict(v=0.0, a=0.0)
     affine = "given_spikes"
-    decays = ("beta", "gamma")
+    clipped = ("beta", "gamma")
 
     def __init__(
         self,
@@ -278,7 +278,7 @@ class CuBaLIF(Neuron):
 
     state = dict(v=0.0, i=0.0)
     affine = "given_spikes"
-    decays = ("alpha", "beta")
+    clipped = ("alpha", "beta")
 
     def __init__(
         self,

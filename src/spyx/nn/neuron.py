@@ -32,7 +32,7 @@ class Neuron(nnx.Module):
         affine: is the new state affine in the old one? "always", "given_spikes" (only once the spikes are known) or
             "never". Decides which parallel modes are legal; `spyx.testing.check_neuron` proves it.
         local: no unit reads another unit's state (no recurrent weights).
-        decays: names of the parameters that are clipped to [0, 1], whatever variable holds them.
+        clipped: names of the decays, clipped to [0, 1], whatever variable holds them.
 
     Args:
         hidden_shape: shape of one sample's units; int, list or tuple.
@@ -64,7 +64,7 @@ class Neuron(nnx.Module):
     state: ClassVar[Mapping[str, float]] = MappingProxyType({"v": 0.0})
     affine: ClassVar[Literal["always", "given_spikes", "never"]] = "never"
     local: ClassVar[bool] = True
-    decays: ClassVar[tuple[str, ...]] = ()
+    clipped: ClassVar[tuple[str, ...]] = ()
     State: ClassVar[Any]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -99,7 +99,7 @@ class Neuron(nnx.Module):
             if name.startswith("_"):
                 continue
             if isinstance(value, nnx.Variable):
-                own = unit_interval if name in self.decays else None
+                own = unit_interval if name in self.clipped else None
                 constraint = value.get_metadata().get("constraint", own)
                 array = value[...]
                 arrays[name] = as_rank(constraint(array) if constraint else array, rank)

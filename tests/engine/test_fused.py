@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.engine import every_primitive
 
 from spyx import axn, engine, nn
-from spyx.engine import fused
-from spyx.engine.fused import call, native
+from spyx.engine import fused, native
+from spyx.engine.fused import call
 from spyx.engine.fused.primitives import EXPRESSIONS
 from spyx.engine.fused.spec import spec_of
 

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from spyx.engine.fused import native
+from spyx.engine import native
 from spyx.engine.fused.exponential import exponential
 from spyx.engine.fused.primitives import expression
 from spyx.engine.fused.program import Operand, Program
 
 if TYPE_CHECKING:
     from spyx.engine.fused.spec import Spec
+
+LANES = native.Share(axis=1, smallest=64, largest=1024)
+"""Arrays are (time, lanes): a block's state fits the first-level cache and its loop is made of whole vectors."""
 
 
 def forward(spec: Spec, xs: Sequence[jax.Array], ps: Sequence[jax.Array], ss: Sequence[jax.Array]) -> list[jax.Array]:
@@ -144,7 +147,7 @@ def _function(spec: Spec, name: str, pointers: list[str], body: _Lines) -> str:
 
 def _call(name: str, source: str, spec: Spec, arrays: list[jax.Array], shapes: list[Any]) -> list[jax.Array]:
     pointers = len(arrays) + len(shapes)
-    target = native.register(name, source, lambda: _compile(name, source, spec.dtype.name, pointers))
+    target = native.register(name, source, LANES, lambda: _compile(name, source, spec.dtype.name, pointers))
     return list(jax.ffi.ffi_call(target, shapes)(*arrays))
 
 
@@ -167,10 +170,10 @@ def _compile(name: str, source: str, dtype: str, count: int) -> Any:
     signature = types.void(*[numba.int64] * 4, *[pointer] * count)
     options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "pipeline_class": _pipeline()}
     kernel = numba.njit(signature, **options)(namespace[name])
-    buffers = ", ".join(f"at(c[{native.BUFFERS + k}])" for k in range(count))
+    buffers = ", ".join(f"at(c[{native.BUFFERS + 2 * k}])" for k in range(count))
     entry = (
-        f"def entry(context, first, last):\n    c = words(context)\n"
-        f"    kernel(first, last, c[{native.STEPS}], c[{native.LANES}], {buffers})\n    return 0\n"
+        f"def entry(context, first, last):\n    c = words(context)\n    dims = words(c[{native.BUFFERS + 1}])\n"
+        f"    kernel(first, last, dims[0], dims[1], {buffers})\n    return 0\n"
     )
     scope = {"kernel": kernel, "at": at[dtype], "words": at["int64"]}
     exec(compile(entry, f"<spyx {name} entry>", "exec"), scope)

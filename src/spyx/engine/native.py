@@ -1,6 +1,6 @@
-"""From Numba to XLA: a compiled function over a range of lanes becomes an FFI target that runs inside jit.
+"""From Numba to XLA: a compiled function over a range of one axis becomes an FFI target that runs inside jit.
 
-The handler is native code from end to end: it reads XLA's call frame, cuts the lanes into blocks and shares them out on
+The handler is native code from end to end: it reads XLA's call frame, cuts an axis into blocks and shares them out on
 XLA's own threads, so that it needs neither the interpreter's lock nor a second thread pool. Blocks are taken from an
 atomic counter; the calling thread takes part, so a busy pool delays nothing.
 
@@ -15,31 +15,40 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
-# Words of a task's context; the buffers follow.
-NEXT, DONE, OWNERS, BLOCKS, WIDTH, LANES, STEPS, WORK, BUFFERS = range(9)
-SMALLEST_BLOCK, LARGEST_BLOCK = 64, 1024
+# Words of a task's context; two words per buffer follow, the address of its data and that of its dimensions.
+NEXT, DONE, OWNERS, BLOCKS, WIDTH, SIZE, WORK, BUFFERS = range(8)
+
+
+class Share(NamedTuple):
+    """What is shared out: an axis of the first operand, in blocks of `smallest` (and its multiples) to `largest`."""
+
+    axis: int
+    smallest: int
+    largest: int
+
 
 _lock = threading.Lock()
 _kept: dict[str, Any] = {}
 
 
-def register(name: str, source: str, build: Callable[[], Any]) -> str:
+def register(name: str, source: str, share: Share, build: Callable[[], Any]) -> str:
     """The FFI target of a kernel; equal sources share one.
 
     Args:
         name: for people who read the compiled program.
-        source: identifies the kernel.
-        build: compiles it to a Numba cfunc `(context, first lane, last lane)`.
+        source: with `share`, identifies the kernel.
+        share: how its work is cut.
+        build: compiles it to a Numba cfunc `(context, first, last)` over a range of the shared axis.
     """
-    target = f"spyx_{name}_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+    target = f"spyx_{name}_{hashlib.sha256(f'{share}{source}'.encode()).hexdigest()[:16]}"
     with _lock:
         if target not in _kept:
             work = build()
-            handler = _handler(work.address)
+            handler = _handler(work.address, share)
             jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(handler.address), platform="cpu")
             _kept[target] = work, handler
     return target
@@ -82,21 +91,22 @@ def _pointer_to(name: str) -> Any:
     return at
 
 
-def _handler(work: int) -> Any:
+def _handler(work: int, share: Share) -> Any:
     import numba
 
     run = _runtime()
+    axis, smallest, largest = share
 
     @numba.cfunc(numba.int64(numba.int64))
     def handler(frame: int) -> int:
-        return run(frame, work)
+        return run(frame, work, axis, smallest, largest)
 
     return handler
 
 
 @functools.cache
 def _runtime() -> Any:
-    """`run(frame, work)`: what every handler does."""
+    """`run(frame, work, axis, smallest, largest)`: what every handler does."""
     import numba
     from numba import types
 
@@ -144,7 +154,7 @@ def _runtime() -> Any:
             if block >= c[BLOCKS]:
                 return
             first = block * c[WIDTH]
-            call3(c[WORK], context, first, min(first + c[WIDTH], c[LANES]))
+            call3(c[WORK], context, first, min(first + c[WIDTH], c[SIZE]))
             fetch_add(words(context + 8 * DONE), 1)
 
     @compiled(types.void(int64))
@@ -196,30 +206,28 @@ def _runtime() -> Any:
                 let_go(context)
         free(memory)
 
-    @compiled(int64(int64, int64))
-    def run(frame, work):
+    @compiled(int64(int64, int64, int64, int64, int64))
+    def run(frame, work, axis, smallest, largest):
         f = words(frame)
         if f[1] != 0 and words(f[1])[1] & 0xFFFFFFFF == 1:  # asked which version of the API this speaks: the caller's
             words(words(f[1])[3])[3] = words(f[2])[4]
             return 0
         api, execution, inputs, outputs = f[2], f[3], f[7], f[12]
-        dims = words(words(words(f[9])[0])[5])  # the first operand is (time, lanes)
-        steps, lanes = dims[0], dims[1]
-        if lanes == 0:
+        size = words(words(words(f[9])[0])[5])[axis]
+        if size == 0:
             return 0
         count = helpers(api, execution)
-        even = (lanes // (4 * (count + 1)) + SMALLEST_BLOCK - 1) // SMALLEST_BLOCK * SMALLEST_BLOCK
-        width = min(max(even, SMALLEST_BLOCK), LARGEST_BLOCK)
-        blocks = (lanes + width - 1) // width
+        even = (size // (4 * (count + 1)) + smallest - 1) // smallest * smallest
+        width = min(max(even, smallest), largest)
+        blocks = (size + width - 1) // width
         count = min(count, blocks - 1)
-        context = malloc(8 * (BUFFERS + inputs + outputs))
+        context = malloc(8 * (BUFFERS + 2 * (inputs + outputs)))
         c = words(context)
         c[NEXT], c[DONE], c[OWNERS], c[BLOCKS] = 0, 0, count + 1, blocks
-        c[WIDTH], c[LANES], c[STEPS], c[WORK] = width, lanes, steps, work
-        for i in range(inputs):
-            c[BUFFERS + i] = words(words(f[9])[i])[3]
-        for i in range(outputs):
-            c[BUFFERS + inputs + i] = words(words(f[14])[i])[3]
+        c[WIDTH], c[SIZE], c[WORK] = width, size, work
+        for i in range(inputs + outputs):
+            buffer = words(words(f[9])[i] if i < inputs else words(f[14])[i - inputs])
+            c[BUFFERS + 2 * i], c[BUFFERS + 2 * i + 1] = buffer[3], buffer[5]
         ask_for_help(api, execution, context, count)
         take_blocks(context)
         while fetch_add(words(context + 8 * DONE), 0) < blocks:

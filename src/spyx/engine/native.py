@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from spyx.engine.compiler import intrinsic, pointer_to
+
 # Words of a task's context; two words per buffer follow, the address of its data and that of its dimensions.
 NEXT, DONE, OWNERS, BLOCKS, WIDTH, SIZE, WORK, BUFFERS = range(8)
 
@@ -62,35 +64,6 @@ def api_slots() -> dict[str, int]:
     return {name: 6 + i for i, name in enumerate(names)}  # after size, extensions, version (3 words), internal table
 
 
-def pointers() -> dict[str, Any]:
-    """Numba functions from an address to a typed pointer, by the name of the type."""
-    return {name: _pointer_to(name) for name in ("float32", "float64", "int64")}
-
-
-def _intrinsic(function: Callable[..., Any]) -> Any:
-    """Numba calls the function with its own context first; to a type checker that is another function."""
-    from numba.extending import intrinsic
-
-    return intrinsic(function)
-
-
-@functools.cache
-def _pointer_to(name: str) -> Any:
-    import numba
-    from numba import types
-
-    pointer = types.CPointer(getattr(numba, name))
-
-    @_intrinsic
-    def at(typing: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], context.get_value_type(pointer))
-
-        return pointer(types.int64), generate
-
-    return at
-
-
 def _handler(work: int, share: Share) -> Any:
     import numba
 
@@ -110,7 +83,7 @@ def _runtime() -> Any:
     import numba
     from numba import types
 
-    words = _pointer_to("int64")
+    words = pointer_to("int64")
     slots = api_slots()
     schedule_slot, threads_slot = slots["ThreadPool_Schedule"], slots["ThreadPool_NumThreads"]
     destroy_slot = slots["Error_Destroy"]
@@ -119,7 +92,7 @@ def _runtime() -> Any:
     free = types.ExternalFunction("free", types.void(int64))
     give_way = types.ExternalFunction("sched_yield", numba.int32())
 
-    @_intrinsic
+    @intrinsic
     def fetch_add(typing: Any, place: Any, amount: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.atomic_rmw("add", *arguments, "seq_cst")
@@ -135,11 +108,11 @@ def _runtime() -> Any:
 
         return int64(*[int64] * (1 + arity)), generate
 
-    @_intrinsic
+    @intrinsic
     def call1(typing: Any, function: Any, a: Any) -> Any:
         return call(1)
 
-    @_intrinsic
+    @intrinsic
     def call3(typing: Any, function: Any, a: Any, b: Any, c: Any) -> Any:
         return call(3)
 

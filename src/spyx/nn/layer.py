@@ -20,6 +20,7 @@ from flax import nnx
 
 from spyx.nn.execution import Execution
 from spyx.nn.parameters import Constant
+from spyx.nn.products import WHY, linear, skips_zeros
 
 Call = Callable[[Any, Any, Any], tuple[Any, Any]]
 
@@ -89,8 +90,7 @@ def one_step(layer: Any, x: Any, state: Any) -> tuple[Any, Any]:
 def over_time(layer: Any, xs: Any, state: Any, how: Execution) -> tuple[Any, Any]:
     """All of time of any layer: `xs` has time on axis 0."""
     if not is_stateful(layer):
-        how.note(layer, xs, "layer", "no state: one call over all of time")
-        return _merged(layer, xs), None
+        return _merged(layer, xs, how), None
     if hasattr(layer, "sequence"):
         takes_how = "how" in inspect.signature(layer.sequence).parameters
         return layer.sequence(xs, state, how) if takes_how else layer.sequence(xs, state)
@@ -139,11 +139,18 @@ def _values(state: Any) -> dict[Any, Any]:
     return {path: variable.get_value() for path, variable in nnx.to_flat_state(state)}
 
 
-def _merged(layer: Any, xs: Any) -> Any:
+def _merged(layer: Any, xs: Any, how: Execution) -> Any:
     """Call a stateless layer once, with (time, batch) as one axis: one matrix product instead of one per step."""
     _check_features(layer, xs, lead=2)
     steps, batch = jax.tree.leaves(xs)[0].shape[:2]
-    outs = layer(jax.tree.map(lambda a: _as_current(a).reshape(steps * batch, *a.shape[2:]), xs))
+    why = "no state: one call over all of time"
+    flat = jax.tree.map(lambda a: a.reshape(steps * batch, *a.shape[2:]), xs)
+    if how.mode in ("auto", "fused") and skips_zeros(layer, flat):
+        how.note(layer, xs, "layer", f"{why}; {WHY}")
+        outs = linear(layer, flat)
+    else:
+        how.note(layer, xs, "layer", why)
+        outs = layer(jax.tree.map(_as_current, flat))
     return jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), outs)
 
 

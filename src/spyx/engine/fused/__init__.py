@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from spyx.engine import compiler
 from spyx.engine.adjoint import adjoint
 from spyx.engine.fused import call, cpu
 from spyx.engine.fused.program import Unsupported as Unsupported
@@ -68,7 +69,7 @@ def obstacle(step: Step, p: Any, xs: Any, s0: Any) -> str | None:
 def unavailable() -> str | None:
     """Why this platform has no fused kernels; None if it has."""
     platform = jax.default_backend()
-    if platform == "cpu" and not call.has_numba():
+    if platform == "cpu" and not compiler.has_numba():
         return "Numba is not installed: pip install 'spyx-jax[cpu]'"
     return None if platform in ("cpu", "gpu") else f"kernels exist for cpu and gpu, not for {platform}"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -17,15 +16,11 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
+from spyx.engine import compiler
 from spyx.engine.fused import cpu, loop, pallas
 from spyx.engine.fused.spec import Spec
 
 Kernel = Callable[..., list[jax.Array]]
-
-
-def has_numba() -> bool:
-    """Is the CPU extra installed?"""
-    return find_spec("numba") is not None
 
 
 def forward(spec: Spec, xs: Any, ps: Any, ss: Any) -> tuple[list[jax.Array], list[jax.Array], list[jax.Array]]:
@@ -101,7 +96,7 @@ def _more_lanes(primitive: Primitive, flat: Any, axes: Any, *, spec: Spec) -> tu
 
 def _cpu(kernel: Kernel, otherwise: Kernel) -> Kernel:
     def run(spec: Spec, *groups: Any) -> list[jax.Array]:
-        return (_in_state_dtype(kernel) if has_numba() else otherwise)(spec, *groups)
+        return (_in_state_dtype(kernel) if compiler.has_numba() else otherwise)(spec, *groups)
 
     return run
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from spyx.engine import native
+from spyx.engine.compiler import kernel, pointer_to
 from spyx.engine.fused.exponential import exponential
 from spyx.engine.fused.primitives import expression
 from spyx.engine.fused.program import Operand, Program
@@ -156,7 +157,7 @@ def _compile(name: str, source: str, dtype: str, count: int) -> Any:
     import numba
     from numba import types
 
-    number, at = getattr(numba, dtype), native.pointers()
+    number = getattr(numba, dtype)
     pointer = types.CPointer(number)
     namespace: dict[str, Any] = {
         "np": np,
@@ -168,26 +169,12 @@ def _compile(name: str, source: str, dtype: str, count: int) -> Any:
     }
     exec(compile(source, f"<spyx {name} kernel>", "exec"), namespace)  # source that this module wrote
     signature = types.void(*[numba.int64] * 4, *[pointer] * count)
-    options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "pipeline_class": _pipeline()}
-    kernel = numba.njit(signature, **options)(namespace[name])
+    work = kernel(signature)(namespace[name])
     buffers = ", ".join(f"at(c[{native.BUFFERS + 2 * k}])" for k in range(count))
     entry = (
         f"def entry(context, first, last):\n    c = words(context)\n    dims = words(c[{native.BUFFERS + 1}])\n"
         f"    kernel(first, last, dims[0], dims[1], {buffers})\n    return 0\n"
     )
-    scope = {"kernel": kernel, "at": at[dtype], "words": at["int64"]}
+    scope = {"kernel": work, "at": pointer_to(dtype), "words": pointer_to("int64")}
     exec(compile(entry, f"<spyx {name} entry>", "exec"), scope)
     return numba.cfunc(numba.int64(numba.int64, numba.int64, numba.int64))(scope["entry"])
-
-
-@functools.cache
-def _pipeline() -> Any:
-    """Numba's compiler, told that XLA's buffers do not overlap: without it loops over many arrays stay scalar."""
-    from numba.core.compiler import CompilerBase, DefaultPassBuilder
-
-    class NoAlias(CompilerBase):
-        def define_pipelines(self) -> Any:
-            self.state.flags.noalias = True
-            return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
-
-    return NoAlias

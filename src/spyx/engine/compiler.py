@@ -1,0 +1,61 @@
+"""What our CPU kernels ask of Numba: typed pointers into XLA's buffers, and loops that become vector instructions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+
+def has_numba() -> bool:
+    """Is the CPU extra installed?"""
+    return find_spec("numba") is not None
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """Numba calls the function with its own context first; to a type checker that is another function."""
+    from numba.extending import intrinsic
+
+    return intrinsic(function)
+
+
+@functools.cache
+def pointer_to(name: str) -> Any:
+    """A Numba function from an address to a pointer of that type: "float32", "float64", "int64", "uint8"."""
+    import numba
+    from numba import types
+
+    pointer = types.CPointer(getattr(numba, name))
+
+    @intrinsic
+    def at(typing: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(pointer))
+
+        return pointer(types.int64), generate
+
+    return at
+
+
+def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit` for a kernel: no interpreter, C's arithmetic, and arrays that do not overlap."""
+    import numba
+
+    jit: Any = numba.njit
+    return jit(
+        signature, nogil=True, error_model="numpy", no_cpython_wrapper=True, pipeline_class=_no_alias(), **options
+    )
+
+
+@functools.cache
+def _no_alias() -> Any:
+    """Numba's compiler, told that XLA's buffers do not overlap: without it loops over many arrays stay scalar."""
+    from numba.core.compiler import CompilerBase, DefaultPassBuilder
+
+    class NoAlias(CompilerBase):
+        def define_pipelines(self) -> Any:
+            self.state.flags.noalias = True
+            return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+
+    return NoAlias

@@ -1,0 +1,132 @@
+"""Two CPU kernels for products with a mostly silent factor: a zero of `x` costs a look, a spike costs one row.
+
+`affine` adds the rows of `w` that a row of `x` names; `outer` adds, for every input, the rows of `g` at which it
+spiked. Rows go through the vector units eight or four at a time, so that a sum is stored once for several of them.
+Compiled by Numba for one pair of dtypes, called through XLA's FFI.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from spyx.engine import native
+from spyx.engine.compiler import kernel, pointer_to
+
+ROWS, INPUTS = native.Share(axis=0, smallest=8, largest=64), native.Share(axis=1, smallest=16, largest=256)
+"""What is shared out: rows of the answer, that is rows of `x` for `affine` and columns of `x` for `outer`."""
+
+TILE = 128
+"""Rows of `g` that `outer` visits before it moves on: few enough to stay in the second-level cache."""
+
+
+def affine(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+    """`x @ w + b` for x (rows, inputs), w (inputs, outputs), b (outputs)."""
+    return _call("affine", ROWS, jax.ShapeDtypeStruct((x.shape[0], w.shape[1]), w.dtype), x, w, b)
+
+
+def outer(x: jax.Array, g: jax.Array) -> jax.Array:
+    """`x.T @ g` for x (rows, inputs), g (rows, outputs)."""
+    return _call("outer", INPUTS, jax.ShapeDtypeStruct((x.shape[1], g.shape[1]), g.dtype), x, g)
+
+
+def _call(name: str, share: native.Share, out: jax.ShapeDtypeStruct, x: jax.Array, *rest: jax.Array) -> jax.Array:
+    spikes = "uint8" if x.dtype == np.bool_ else x.dtype.name
+    kind = f"{name}_{spikes}_{out.dtype.name}"
+    target = native.register(name, kind, share, lambda: _entries(spikes, out.dtype.name)[name])
+    return jax.ffi.ffi_call(target, out)(x, *rest)
+
+
+@functools.cache
+def _entries(spikes: str, number: str) -> dict[str, Any]:
+    """Both kernels as cfuncs `(context, first, last)`, for `x` of dtype `spikes` and everything else of `number`."""
+    import numba
+    from numba import types
+
+    real, spike, int64 = getattr(numba, number), getattr(numba, spikes), numba.int64
+    array, events = types.CPointer(real), types.CPointer(int64)
+    words, at, at_spikes = pointer_to("int64"), pointer_to(number), pointer_to(spikes)
+    malloc = types.ExternalFunction("malloc", events(int64))
+    free = types.ExternalFunction("free", types.void(events))
+    x_array = types.CPointer(spike)
+
+    @kernel(types.void(*[int64] * 4, x_array, array, array, array), fastmath={"contract"})
+    def affine(first, last, inputs, outputs, x, w, b, y):
+        named = malloc(8 * inputs + 8)
+        for row in range(first, last):
+            at_x, at_y, count = row * inputs, row * outputs, 0
+            for i in range(inputs):  # without a branch: a wrong guess would cost more than the store
+                named[count] = i
+                count += 1 if x[at_x + i] != 0 else 0
+            for o in range(outputs):
+                y[at_y + o] = b[o]
+            k = 0
+            while k + 8 <= count:
+                i0, i1, i2, i3 = named[k], named[k + 1], named[k + 2], named[k + 3]
+                i4, i5, i6, i7 = named[k + 4], named[k + 5], named[k + 6], named[k + 7]
+                x0, x1, x2, x3 = real(x[at_x + i0]), real(x[at_x + i1]), real(x[at_x + i2]), real(x[at_x + i3])
+                x4, x5, x6, x7 = real(x[at_x + i4]), real(x[at_x + i5]), real(x[at_x + i6]), real(x[at_x + i7])
+                i0, i1, i2, i3 = i0 * outputs, i1 * outputs, i2 * outputs, i3 * outputs
+                i4, i5, i6, i7 = i4 * outputs, i5 * outputs, i6 * outputs, i7 * outputs
+                for o in range(outputs):
+                    low = (x0 * w[i0 + o] + x1 * w[i1 + o]) + (x2 * w[i2 + o] + x3 * w[i3 + o])
+                    high = (x4 * w[i4 + o] + x5 * w[i5 + o]) + (x6 * w[i6 + o] + x7 * w[i7 + o])
+                    y[at_y + o] += low + high
+                k += 8
+            while k < count:
+                i0, x0 = named[k] * outputs, real(x[at_x + named[k]])
+                for o in range(outputs):
+                    y[at_y + o] += x0 * w[i0 + o]
+                k += 1
+        free(named)
+
+    @kernel(types.void(*[int64] * 5, x_array, array, array), fastmath={"contract"})
+    def outer(first, last, rows, inputs, outputs, x, g, w):
+        named = malloc(8 * TILE + 8)
+        for k in range(first * outputs, last * outputs):
+            w[k] = real(0)
+        for begin in range(0, rows, TILE):
+            end = min(rows, begin + TILE)
+            for i in range(first, last):
+                at_w, count, k = i * outputs, 0, 0
+                for row in range(begin, end):
+                    named[count] = row
+                    count += 1 if x[row * inputs + i] != 0 else 0
+                while k + 4 <= count:
+                    r0, r1, r2, r3 = named[k], named[k + 1], named[k + 2], named[k + 3]
+                    x0, x1 = real(x[r0 * inputs + i]), real(x[r1 * inputs + i])
+                    x2, x3 = real(x[r2 * inputs + i]), real(x[r3 * inputs + i])
+                    r0, r1, r2, r3 = r0 * outputs, r1 * outputs, r2 * outputs, r3 * outputs
+                    for o in range(outputs):
+                        w[at_w + o] += (x0 * g[r0 + o] + x1 * g[r1 + o]) + (x2 * g[r2 + o] + x3 * g[r3 + o])
+                    k += 4
+                while k < count:
+                    r0, x0 = named[k] * outputs, real(x[named[k] * inputs + i])
+                    for o in range(outputs):
+                        w[at_w + o] += x0 * g[r0 + o]
+                    k += 1
+        free(named)
+
+    first_buffer = native.BUFFERS
+    entry: Any = numba.cfunc(int64(int64, int64, int64))
+
+    @entry
+    def enter_affine(context, first, last):
+        c = words(context)
+        x, w, b, y = c[first_buffer], c[first_buffer + 2], c[first_buffer + 4], c[first_buffer + 6]
+        size = words(c[first_buffer + 3])
+        affine(first, last, size[0], size[1], at_spikes(x), at(w), at(b), at(y))
+        return 0
+
+    @entry
+    def enter_outer(context, first, last):
+        c = words(context)
+        x, g, w = c[first_buffer], c[first_buffer + 2], c[first_buffer + 4]
+        x_size, g_size = words(c[first_buffer + 1]), words(c[first_buffer + 3])
+        outer(first, last, x_size[0], x_size[1], g_size[1], at_spikes(x), at(g), at(w))
+        return 0
+
+    return {"affine": enter_affine, "outer": enter_outer}

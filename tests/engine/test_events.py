@@ -12,7 +12,7 @@ from flax import nnx
 
 from spyx import nn
 from spyx.engine import compiler, events
-from spyx.engine.events import dense
+from spyx.engine.events import choice, convolution, maps, rows
 
 needs_numba = pytest.mark.skipif(not compiler.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
 
@@ -33,31 +33,31 @@ def operands(share, dtype=jnp.float32, number=jnp.float32):
 def test_the_kernels_answer_what_the_dense_products_answer(share, dtype):
     x, w, b, g = operands(share, dtype)
     exact = np.asarray(x, np.float64)
-    np.testing.assert_allclose(dense.affine(x, w, b), exact @ np.asarray(w, np.float64) + np.asarray(b), atol=1e-4)
-    np.testing.assert_allclose(dense.outer(x, g), exact.T @ np.asarray(g, np.float64), atol=1e-3)
+    np.testing.assert_allclose(rows.affine(x, w, b), exact @ np.asarray(w, np.float64) + np.asarray(b), atol=1e-4)
+    np.testing.assert_allclose(rows.outer(x, g), exact.T @ np.asarray(g, np.float64), atol=1e-3)
 
 
 @needs_numba
 def test_the_kernels_in_double_precision():
     with jax.enable_x64(True):
         x, w, b, g = operands(0.1, jnp.float64, jnp.float64)
-        np.testing.assert_allclose(dense.affine(x, w, b), x @ w + b[None], atol=1e-12)
-        np.testing.assert_allclose(dense.outer(x, g), np.asarray(x).T @ g, atol=1e-12)
+        np.testing.assert_allclose(rows.affine(x, w, b), x @ w + b[None], atol=1e-12)
+        np.testing.assert_allclose(rows.outer(x, g), np.asarray(x).T @ g, atol=1e-12)
 
 
 @needs_numba
 @pytest.mark.parametrize("shape", [(1, 1, 1), (9, 1, 3), (1, 130, 17)])
 def test_the_kernels_at_the_edges(shape):
-    rows, inputs, outputs = shape
-    x, w = jnp.ones((rows, inputs)), jnp.ones((inputs, outputs))
-    np.testing.assert_array_equal(dense.affine(x, w, jnp.ones(outputs)), np.full((rows, outputs), inputs + 1.0))
-    np.testing.assert_array_equal(dense.outer(x, jnp.ones((rows, outputs))), np.full((inputs, outputs), float(rows)))
+    many, inputs, outputs = shape
+    x, w = jnp.ones((many, inputs)), jnp.ones((inputs, outputs))
+    np.testing.assert_array_equal(rows.affine(x, w, jnp.ones(outputs)), np.full((many, outputs), inputs + 1.0))
+    np.testing.assert_array_equal(rows.outer(x, jnp.ones((many, outputs))), np.full((inputs, outputs), float(many)))
 
 
 def test_the_density_decides(monkeypatch):
     """A kernel that answers something else shows where it ran."""
-    monkeypatch.setattr(dense, "affine", lambda x, w, b: jnp.full((x.shape[0], w.shape[1]), 7.0))
-    monkeypatch.setattr(dense, "outer", lambda x, g: jnp.full((x.shape[1], g.shape[1]), 7.0))
+    monkeypatch.setattr(rows, "affine", lambda x, w, b: jnp.full((x.shape[0], w.shape[1]), 7.0))
+    monkeypatch.setattr(rows, "outer", lambda x, g: jnp.full((x.shape[1], g.shape[1]), 7.0))
     for share, by_events in ((0.1, True), (0.4, False)):
         x, w, b, g = operands(share)
         assert bool((events.affine(x, w, b) == 7).all()) is by_events
@@ -68,9 +68,9 @@ def test_the_density_decides(monkeypatch):
 def test_the_sampled_density_looks_at_every_sample_and_every_time_step(turns):
     """A batch whose first sample is full, or whose first step is: the share of full rows is found within a factor."""
     for axis in (0, 1):
-        rows = np.zeros((*turns, 5), np.float32)
-        rows[(slice(None),) * axis + (slice(0, 1),)] = 1.0
-        found, expected = float(events.density(jnp.asarray(rows.reshape(-1, 5)))), 1 / turns[axis]
+        spikes = np.zeros((*turns, 5), np.float32)
+        spikes[(slice(None),) * axis + (slice(0, 1),)] = 1.0
+        found, expected = float(choice.density(jnp.asarray(spikes.reshape(-1, 5)))), 1 / turns[axis]
         assert 0.5 * expected <= found <= 2 * expected
 
 
@@ -100,6 +100,53 @@ def test_mapped_products_are_dense_and_right():
     x, w, b, _ = operands(0.1)
     got = jax.vmap(events.affine, (None, 0, None))(x, jnp.stack([w, 2 * w]), b)
     np.testing.assert_allclose(got, jnp.stack([x @ w + b[None], x @ (2 * w) + b[None]]), atol=1e-4)
+
+
+PADS = [((0, 0), (0, 0)), ((2, 1), (0, 3)), ((4, 4), (5, 5))]
+
+
+def plain_convolution(x, w, pads):
+    return jax.lax.conv_general_dilated(x, w, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def convolution_by_events(x, w, pads):
+    return events.convolve(x, w, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@needs_numba
+@pytest.mark.parametrize("pads", PADS, ids=str)
+@pytest.mark.parametrize("share", [0.05, 1.0], ids=["sparse", "full"])
+def test_convolutions_and_all_their_derivatives(share, pads, monkeypatch):
+    """More channels than a kernel takes at a time; windows and maps that are not square; padding beyond the window."""
+    monkeypatch.setattr(convolution, "worthwhile", lambda _: True)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray((rng.random((5, 9, 7, 6)) < share) * rng.integers(1, 4, (5, 9, 7, 6)), jnp.float32)
+    w = jnp.asarray(rng.standard_normal((3, 2, 6, 4)), jnp.float32)
+
+    def first(product, x, w):
+        return jnp.sum(jnp.sin(product(x, w, pads))), product(x, w, pads)
+
+    def second(product, x, w):
+        grads, out = jax.grad(partial(first, product), argnums=(0, 1), has_aux=True)(x, w)
+        return sum((jnp.sum(jnp.cos(d)) for d in grads), jnp.float32(0)), out
+
+    for value in (first, second):
+        got, expected = (
+            jax.jit(jax.grad(partial(value, product), argnums=(0, 1), has_aux=True))(x, w)
+            for product in (convolution_by_events, plain_convolution)
+        )
+        for a, e in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-4 * np.abs(e).max())
+
+
+def test_the_density_decides_for_maps_too(monkeypatch):
+    """A silent cotangent and a full one, a sparse input and a full one: where the kernels ran shows in the sum."""
+    monkeypatch.setattr(convolution, "worthwhile", lambda _: True)
+    monkeypatch.setattr(maps, "scatter", lambda x, w, offset, size: jnp.full((x.shape[0], *size, w.shape[-1]), 7.0))
+    for share, kernel in ((0.1, True), (0.6, False)):
+        x = (jax.random.uniform(jax.random.key(0), (5, 9, 7, 6)) < share).astype(jnp.float32)
+        out = convolution_by_events(x, jnp.ones((3, 2, 6, 4)), PADS[0])
+        assert bool((out == 7).all()) is kernel
 
 
 def model(**options):

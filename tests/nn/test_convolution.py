@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 from flax import nnx
 
 from spyx import nn
-from spyx.engine import convolution
+from spyx.engine import compiler, convolution
+from spyx.engine.events import choice
 
 GEOMETRIES = [
     {},
@@ -60,3 +63,26 @@ def test_forward_mode_and_an_empty_batch():
     tangent = jax.jvp(layer, (x,), (x,))[1]
     np.testing.assert_allclose(tangent, layer(x) - layer.bias[...].reshape(1, 1, 1, 4), rtol=1e-4, atol=1e-5)
     assert layer(x[:0]).shape == (0, 6, 6, 4)
+
+
+@pytest.mark.parametrize("kind", [nn.Conv, nnx.Conv])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_over_time_it_equals_flax_too(geometry, kind, monkeypatch):
+    """Where `run` may convolve by events (it says so), the answer and the gradients stay."""
+    monkeypatch.setattr(choice, "SMALLEST", 1)
+    net = nn.Sequential(kind(2, 4, (3, 2), rngs=nnx.Rngs(0), **geometry), nn.IF((1,)))
+    net.layers[1] = nn.IF(jax.eval_shape(net.layers[0], jnp.zeros((1, 9, 8, 2))).shape[1:])
+    x = (jax.random.uniform(jax.random.key(0), (3, 4, 9, 8, 2)) < 0.15).astype(jnp.float32)
+    moves = {"strides", "kernel_dilation", "input_dilation", "feature_group_count"}
+    by_events = compiler.has_numba() and not moves & set(geometry)
+    assert ("zeros are skipped" in nn.explain(net, x)[0].why) is by_events
+
+    def loss(net, mode):
+        return jnp.sum(jnp.cos(nn.run(net, x, mode=mode)[1][1]))
+
+    (value, grads), (expected, expected_grads) = (
+        nnx.jit(nnx.value_and_grad(partial(loss, mode=mode)))(net) for mode in ("auto", "layer")
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    for a, e in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-4)

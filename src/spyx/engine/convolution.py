@@ -40,15 +40,7 @@ def convolve(
     Arguments and result are those of `jax.lax.conv_general_dilated`; groups, a dilated input and every layout but
     (batch, *spatial, channels) with a (*window, in, out) kernel go there unchanged.
     """
-    rank = lhs.ndim - 2
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    spatial = tuple(range(1, rank + 1))
-    channels_last = (
-        numbers.lhs_spec == (0, rank + 1, *spatial)
-        and numbers.out_spec == (0, rank + 1, *spatial)
-        and numbers.rhs_spec == (rank + 1, rank, *range(rank))
-    )
-    dense = feature_group_count == batch_group_count == 1 and all(d == 1 for d in lhs_dilation or ())
     plain = partial(
         lax.conv_general_dilated,
         window_strides=window_strides,
@@ -60,19 +52,46 @@ def convolve(
         batch_group_count=batch_group_count,
         **options,
     )
-    if jax.default_backend() != "cpu" or not (channels_last and dense) or lhs.size == 0 or lhs.dtype != rhs.dtype:
+    groups = feature_group_count * batch_group_count
+    pads = dense_pads(
+        lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, numbers, feature_group_count=groups
+    )
+    if jax.default_backend() != "cpu" or pads is None or lhs.dtype != rhs.dtype:
         return plain(lhs, rhs)
-    dilation = tuple(rhs_dilation or (1,) * rank)
-    if isinstance(padding, str):
-        reach = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:rank], dilation, strict=True)]
-        padding = lax.padtype_to_pads(lhs.shape[1:-1], reach, window_strides, padding)
-    edges = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
+    dilation = tuple(rhs_dilation or (1,) * len(pads))
 
     def patches(lhs: jax.Array, rhs: jax.Array) -> jax.Array:
-        padded = lax.pad(lhs, jnp.zeros((), lhs.dtype), edges)
-        return _by_patches(padded, rhs, tuple(window_strides), dilation, options.get("precision"))
+        return by_patches(lhs, rhs, tuple(window_strides), pads, dilation, options.get("precision"))
 
     return _differentiated_by(patches, plain)(lhs, rhs)
+
+
+def dense_pads(
+    lhs: jax.Array,
+    rhs: jax.Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    **options: Any,
+) -> tuple[tuple[int, int], ...] | None:
+    """Places added before and after each spatial axis, for a convolution that `by_patches` can do; else None."""
+    rank = lhs.ndim - 2
+    numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    spatial = tuple(range(1, rank + 1))
+    channels_last = (
+        numbers.lhs_spec == (0, rank + 1, *spatial)
+        and numbers.out_spec == (0, rank + 1, *spatial)
+        and numbers.rhs_spec == (rank + 1, rank, *range(rank))
+    )
+    if not channels_last or feature_group_count != 1 or any(d != 1 for d in lhs_dilation or ()) or lhs.size == 0:
+        return None
+    if isinstance(padding, str):
+        reach = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:rank], rhs_dilation or (1,) * rank, strict=True)]
+        padding = lax.padtype_to_pads(lhs.shape[1:-1], reach, window_strides, padding)
+    return tuple((low, high) for low, high in padding)
 
 
 def _differentiated_by(smooth: Binary, plain: Binary) -> Binary:
@@ -94,9 +113,16 @@ def _differentiated_by(smooth: Binary, plain: Binary) -> Binary:
     return function
 
 
-def _by_patches(
-    x: jax.Array, weight: jax.Array, strides: tuple[int, ...], dilation: tuple[int, ...], precision: Any
+def by_patches(
+    x: jax.Array,
+    weight: jax.Array,
+    strides: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    precision: Any,
 ) -> jax.Array:
+    """The convolution as matrix products over patches, some samples at a time."""
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
     window, (features_in, features_out) = weight.shape[:-2], weight.shape[-2:]
     sizes = [
         (n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(x.shape[1:-1], window, dilation, strides, strict=True)

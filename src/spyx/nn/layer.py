@@ -20,7 +20,7 @@ from flax import nnx
 
 from spyx.nn.execution import Execution
 from spyx.nn.parameters import Constant
-from spyx.nn.products import WHY, linear, skips_zeros
+from spyx.nn.products import WHY, by_events
 
 Call = Callable[[Any, Any, Any], tuple[Any, Any]]
 
@@ -143,13 +143,11 @@ def _merged(layer: Any, xs: Any, how: Execution) -> Any:
     """Call a stateless layer once, with (time, batch) as one axis: one matrix product instead of one per step."""
     _check_features(layer, xs, lead=2)
     steps, batch = jax.tree.leaves(xs)[0].shape[:2]
-    why = "no state: one call over all of time"
     flat = jax.tree.map(lambda a: a.reshape(steps * batch, *a.shape[2:]), xs)
-    if how.mode in ("auto", "fused") and skips_zeros(layer, flat):
-        how.note(layer, xs, "layer", f"{why}; {WHY}")
-        outs = linear(layer, flat)
-    else:
-        how.note(layer, xs, "layer", why)
+    outs = by_events(layer, flat) if how.mode in ("auto", "fused") else None
+    why = "no state: one call over all of time"
+    how.note(layer, xs, "layer", why if outs is None else f"{why}; {WHY}")
+    if outs is None:
         outs = layer(jax.tree.map(_as_current, flat))
     return jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), outs)
 

@@ -1,4 +1,4 @@
-"""Flax's `Linear` over all of time, by the product that is fastest for its input: dense, or event by event."""
+"""Flax's `Linear` and `Conv` over all of time, by the product that is fastest for their input: dense, or by events."""
 
 from __future__ import annotations
 
@@ -11,30 +11,48 @@ from flax import nnx
 from flax.nnx.nn import dtypes
 
 from spyx.engine import events
+from spyx.engine.convolution import convolve
+from spyx.nn.convolution import Conv
 
 WHY = f"zeros are skipped where at most {events.DENSITY:.0%} of the input is not zero"
 
 
-def skips_zeros(layer: Any, x: Any) -> bool:
-    """Is this a `Linear` as Flax makes it, large enough, with an input (rows, ..., features) that may be spikes?"""
-    if type(layer) is not nnx.Linear or getattr(x, "ndim", 0) < 2:
-        return False
+def by_events(layer: Any, x: jax.Array) -> jax.Array | None:
+    """What `layer(x)` answers for x (rows, ..., features), or None if it has no event-driven form or x is too small."""
+    if type(layer) is nnx.Linear:
+        return _linear(layer, x)
+    return _conv(layer, x) if type(layer) in (nnx.Conv, Conv) else None
+
+
+def _linear(layer: nnx.Linear, x: jax.Array) -> jax.Array | None:
     as_made = layer.dot_general is jax.lax.dot_general and layer.promote_dtype is dtypes.promote_dtype
-    own_precision = layer.precision is not None or layer.preferred_element_type is not None
     dtype = layer.kernel.dtype
-    same_dtype = layer.dtype in (None, dtype) and x.dtype in (dtype, jnp.uint8, jnp.bool_)
-    return (
+    if not (
         as_made
-        and not own_precision
-        and same_dtype
+        and layer.precision is None
+        and layer.preferred_element_type is None
+        and layer.dtype in (None, dtype)
         and dtype in (jnp.float32, jnp.float64)
-        and events.worthwhile(math.prod(x.shape[:-1]), layer.in_features, layer.out_features)
-    )
-
-
-def linear(layer: nnx.Linear, x: jax.Array) -> jax.Array:
-    """What `layer(x)` answers."""
-    kernel = layer.kernel[...]
-    bias = jnp.zeros(layer.out_features, kernel.dtype) if layer.bias is None else layer.bias[...].astype(kernel.dtype)
-    rows = events.affine(x.reshape(-1, layer.in_features), kernel, bias)
+        and x.dtype in (dtype, jnp.uint8, jnp.bool_)
+        and events.worthwhile(math.prod(x.shape[:-1]) * layer.kernel.size)
+    ):
+        return None
+    bias = jnp.zeros(layer.out_features, dtype) if layer.bias is None else layer.bias[...].astype(dtype)
+    rows = events.affine(x.reshape(-1, layer.in_features), layer.kernel[...], bias)
     return rows.reshape(*x.shape[:-1], layer.out_features)
+
+
+def _conv(layer: nnx.Conv, x: jax.Array) -> jax.Array | None:
+    moves = (layer.strides, layer.kernel_dilation, layer.input_dilation, layer.feature_group_count)
+    if not (
+        layer.conv_general_dilated in (jax.lax.conv_general_dilated, convolve)
+        and layer.precision is None
+        and layer.preferred_element_type is None
+        and all(n in (None, 1) for n in jax.tree.leaves(moves))
+        and len(layer.kernel_shape) in (3, 4)
+        and events.worthwhile(x.size * layer.kernel.size // layer.in_features)
+    ):
+        return None
+    same = nnx.merge(*nnx.split(layer))
+    same.conv_general_dilated = events.convolve
+    return same(x.astype(jnp.float32) if x.dtype in (jnp.uint8, jnp.bool_) else x)

@@ -143,7 +143,7 @@ def test_the_density_decides_for_maps_too(monkeypatch):
     """A silent cotangent and a full one, a sparse input and a full one: where the kernels ran shows in the sum."""
     monkeypatch.setattr(convolution, "worthwhile", lambda _: True)
     monkeypatch.setattr(maps, "scatter", lambda x, w, offset, size: jnp.full((x.shape[0], *size, w.shape[-1]), 7.0))
-    for share, kernel in ((0.1, True), (0.6, False)):
+    for share, kernel in ((0.3, True), (0.8, False)):
         x = (jax.random.uniform(jax.random.key(0), (5, 9, 7, 6)) < share).astype(jnp.float32)
         out = convolution_by_events(x, jnp.ones((3, 2, 6, 4)), PADS[0])
         assert bool((out == 7).all()) is kernel

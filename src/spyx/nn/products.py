@@ -14,7 +14,7 @@ from spyx.engine import events
 from spyx.engine.convolution import convolve
 from spyx.nn.convolution import Conv
 
-WHY = f"zeros are skipped where at most {events.DENSITY:.0%} of the input is not zero"
+WHY = "zeros are skipped where few entries of the input are not zero"
 
 
 def by_events(layer: Any, x: jax.Array) -> jax.Array | None:

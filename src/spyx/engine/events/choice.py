@@ -10,10 +10,6 @@ import numpy as np
 
 from spyx.engine import compiler
 
-DENSITY = 0.2
-"""Share of entries that are not zero up to which the kernels beat the dense product. Measured by
-`python -m benchmarks.event_products`."""
-
 SAMPLED_ROWS = 400
 """Rows, at least, whose entries are counted: they tell a fifth from a tenth, and a look at all would cost time."""
 

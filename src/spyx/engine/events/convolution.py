@@ -15,7 +15,10 @@ import jax.numpy as jnp
 
 from spyx.engine import convolution
 from spyx.engine.events import maps
-from spyx.engine.events.choice import DENSITY, choose, worthwhile
+from spyx.engine.events.choice import choose, worthwhile
+
+DENSITY = 0.5
+"""Share of entries that are not zero up to which the kernels beat the products over patches."""
 
 CACHED_WEIGHTS = 2**14
 """Up to so many weights the gradient of the input is faster by the kernel even where it is zero nowhere: they stay in

@@ -10,7 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine.events import rows
-from spyx.engine.events.choice import DENSITY, choose
+from spyx.engine.events.choice import choose
+
+DENSITY = 0.2
+"""Share of entries that are not zero up to which both kernels beat the dense product. It and every number like it here
+were measured by `python -m benchmarks.event_products`."""
 
 LARGE, DENSITY_OF_LARGE = 2**19, 0.07
 """From so many weights on `affine` fetches its rows from beyond the second-level cache, and wins only below this

@@ -20,9 +20,10 @@ def obstacle(neuron: Neuron, xs: Any) -> str | None:
         neuron: any neuron.
         xs: its input (time, batch, *hidden_shape); only shape and dtype matter.
     """
-    if not neuron.local:
+    recurrent = hasattr(neuron, "recurrent_w")
+    if not neuron.local and not recurrent:
         return "its units read one another"
-    return fused.unavailable() or fused.obstacle(neuron.step, *_like_run(neuron, xs))
+    return fused.unavailable(recurrent=recurrent) or fused.obstacle(neuron.step, *_like_run(neuron, xs))
 
 
 def kernel_source(neuron: Neuron, batch_size: int = 1) -> str:

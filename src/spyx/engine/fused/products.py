@@ -1,0 +1,103 @@
+"""The two products of a recurrent layer, spikes with W and cotangents with its transpose, inside a kernel.
+
+Rows of the result are sums of rows of W, so that the inner loop runs along memory and becomes vector instructions;
+four rows of W are added at a time, because otherwise loading and storing the sum costs more than the arithmetic.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from spyx.engine.fused.options import options
+
+
+@functools.cache
+def gather(dtype: str) -> Any:
+    """`gather(x, a, w, y, b, size, n)`: `y[b:] = x[a:] @ w` for `size // n` rows of x; zeros of x cost a look.
+
+    Spikes are mostly zeros, and with many of them set it is still a good product.
+    """
+    pointer, integer, zero = _types(dtype)
+
+    def gather(x, a, w, y, b, size, n):
+        for row in range(0, size, n):
+            o = b + row
+            for i in range(n):
+                y[o + i] = zero
+            k0 = k1 = k2 = k3 = held = 0  # the last rows of W that were asked for
+            for k in range(n):
+                if x[a + row + k] != zero:
+                    k0, k1, k2, k3 = k1, k2, k3, k
+                    held += 1
+                    if held == 4:
+                        x0, x1, x2, x3 = x[a + row + k0], x[a + row + k1], x[a + row + k2], x[a + row + k3]
+                        for i in range(n):
+                            y[o + i] += (
+                                x0 * w[k0 * n + i] + x1 * w[k1 * n + i] + x2 * w[k2 * n + i] + x3 * w[k3 * n + i]
+                            )
+                        held = 0
+            while held > 0:
+                x3 = x[a + row + k3]
+                for i in range(n):
+                    y[o + i] += x3 * w[k3 * n + i]
+                k1, k2, k3 = k0, k1, k2
+                held -= 1
+
+    return _compiled(gather, pointer, integer)
+
+
+@functools.cache
+def product(dtype: str) -> Any:
+    """`product(x, a, w, y, b, size, n)`: the same for an x without zeros: a row of W serves four rows of x."""
+    pointer, integer, zero = _types(dtype)
+    one_row = gather(dtype)
+
+    def product(x, a, w, y, b, size, n):
+        whole = size // n // 4 * 4 * n
+        for row in range(0, whole, 4 * n):
+            o0, c0 = b + row, a + row
+            o1, o2, o3, c1, c2, c3 = o0 + n, o0 + 2 * n, o0 + 3 * n, c0 + n, c0 + 2 * n, c0 + 3 * n
+            for i in range(4 * n):
+                y[o0 + i] = zero
+            for k in range(0, n // 4 * 4, 4):
+                r0 = k * n
+                r1, r2, r3 = r0 + n, r0 + 2 * n, r0 + 3 * n
+                x00, x01, x02, x03 = x[c0 + k], x[c0 + k + 1], x[c0 + k + 2], x[c0 + k + 3]
+                x10, x11, x12, x13 = x[c1 + k], x[c1 + k + 1], x[c1 + k + 2], x[c1 + k + 3]
+                x20, x21, x22, x23 = x[c2 + k], x[c2 + k + 1], x[c2 + k + 2], x[c2 + k + 3]
+                x30, x31, x32, x33 = x[c3 + k], x[c3 + k + 1], x[c3 + k + 2], x[c3 + k + 3]
+                for i in range(n):
+                    w0, w1, w2, w3 = w[r0 + i], w[r1 + i], w[r2 + i], w[r3 + i]
+                    y[o0 + i] = (((y[o0 + i] + x00 * w0) + x01 * w1) + x02 * w2) + x03 * w3
+                    y[o1 + i] = (((y[o1 + i] + x10 * w0) + x11 * w1) + x12 * w2) + x13 * w3
+                    y[o2 + i] = (((y[o2 + i] + x20 * w0) + x21 * w1) + x22 * w2) + x23 * w3
+                    y[o3 + i] = (((y[o3 + i] + x30 * w0) + x31 * w1) + x32 * w2) + x33 * w3
+            for k in range(n // 4 * 4, n):
+                x00, x10, x20, x30 = x[c0 + k], x[c1 + k], x[c2 + k], x[c3 + k]
+                for i in range(n):
+                    w0 = w[k * n + i]
+                    y[o0 + i] += x00 * w0
+                    y[o1 + i] += x10 * w0
+                    y[o2 + i] += x20 * w0
+                    y[o3 + i] += x30 * w0
+        one_row(x, a + whole, w, y, b + whole, size - whole, n)
+
+    return _compiled(product, pointer, integer)
+
+
+def _types(dtype: str) -> tuple[Any, Any, Any]:
+    import numba
+    import numpy as np
+    from numba import types
+
+    return types.CPointer(getattr(numba, dtype)), numba.int64, getattr(np, dtype)(0)
+
+
+def _compiled(function: Any, pointer: Any, integer: Any) -> Any:
+    """Sums may be contracted to fused multiply-adds, twice the arithmetic in a second, as XLA's products are."""
+    import numba
+    from numba import types
+
+    signature = types.void(pointer, integer, pointer, pointer, integer, integer, integer)
+    return numba.njit(signature, fastmath={"contract"}, **options())(function)

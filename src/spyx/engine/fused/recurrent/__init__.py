@@ -1,0 +1,69 @@
+"""Fused kernels of recurrent neurons: a step that calls `p.feedback` once is two lane programs around one product.
+
+The forward pass is event-driven: it adds the rows of W that spikes ask for. The backward pass has a dense product per
+step, with W's transpose; the gradient of W is one product over all of time, after the kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from spyx.engine.adjoint import adjoint
+from spyx.engine.fused.recurrent import call, cpu
+from spyx.engine.fused.recurrent.fed import fed_spec as fed_spec
+from spyx.engine.fused.recurrent.fed import is_recurrent as is_recurrent
+from spyx.engine.fused.recurrent.fed import without_weight
+from spyx.engine.fused.spec import Spec
+from spyx.engine.scan import Step
+
+
+def recurrent(step: Step, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+    """`scan` of a step that `fed_spec` accepts, as one kernel forward and one backward."""
+    spec = fed_spec(step, p, xs, s0)
+    x_leaves, (s_leaves, s_tree) = jax.tree.leaves(xs), jax.tree.flatten(s0)
+    io, steps, shape = x_leaves[0].dtype, x_leaves[0].shape[0], spec.shape
+    if 0 in (steps, *shape):
+        return adjoint(step, p, jax.tree.map(lambda x: x.astype(spec.dtype), xs), s0)
+    batch, units = shape[0], math.prod(shape[1:])
+    x_flat = [x.astype(spec.dtype).reshape(steps, batch, units) for x in x_leaves]
+    p_flat = [jnp.broadcast_to(a, shape).reshape(batch, units) for a in jax.tree.leaves(without_weight(p))]
+    s_flat = [s.reshape(batch, units) for s in s_leaves]
+    answer: Any = _recurrent(spec, x_flat, p_flat, s_flat, p.recurrent_w.reshape(units, units))
+    ys, ends = answer
+    outs = jax.tree.unflatten(spec.out_tree.children()[0], [y.astype(io).reshape(steps, *shape) for y in ys])
+    return outs, jax.tree.unflatten(s_tree, [e.reshape(shape) for e in ends])
+
+
+def recurrent_source(spec: Spec) -> str:
+    """The generated CPU kernels, forward and backward, as Python."""
+    return f"{cpu.forward_source(spec)}\n{cpu.backward_source(spec)}"
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _recurrent(spec: Spec, xs: Any, ps: Any, ss: Any, w: jax.Array) -> tuple[Any, Any]:
+    ys, ends, _ = call.forward(spec, xs, ps, ss, w)
+    return ys, ends
+
+
+def _forward(spec: Spec, xs: Any, ps: Any, ss: Any, w: jax.Array) -> tuple[Any, Any]:
+    ys, ends, marks = call.forward(spec, xs, ps, ss, w)
+    return (ys, ends), (xs, ps, marks, w)
+
+
+def _backward(spec: Spec, kept: Any, cotangents: Any) -> tuple[Any, Any, Any, Any]:
+    xs, ps, marks, w = kept
+    g_xs, g_ps, g_ss, (spikes,), (g_currents,) = call.backward(spec, xs, ps, marks, *cotangents, w)
+    return g_xs, g_ps, g_ss, _weight_gradient(spikes, g_currents)
+
+
+def _weight_gradient(spikes: jax.Array, g_currents: jax.Array) -> jax.Array:
+    """One product over time and batch."""
+    return jnp.tensordot(spikes, g_currents, axes=((0, 1), (0, 1)))
+
+
+_recurrent.defvjp(_forward, _backward)

@@ -27,10 +27,16 @@ KERNEL_LANES = 1024
 """Lanes (batch times units) from which a CPU kernel was measured to beat the loop, forward and backward."""
 
 
-def _worth_a_kernel(xs: Any) -> bool:
+KERNEL_SAMPLES = 4
+"""Samples from which a recurrent layer gains as well: they share the rows of W that are read on the way back."""
+
+
+def _worth_a_kernel(neuron: Neuron, xs: Any) -> bool:
     # On a GPU the kernels have not been measured yet, and over several devices they would gather the batch.
     one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    return one_cpu and math.prod(xs.shape[1:]) >= KERNEL_LANES and xs.shape[0] > 0
+    samples = KERNEL_SAMPLES if hasattr(neuron, "recurrent_w") else 1
+    enough = math.prod(xs.shape[1:]) >= KERNEL_LANES and xs.shape[1] >= samples
+    return one_cpu and enough and xs.shape[0] > 0
 
 
 class Choice(NamedTuple):
@@ -63,7 +69,7 @@ class Execution:
                 mode, why = self.mode, f"asked for: {how}"
             else:
                 why += f"; {self.mode} needs a local neuron with affine = {needs!r}"
-        if self.mode == "fused" or (self.mode == "auto" and _worth_a_kernel(xs)):
+        if self.mode == "fused" or (self.mode == "auto" and _worth_a_kernel(neuron, xs)):
             missing = obstacle(neuron, xs)
             if missing is None:
                 asked = "asked for" if self.mode == "fused" else f"at least {KERNEL_LANES} lanes"

@@ -3,6 +3,7 @@
 The step is traced once to a program of elementwise statements per lane (`program`); from it come a Numba kernel for
 CPUs (`cpu`), a Pallas kernel for GPUs (`pallas`) and a plain loop for everything else (`loop`). All three share one
 contract: the forward pass keeps the state of every 16th time step, the backward pass computes the others again.
+A recurrent neuron's kernels (`recurrent`) have two products more in every step.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from spyx.engine.fused.exponential import exponential
 from spyx.engine.fused.options import options
 from spyx.engine.fused.products import gather, product
 
-
 _LIBRARY: dict[str, Callable[[str], Any]] = {"exp": exponential, "gather": gather, "product": product}
 """Functions that a source may call, by the dtype they compute in."""
 
@@ -38,7 +37,7 @@ def _compile(name: str, source: str, dtype: str, rank: int, count: int) -> Any:
     namespace: dict[str, Any] = {
         "np": np,
         "math": math,
-        "scratch": types.ExternalFunction("malloc", pointer(numba.int64)),
+        "scratch": _scratch(pointer),
         "release": types.ExternalFunction("free", types.void(pointer)),
         **{n: function(dtype) for n, function in _LIBRARY.items() if f"{n}(" in source},
         **{n: getattr(np, n) for n in ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32")},
@@ -55,3 +54,18 @@ def _compile(name: str, source: str, dtype: str, rank: int, count: int) -> Any:
     scope = {"kernel": kernel, "at": at[dtype], "words": at["int64"]}
     exec(compile(entry, f"<spyx {name} entry>", "exec"), scope)
     return numba.cfunc(numba.int64(numba.int64, numba.int64, numba.int64))(scope["entry"])
+
+
+def _scratch(pointer: Any) -> Any:
+    """`scratch(size)` in bytes: from a cache line's start, because vectors that straddle two cost twice."""
+    import numba
+    from numba import types
+
+    allocate = types.ExternalFunction("aligned_alloc", pointer(numba.int64, numba.int64))
+    jit: Any = numba.njit
+
+    @jit(nogil=True)
+    def scratch(size):
+        return allocate(64, (size + 63) // 64 * 64)
+
+    return scratch

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from spyx.engine.adjoint import adjoint
-from spyx.engine.fused.recurrent import call, cpu
+from spyx.engine.fused.recurrent import call, cpu, fed
 from spyx.engine.fused.recurrent.fed import fed_spec as fed_spec
 from spyx.engine.fused.recurrent.fed import is_recurrent as is_recurrent
 from spyx.engine.fused.recurrent.fed import without_weight
@@ -46,24 +46,24 @@ def recurrent_source(spec: Spec) -> str:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _recurrent(spec: Spec, xs: Any, ps: Any, ss: Any, w: jax.Array) -> tuple[Any, Any]:
-    ys, ends, _ = call.forward(spec, xs, ps, ss, w)
-    return ys, ends
+    return _forward(spec, xs, ps, ss, w)[0]
 
 
 def _forward(spec: Spec, xs: Any, ps: Any, ss: Any, w: jax.Array) -> tuple[Any, Any]:
     ys, ends, marks = call.forward(spec, xs, ps, ss, w)
-    return (ys, ends), (xs, ps, marks, w)
+    return (ys[: spec.n_y - 1], ends), (xs, ps, marks, ys[fed.spikes_at(spec)], w)
 
 
 def _backward(spec: Spec, kept: Any, cotangents: Any) -> tuple[Any, Any, Any, Any]:
-    xs, ps, marks, w = kept
-    g_xs, g_ps, g_ss, (spikes,), (g_currents,) = call.backward(spec, xs, ps, marks, *cotangents, w)
-    return g_xs, g_ps, g_ss, _weight_gradient(spikes, g_currents)
+    xs, ps, marks, spikes, w = kept
+    g_ys, g_ends = cotangents
+    g_xs, g_ps, g_ss = call.backward(spec, xs, ps, marks, spikes, g_ys, g_ends, w)
+    return g_xs[: spec.n_x - 1], g_ps, g_ss, _weight_gradient(spikes, g_xs[fed.current_at(spec)])
 
 
-def _weight_gradient(spikes: jax.Array, g_currents: jax.Array) -> jax.Array:
+def _weight_gradient(spikes: jax.Array, g_current: jax.Array) -> jax.Array:
     """One product over time and batch."""
-    return jnp.tensordot(spikes, g_currents, axes=((0, 1), (0, 1)))
+    return jnp.tensordot(spikes, g_current, axes=((0, 1), (0, 1)))
 
 
 _recurrent.defvjp(_forward, _backward)

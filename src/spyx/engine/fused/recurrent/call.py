@@ -16,13 +16,14 @@ from spyx.engine.fused.spec import Spec
 
 def forward(spec: Spec, xs: Any, ps: Any, ss: Any, w: jax.Array) -> tuple[Any, Any, Any]:
     """Outputs, last states, checkpoints."""
-    return _split(_forward.bind(*xs, *ps, *ss, w, spec=spec), spec.n_y - 1, spec.n_s, spec.n_s)
+    flat = _forward.bind(*xs, *ps, *ss, w, spec=spec)
+    return _split(flat, fed.kept(fed.spikes_at(spec), spec.n_y), spec.n_s, spec.n_s)
 
 
-def backward(spec: Spec, xs: Any, ps: Any, marks: Any, g_ys: Any, g_ends: Any, w: jax.Array) -> Any:
-    """Cotangents of inputs, parameters and first states; spikes and cotangent of their current over time."""
-    flat = _backward.bind(*xs, *ps, *marks, *g_ys, *g_ends, w, spec=spec)
-    return _split(flat, spec.n_x - 1, spec.n_p, spec.n_s, 1, 1)
+def backward(spec: Spec, xs: Any, ps: Any, marks: Any, z: Any, g_ys: Any, g_ends: Any, w: jax.Array) -> Any:
+    """Cotangents of inputs, parameters and first states."""
+    flat = _backward.bind(*xs, *ps, *marks, z, *g_ys, *g_ends, w, spec=spec)
+    return _split(flat, fed.kept(fed.current_at(spec), spec.n_x), spec.n_p, spec.n_s)
 
 
 def _split(flat: Any, *counts: int) -> Any:
@@ -35,7 +36,9 @@ def _run_forward(kernel: Any, *flat: jax.Array, spec: Spec) -> list[jax.Array]:
 
 
 def _run_backward(kernel: Any, *flat: jax.Array, spec: Spec) -> list[jax.Array]:
-    return kernel(spec, *_split(flat[:-1], spec.n_x - 1, spec.n_p, spec.n_s, spec.n_y - 1, spec.n_s), flat[-1])
+    counts = (spec.n_x - 1, spec.n_p, spec.n_s, 1, spec.n_y - 1, spec.n_s)
+    xs, ps, marks, (z,), g_ys, g_ends = _split(flat[:-1], *counts)
+    return kernel(spec, xs, ps, marks, z, g_ys, g_ends, flat[-1])
 
 
 def _more_samples(run: Any, primitive: Primitive, flat: Any, axes: Any, *, spec: Spec) -> tuple[Any, Any]:

@@ -17,8 +17,8 @@ from spyx.engine.fused.emit import Lines, Names, write
 from spyx.engine.fused.recurrent import fed
 from spyx.engine.fused.spec import Spec
 
-SAMPLES = native.Share(axis=1, smallest=4, largest=16)
-"""Four samples share every row of W that is loaded on the way back; the states of 16 stay in the cache."""
+SAMPLES = native.Share(axis=1, smallest=4, largest=32)
+"""Four samples share every row of W that is loaded on the way back; the states of 32 stay in the cache."""
 
 
 def forward(spec: Spec, xs: Any, ps: Any, ss: Any, w: jax.Array) -> list[jax.Array]:
@@ -27,36 +27,39 @@ def forward(spec: Spec, xs: Any, ps: Any, ss: Any, w: jax.Array) -> list[jax.Arr
     return call("forward", forward_source(spec), spec.dtype, SAMPLES, [*xs, *ps, *ss, w], shapes)
 
 
-def backward(spec: Spec, xs: Any, ps: Any, marks: Any, g_ys: Any, g_ends: Any, w: jax.Array) -> list[jax.Array]:
-    """Cotangents of inputs (time, batch, units), parameters and first states (batch, units); spikes; that of zW."""
-    arrays, shapes = [*xs, *ps, *marks, *g_ys, *g_ends, w, w.T], fed.backward_shapes(spec, *xs[0].shape)
+def backward(
+    spec: Spec, xs: Any, ps: Any, marks: Any, z: jax.Array, g_ys: Any, g_ends: Any, w: jax.Array
+) -> list[jax.Array]:
+    """Cotangents of inputs (time, batch, units), parameters and first states (batch, units)."""
+    arrays, shapes = [*xs, *ps, *marks, z, *g_ys, *g_ends, w, w.T], fed.backward_shapes(spec, *xs[0].shape)
     return call("backward", backward_source(spec), spec.dtype, SAMPLES, arrays, shapes)
 
 
 @functools.cache
 def forward_source(spec: Spec) -> str:
     """The forward kernel as Python."""
-    names, size = _names(spec), spec.dtype.itemsize
+    names, z = _names(spec), fed.spikes_at(spec)
     body = Lines()
-    body.add(0, *_LANES, f"z, c = scratch(width * {size}), scratch(width * {size})")
+    body.add(0, *_LANES, f"c = scratch(width * {spec.dtype.itemsize})")
     body.add(0, "for i in range(first, last):", *(f"    e{k}[i] = s{k}[i]" for k in names.states))
     body.add(0, "for t in range(T):", "    r = t * N")
     body.add(1, f"if t % {spec.chunk} == 0:", f"    m = t // {spec.chunk} * N", "    for i in range(first, last):")
     body.add(3, *(f"m{k}[m + i] = e{k}[i]" for k in names.states))
     reads = names.step_inputs("e{k}[i]", "c[i - first]")
     body.add(1, "for i in range(first, last):")
-    write(body, 2, fed.spikes(spec), reads, ["z[i - first]"])
-    body.add(1, "gather(z, 0, w, c, 0, width, U)", "for i in range(first, last):")
-    writes = [*(f"y{k}[r + i]" for k in names.outs), *names.each("e", "[i]")]
+    write(body, 2, fed.spikes(spec), reads, [f"y{z}[r + i]"])
+    body.add(1, f"gather(y{z}, r + first, w, c, 0, width, U)", "for i in range(first, last):")
+    writes = [*(f"y{k}[r + i]" for k in names.outs if k != z), *names.each("e", "[i]")]
     write(body, 2, fed.forward(spec), reads, writes)
-    body.add(0, "release(z)", "release(c)")
-    return _function(spec, "forward", [*names.expand("xps"), "w", *names.expand("yem")], body)
+    body.add(0, "release(c)")
+    outs = [f"y{k}" for k in range(fed.kept(z, spec.n_y))]
+    return _function(spec, "forward", [*names.expand("xps"), "w", *outs, *names.expand("em")], body)
 
 
 @functools.cache
 def backward_source(spec: Spec) -> str:
     """The backward kernel as Python: states and currents again from the last checkpoint, then back through them."""
-    names, size = _names(spec), spec.dtype.itemsize
+    names, size, c = _names(spec), spec.dtype.itemsize, fed.current_at(spec)
     k = names.states
     body = Lines()
     body.add(0, *_LANES, f"a, c = scratch(width * {size}), scratch({spec.chunk} * width * {size})")
@@ -69,20 +72,19 @@ def backward_source(spec: Spec) -> str:
 
     again = names.step_inputs("b{k}[o + i]", "c[o + i]")
     body.add(1, "for t in range(begin, end):", "    r = t * N", "    o = (t - begin) * width - first")
-    body.add(2, "for i in range(first, last):")
-    write(body, 3, fed.spikes(spec), again, ["z[r + i]"])
     body.add(2, "gather(z, r + first, w, c, o + first, width, U)", "for i in range(first, last):")
     write(body, 3, spec.advance, again, names.each("b", "[o + width + i]"))
 
     cotangents = [*(f"g{j}[r + i]" for j in names.outs), "a[i - first]", *names.each("h", "[i]")]
     body.add(1, "for t in range(end - 1, begin - 1, -1):", "    r = t * N", "    o = (t - begin) * width - first")
     body.add(2, "for i in range(first, last):")
-    write(body, 3, fed.current_cotangent(spec), again + cotangents, ["d[r + i]"])
-    body.add(2, "product(d, r + first, wt, a, 0, width, U)", "for i in range(first, last):")
-    writes = [*(f"u{j}[r + i]" for j in names.xs), *names.each("h", "[i]")]
+    write(body, 3, fed.current_cotangent(spec), again + cotangents, [f"u{c}[r + i]"])
+    body.add(2, f"product(u{c}, r + first, wt, a, 0, width, U)", "for i in range(first, last):")
+    writes = [*(f"u{j}[r + i]" for j in names.xs if j != c), *names.each("h", "[i]")]
     write(body, 3, fed.backward(spec), again + cotangents, writes, [f"q{j}[i]" for j in names.params])
     body.add(0, *(f"release({b})" for b in ("a", "c", *names.each("b", ""))))
-    pointers = [*names.expand("xpmgf"), "w", "wt", *names.expand("uqh"), "z", "d"]
+    inputs = [f"u{k}" for k in range(fed.kept(c, spec.n_x))]
+    pointers = [*names.expand("xpm"), "z", *names.expand("gf"), "w", "wt", *inputs, *names.expand("qh")]
     return _function(spec, "backward", pointers, body)
 
 
@@ -91,8 +93,8 @@ _LANES = ("N = B * U", "first = first * U", "last = last * U", "width = last - f
 _LEGEND = """\
 # T time steps, B samples, U units, N lanes; arrays are (T, N) or, one value per lane, (N).
 # x input, p parameter, s first state, e last state, y output, m checkpoints, b states since the last checkpoint;
-# w recurrent weight, wt its transpose, z spikes fed back, c their current z w;
-# cotangents: g of y, f of e, u of x, q of p, h of s, d of c, a of z.
+# w recurrent weight, wt its transpose, z spikes fed back (some y), c their current z w;
+# cotangents: g of y, f of e, u of x and, the same or the last of them, of c, q of p, h of s, a of z.
 """
 
 

@@ -7,14 +7,14 @@ elementwise as any other, so that its lane programs are those of a local neuron 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
-from spyx.engine.fused.program import Program, Unsupported, select
+from spyx.engine.fused.program import Operand, Program, Unsupported, select
 from spyx.engine.fused.spec import Spec, spec_of
 from spyx.engine.params import Params
 
@@ -36,7 +36,8 @@ class Fed:
             fed.append(spikes)
             return current
 
-        out, after = self.step(_Weightless(vars(p), {}).replace(feedback=feedback), x, s)
+        arrays = {k: getattr(p, k) for k in p._names}
+        out, after = self.step(_Weightless(arrays, dict(p._static, feedback=feedback)), x, s)
         if len(fed) != 1:
             raise Unsupported(f"a step with {len(fed)} calls of p.feedback, not one")
         return (out, fed[0]), after
@@ -77,6 +78,27 @@ def fed_spec(step: Any, p: Any, xs: Any, s0: Any) -> Spec:
 
 
 @functools.cache
+def spikes_at(spec: Spec) -> int:
+    """Which output is the spikes fed back: one of the neuron's own, or one more at the end, `n_y - 1`."""
+    return _first_of_last(spec.forward.outputs[: spec.n_y])
+
+
+@functools.cache
+def current_at(spec: Spec) -> int:
+    """Which input has the current's cotangent: one that it is added to, or itself at the end, `n_x - 1`."""
+    return _first_of_last(spec.backward.outputs[: spec.n_x])
+
+
+def _first_of_last(values: Sequence[Operand]) -> int:
+    return next(k for k, a in enumerate(values) if a is values[-1] or (isinstance(a, int) and a == values[-1]))
+
+
+def kept(at: int, count: int) -> int:
+    """How many of `count` arrays a kernel writes: the last only where no other one is the same."""
+    return count if at == count - 1 else count - 1
+
+
+@functools.cache
 def spikes(spec: Spec) -> Program:
     """(x, c, p, s) -> z, which c has no part in."""
     return select(spec.forward, [spec.n_y - 1])
@@ -84,8 +106,9 @@ def spikes(spec: Spec) -> Program:
 
 @functools.cache
 def forward(spec: Spec) -> Program:
-    """(x, c, p, s) -> (y, s')."""
-    return select(spec.forward, [k for k in range(spec.n_y + spec.n_s) if k != spec.n_y - 1])
+    """(x, c, p, s) -> (y but the spikes, s')."""
+    known = (spec.n_y - 1, spikes_at(spec))
+    return select(spec.forward, [k for k in range(spec.n_y + spec.n_s) if k not in known])
 
 
 @functools.cache
@@ -96,18 +119,20 @@ def current_cotangent(spec: Spec) -> Program:
 
 @functools.cache
 def backward(spec: Spec) -> Program:
-    """(x, c, p, s, cotangents of y, z and s') -> cotangents of (x, s, p)."""
-    return select(spec.backward, [k for k in range(spec.n_x + spec.n_s + spec.n_p) if k != spec.n_x - 1])
+    """(x, c, p, s, cotangents of y, z and s') -> cotangents of (x but what has that of c, s, p)."""
+    known = (spec.n_x - 1, current_at(spec))
+    return select(spec.backward, [k for k in range(spec.n_x + spec.n_s + spec.n_p) if k not in known])
 
 
 def forward_shapes(spec: Spec, steps: int, batch: int, units: int) -> list[jax.ShapeDtypeStruct]:
-    """Of outputs, last states and checkpoints."""
-    outs, ends, marks = spec.n_y - 1, spec.n_s, spec.n_s
+    """Of outputs (number `spikes_at` is what was fed back), last states and checkpoints."""
+    outs, ends, marks = kept(spikes_at(spec), spec.n_y), spec.n_s, spec.n_s
     leads = [(steps, batch)] * outs + [(batch,)] * ends + [(-(-steps // spec.chunk), batch)] * marks
     return [jax.ShapeDtypeStruct((*lead, units), spec.dtype) for lead in leads]
 
 
 def backward_shapes(spec: Spec, steps: int, batch: int, units: int) -> list[jax.ShapeDtypeStruct]:
-    """Of the cotangents of inputs, parameters and first states, then of the spikes and the cotangent of the current."""
-    leads = [(steps, batch)] * (spec.n_x - 1) + [(batch,)] * (spec.n_p + spec.n_s) + [(steps, batch)] * 2
+    """Of the cotangents of inputs (number `current_at` is the current's), parameters and first states."""
+    inputs, others = kept(current_at(spec), spec.n_x), spec.n_p + spec.n_s
+    leads = [(steps, batch)] * inputs + [(batch,)] * others
     return [jax.ShapeDtypeStruct((*lead, units), spec.dtype) for lead in leads]

@@ -16,42 +16,36 @@ def forward(spec: Spec, xs: Any, ps: Any, ss: Any, w: jax.Array) -> list[jax.Arr
     """Outputs (time, batch, units), last states (batch, units), checkpoints (chunks, batch, units)."""
 
     def body(s: list[jax.Array], x: list[jax.Array]) -> Any:
-        c = _current(spec, x, ps, s, w)[1]
-        after = evaluate(fed.forward(spec), [*x, c, *ps, *s])
-        return after[spec.n_y - 1 :], (after[: spec.n_y - 1], s)
+        (z,) = evaluate(fed.spikes(spec), [*x, jnp.zeros_like(s[0]), *ps, *s])
+        after = evaluate(spec.forward, [*x, z @ w, *ps, *s])
+        return after[spec.n_y :], (after[: fed.kept(fed.spikes_at(spec), spec.n_y)], s)
 
     ends, (ys, before) = jax.lax.scan(body, list(ss), list(xs))
     return [*ys, *ends, *(b[:: spec.chunk] for b in before)]
 
 
-def backward(spec: Spec, xs: Any, ps: Any, marks: Any, g_ys: Any, g_ends: Any, w: jax.Array) -> list[jax.Array]:
-    """Cotangents of inputs (time, batch, units), parameters and first states (batch, units); spikes; that of zW."""
+def backward(
+    spec: Spec, xs: Any, ps: Any, marks: Any, z: jax.Array, g_ys: Any, g_ends: Any, w: jax.Array
+) -> list[jax.Array]:
+    """Cotangents of inputs (time, batch, units), parameters and first states (batch, units)."""
 
     def again(s: list[jax.Array], at: Any) -> Any:
-        t, x = at
+        t, x, c = at
         s = [jnp.where(t % spec.chunk == 0, m[t // spec.chunk], a) for m, a in zip(marks, s, strict=True)]
-        z, c = _current(spec, x, ps, s, w)
-        return evaluate(spec.advance, [*x, c, *ps, *s]), (s, z, c)
+        return evaluate(spec.advance, [*x, c, *ps, *s]), s
 
-    steps = jnp.arange(xs[0].shape[0])
-    blank = [jnp.zeros_like(g) for g in g_ends]
-    _, (before, spikes, currents) = jax.lax.scan(again, blank, (steps, list(xs)))
+    steps, currents = jnp.arange(xs[0].shape[0]), z @ w
+    _, before = jax.lax.scan(again, [jnp.zeros_like(g) for g in g_ends], (steps, list(xs), currents))
 
     def body(carry: Any, at: Any) -> Any:
         g_s, g_p = carry
         x, c, s, g_y = at
         known = [*x, c, *ps, *s, *g_y]
         (g_c,) = evaluate(fed.current_cotangent(spec), [*known, jnp.zeros_like(c), *g_s])
-        pulled = evaluate(fed.backward(spec), [*known, g_c @ w.T, *g_s])
-        g_x, rest = pulled[: spec.n_x - 1], pulled[spec.n_x - 1 :]
-        return (rest[: spec.n_s], [a + b for a, b in zip(g_p, rest[spec.n_s :], strict=True)]), (g_x, g_c)
+        pulled = evaluate(spec.backward, [*known, g_c @ w.T, *g_s])
+        g_x, rest = pulled[: fed.kept(fed.current_at(spec), spec.n_x)], pulled[spec.n_x :]
+        return (rest[: spec.n_s], [a + b for a, b in zip(g_p, rest[spec.n_s :], strict=True)]), g_x
 
     start = (list(g_ends), [jnp.zeros_like(p) for p in ps])
-    over_time = (list(xs), currents, before, list(g_ys))
-    (g_s, g_p), (g_xs, g_currents) = jax.lax.scan(body, start, over_time, reverse=True)
-    return [*g_xs, *g_p, *g_s, spikes, g_currents]
-
-
-def _current(spec: Spec, x: Any, ps: Any, s: Any, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-    (z,) = evaluate(fed.spikes(spec), [*x, jnp.zeros_like(s[0]), *ps, *s])
-    return z, z @ w
+    (g_s, g_p), g_xs = jax.lax.scan(body, start, (list(xs), currents, before, list(g_ys)), reverse=True)
+    return [*g_xs, *g_p, *g_s]

@@ -13,6 +13,7 @@ from tests.engine.test_fused import assert_same, evaluate, needs_numba
 from spyx import engine, nn
 from spyx.engine import fused
 from spyx.engine.fused import call
+from spyx.nn.execution import KERNEL_UNITS
 
 FUSED = engine.MODES["fused"]
 
@@ -158,6 +159,11 @@ def test_obstacles(step, shape, reason):
     assert fused.obstacle(step, p, jnp.ones((4, 2, 3)), jnp.ones((2, 3))) == reason
 
 
+def test_input_of_integers_has_no_kernel():
+    step, p, xs, s0 = problem(nn.RLIF(3, rngs=nnx.Rngs(0)), 4, 2)
+    assert fused.obstacle(step, p, xs.astype(jnp.int32), s0) == "input of dtype int32"
+
+
 def test_explain_and_source():
     neuron, x = nn.RLIF(4, rngs=nnx.Rngs(0)), jnp.ones((2, 5, 4))
     source = nn.kernel_source(neuron)
@@ -179,3 +185,13 @@ def test_where_there_is_no_kernel_the_loop_runs(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     choice = nn.explain(neuron, x, mode="fused")[0]
     assert choice.why.endswith("no fused kernel: kernels of recurrent neurons exist for cpu")
+
+
+@needs_numba
+def test_auto_takes_layers_whose_weight_stays_in_the_cache(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    modes = {}
+    for units in (KERNEL_UNITS, KERNEL_UNITS + 1):
+        neuron = nn.RLIF(units, rngs=nnx.Rngs(0))
+        modes[units] = [nn.explain(neuron, jnp.ones((batch, 5, units)))[0].mode for batch in (1, 2)]
+    assert modes == {KERNEL_UNITS: ["layer", "fused"], KERNEL_UNITS + 1: ["layer", "layer"]}

@@ -27,16 +27,16 @@ KERNEL_LANES = 1024
 """Lanes (batch times units) from which a CPU kernel was measured to beat the loop, forward and backward."""
 
 
-KERNEL_SAMPLES = 4
-"""Samples from which a recurrent layer gains as well: they share the rows of W that are read on the way back."""
+KERNEL_UNITS = 512
+"""Units up to which a recurrent layer gains as well, whatever its spikes: W stays in the second-level cache."""
 
 
 def _worth_a_kernel(neuron: Neuron, xs: Any) -> bool:
     # On a GPU the kernels have not been measured yet, and over several devices they would gather the batch.
     one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    samples = KERNEL_SAMPLES if hasattr(neuron, "recurrent_w") else 1
-    enough = math.prod(xs.shape[1:]) >= KERNEL_LANES and xs.shape[1] >= samples
-    return one_cpu and enough and xs.shape[0] > 0
+    if hasattr(neuron, "recurrent_w") and math.prod(neuron.hidden_shape) > KERNEL_UNITS:
+        return False
+    return one_cpu and math.prod(xs.shape[1:]) >= KERNEL_LANES and xs.shape[0] > 0
 
 
 class Choice(NamedTuple):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine.fused.program import Operand, Program, Unsupported, select
@@ -66,14 +67,16 @@ def fed_spec(step: Any, p: Any, xs: Any, s0: Any) -> Spec:
     Raises:
         Unsupported: the step is more than lane programs around one product with W.
     """
-    leaves = jax.tree.leaves(s0)
-    if not leaves:
+    leaves, x_leaves = jax.tree.leaves(s0), jax.tree.leaves(xs)
+    if not leaves or not x_leaves:
         raise Unsupported("a step without input or state")
+    if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in x_leaves):
+        raise Unsupported(f"input of dtype {np.dtype(x_leaves[0].dtype).name}")
     dtype, shape, weight = np.dtype(leaves[0].dtype), tuple(leaves[0].shape), p.recurrent_w
     if tuple(weight.shape) != shape[1:] * 2 or weight.dtype != dtype:
         raise Unsupported(f"recurrent_w of shape {tuple(weight.shape)} and dtype {np.dtype(weight.dtype).name}")
     inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), xs)
-    current = jax.ShapeDtypeStruct((jax.tree.leaves(xs)[0].shape[0], *shape), dtype)
+    current = jax.ShapeDtypeStruct((x_leaves[0].shape[0], *shape), dtype)
     return spec_of(Fed(step), without_weight(p), (inputs, current), s0)
 
 

@@ -19,8 +19,18 @@ from flax import nnx
 
 from spyx import axn, nn
 
-SHAPES = {"W1": (100, 64, 512), "W3": (1024, 32, 128), "readout": (100, 64, 20), "small": (100, 4, 32)}
-"""Time, batch, units: a layer of W1, of W3, W1's readout, and one that fits into a cache."""
+SHAPES = {
+    "W1": (100, 64, 512),
+    "W3": (1024, 32, 128),
+    "readout": (100, 64, 20),
+    "small": (100, 4, 32),
+    "W2": (100, 64, 256),
+    "narrow": (100, 64, 128),
+    "few": (100, 16, 256),
+    "many": (100, 256, 256),
+    "least": (100, 4, 256),
+}
+"""Time, batch, units: layers of W1, of W3, W1's readout, one that fits into a cache, W2's recurrent layer, others."""
 
 NEURONS: dict[str, Callable[[int], nn.Neuron]] = {
     "LIF": lambda n: nn.LIF(n, rngs=nnx.Rngs(0)),
@@ -28,6 +38,8 @@ NEURONS: dict[str, Callable[[int], nn.Neuron]] = {
     "ALIF": lambda n: nn.ALIF(n, rngs=nnx.Rngs(0)),
     "LIF, exp in the slope": lambda n: nn.LIF(n, activation=axn.sigmoid(), rngs=nnx.Rngs(0)),
     "RLIF": lambda n: nn.RLIF(n, rngs=nnx.Rngs(0)),
+    "RALIF": lambda n: nn.RALIF(n, rngs=nnx.Rngs(0)),
+    "RCuBaLIF": lambda n: nn.RCuBaLIF(n, rngs=nnx.Rngs(0)),
 }
 
 
@@ -58,8 +70,7 @@ def medians(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, f
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def compare(build: Callable[[int], nn.Neuron], shape: tuple[int, int, int], rounds: int) -> dict[str, float]:
-    neuron, x = build(shape[-1]), jax.random.normal(jax.random.key(0), shape)
+def compare(neuron: nn.Neuron, x: jax.Array, rounds: int) -> dict[str, float]:
     functions = {}
     for what in (forward, training):
         for mode in ("layer", "fused"):
@@ -70,15 +81,17 @@ def compare(build: Callable[[int], nn.Neuron], shape: tuple[int, int, int], roun
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--input", type=float, default=1.0, help="how strong: sets how many units fire")
     parser.add_argument("--neurons", nargs="*", default=list(NEURONS), choices=list(NEURONS))
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES))
     options = parser.parse_args()
-    print("| neuron | time, batch, units | forward: layer | fused | ratio | training: layer | fused | ratio |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| neuron | time, batch, units | firing | forward: layer | fused | ratio | training: layer | fused | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in options.neurons:
         for shape in (SHAPES[s] for s in options.shapes):
-            took = {k: 1e3 * v for k, v in compare(NEURONS[name], shape, options.rounds).items()}
-            cells = [name, ", ".join(map(str, shape))]
+            neuron, x = NEURONS[name](shape[-1]), options.input * jax.random.normal(jax.random.key(0), shape)
+            took = {k: 1e3 * v for k, v in compare(neuron, x, options.rounds).items()}
+            cells = [name, ", ".join(map(str, shape)), f"{100 * jnp.mean(forward(neuron, x, 'layer')):.0f} %"]
             for what in ("forward", "training"):
                 layer, fused = took[f"{what} layer"], took[f"{what} fused"]
                 cells += [f"{layer:.2f}", f"{fused:.2f}", f"{layer / fused:.2f}"]

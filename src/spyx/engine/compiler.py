@@ -59,3 +59,19 @@ def _no_alias() -> Any:
             return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
 
     return NoAlias
+
+
+@functools.cache
+def widest_vectors() -> Any:
+    """A Numba function that asks LLVM to use all of a vector register in its caller, as XLA's products do."""
+    from numba import types
+
+    @intrinsic
+    def wide(typing: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite lists no such attribute
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    return wide

@@ -27,9 +27,15 @@ KERNEL_LANES = 1024
 """Lanes (batch times units) from which a CPU kernel was measured to beat the loop, forward and backward."""
 
 
-def _worth_a_kernel(xs: Any) -> bool:
+KERNEL_UNITS = 512
+"""Units up to which a recurrent layer gains as well, whatever its spikes: W stays in the second-level cache."""
+
+
+def _worth_a_kernel(neuron: Neuron, xs: Any) -> bool:
     # On a GPU the kernels have not been measured yet, and over several devices they would gather the batch.
     one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
+    if hasattr(neuron, "recurrent_w") and math.prod(neuron.hidden_shape) > KERNEL_UNITS:
+        return False
     return one_cpu and math.prod(xs.shape[1:]) >= KERNEL_LANES and xs.shape[0] > 0
 
 
@@ -63,7 +69,7 @@ class Execution:
                 mode, why = self.mode, f"asked for: {how}"
             else:
                 why += f"; {self.mode} needs a local neuron with affine = {needs!r}"
-        if self.mode == "fused" or (self.mode == "auto" and _worth_a_kernel(xs)):
+        if self.mode == "fused" or (self.mode == "auto" and _worth_a_kernel(neuron, xs)):
             missing = obstacle(neuron, xs)
             if missing is None:
                 asked = "asked for" if self.mode == "fused" else f"at least {KERNEL_LANES} lanes"

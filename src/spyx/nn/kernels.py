@@ -20,9 +20,10 @@ def obstacle(neuron: Neuron, xs: Any) -> str | None:
         neuron: any neuron.
         xs: its input (time, batch, *hidden_shape); only shape and dtype matter.
     """
-    if not neuron.local:
+    recurrent = hasattr(neuron, "recurrent_w")
+    if not neuron.local and not recurrent:
         return "its units read one another"
-    return fused.unavailable() or fused.obstacle(neuron.step, *_like_run(neuron, xs))
+    return fused.unavailable(recurrent=recurrent) or fused.obstacle(neuron.step, *_like_run(neuron, xs))
 
 
 def kernel_source(neuron: Neuron, batch_size: int = 1) -> str:
@@ -31,11 +32,12 @@ def kernel_source(neuron: Neuron, batch_size: int = 1) -> str:
     The backward kernel computes the states again from the last checkpoint, then runs the step's derivative in reverse.
 
     Args:
-        neuron: a local neuron.
+        neuron: local, or recurrent with one call of `p.feedback`.
         batch_size: samples; the kernel is the same for every number.
 
     Returns:
-        What Numba compiles. Arrays are flat (time, lanes), a lane being one unit of one sample.
+        What Numba compiles. Arrays are flat (time, lanes), a lane being one unit of one sample; `gather` and
+        `product` are the products of a recurrent neuron, with W and with its transpose.
 
     Raises:
         ValueError: no kernel can be generated from the step.

@@ -51,8 +51,7 @@ def check_neuron(neuron: nn.Neuron, *, docstring: bool = False, tolerance: float
         modes.append("parallel")
     elif neuron.affine == "given_spikes" and neuron.local:
         modes.append("fixed_point")
-    if neuron.local:
-        modes.append("fused")
+    modes.append("fused")  # the loop again where there is no kernel
     check_gradients(name, neuron, x, tuple(m for m in modes if m in nn.MODES), tolerance)
     check_layer(nn.Sequential(neuron), neuron.hidden_shape, tolerance=tolerance)
 

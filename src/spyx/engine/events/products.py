@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine.events import rows
-from spyx.engine.events.choice import choose
+from spyx.engine.events.choice import choose, worthwhile
 
 DENSITY = 0.2
 """Share of entries that are not zero up to which both kernels beat the dense product. It and every number like it here
@@ -33,6 +33,8 @@ def affine(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
     Returns:
         (rows, outputs).
     """
+    if not worthwhile(x.size * w.shape[1]):
+        return _dense_affine(x, w, b)
     most = DENSITY if w.size < LARGE else DENSITY_OF_LARGE
     return choose(_dense_affine, rows.affine, most, x, w, b)
 
@@ -48,6 +50,8 @@ def outer(x: jax.Array, g: jax.Array) -> jax.Array:
     Returns:
         (inputs, outputs).
     """
+    if not worthwhile(x.size * g.shape[1]):
+        return _dense_outer(x, g)
     return choose(_dense_outer, rows.outer, DENSITY, x, g)
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from spyx.engine import native
-from spyx.engine.compiler import kernel, pointer_to
+from spyx.engine.compiler import kernel, pointer_to, widest_vectors
 
 ROWS, INPUTS = native.Share(axis=0, smallest=8, largest=64), native.Share(axis=1, smallest=16, largest=256)
 """What is shared out: rows of the answer, that is rows of `x` for `affine` and columns of `x` for `outer`."""
@@ -48,13 +48,14 @@ def _entries(spikes: str, number: str) -> dict[str, Any]:
 
     real, spike, int64 = getattr(numba, number), getattr(numba, spikes), numba.int64
     array, events = types.CPointer(real), types.CPointer(int64)
-    words, at, at_spikes = pointer_to("int64"), pointer_to(number), pointer_to(spikes)
+    words, at, at_spikes, wide = pointer_to("int64"), pointer_to(number), pointer_to(spikes), widest_vectors()
     malloc = types.ExternalFunction("malloc", events(int64))
     free = types.ExternalFunction("free", types.void(events))
     x_array = types.CPointer(spike)
 
     @kernel(types.void(*[int64] * 4, x_array, array, array, array), fastmath={"contract"})
     def affine(first, last, inputs, outputs, x, w, b, y):
+        wide()
         named = malloc(8 * inputs + 8)
         for row in range(first, last):
             at_x, at_y, count = row * inputs, row * outputs, 0
@@ -85,6 +86,7 @@ def _entries(spikes: str, number: str) -> dict[str, Any]:
 
     @kernel(types.void(*[int64] * 5, x_array, array, array), fastmath={"contract"})
     def outer(first, last, rows, inputs, outputs, x, g, w):
+        wide()
         named = malloc(8 * TILE + 8)
         for k in range(first * outputs, last * outputs):
             w[k] = real(0)

@@ -3,6 +3,7 @@
 The step is traced once to a program of elementwise statements per lane (`program`); from it come a Numba kernel for
 CPUs (`cpu`), a Pallas kernel for GPUs (`pallas`) and a plain loop for everything else (`loop`). All three share one
 contract: the forward pass keeps the state of every 16th time step, the backward pass computes the others again.
+A recurrent neuron's kernels (`recurrent`) have two products more in every step.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from spyx.engine import compiler
 from spyx.engine.adjoint import adjoint
 from spyx.engine.fused import call, cpu
 from spyx.engine.fused.program import Unsupported as Unsupported
+from spyx.engine.fused.recurrent import fed_spec, is_recurrent, recurrent, recurrent_source
 from spyx.engine.fused.spec import Spec, spec_of
 from spyx.engine.scan import Step
 
@@ -30,7 +32,7 @@ def fused(step: Step, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
     Runs `adjoint` where no kernel can be generated; `obstacle` says why.
 
     Args:
-        step: `(p, x, s) -> (out, s')`, pure and elementwise: no unit reads another one.
+        step: `(p, x, s) -> (out, s')`, pure and elementwise; units read one another through `p.feedback` alone.
         p: parameters, one value or one per unit.
         xs: inputs, time on axis 0; bfloat16 and float16 are read as they are.
         s0: state before the first step; float32 or float64, which is also what the kernel computes in.
@@ -40,6 +42,8 @@ def fused(step: Step, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
     """
     if obstacle(step, p, xs, s0) is not None:
         return adjoint(step, p, xs, s0)
+    if is_recurrent(p):
+        return recurrent(step, p, xs, s0)
     spec = spec_of(step, p, xs, s0)
     steps, lanes = jax.tree.leaves(xs)[0].shape[0], spec.shape
     if 0 in (steps, *lanes):
@@ -59,18 +63,20 @@ def obstacle(step: Step, p: Any, xs: Any, s0: Any) -> str | None:
     Only shapes and dtypes of the arguments matter.
     """
     try:
-        spec = spec_of(step, p, xs, s0)
+        spec = (fed_spec if is_recurrent(p) else spec_of)(step, p, xs, s0)
         _ = spec.backward, spec.advance  # traced here, cached for the kernels
     except Unsupported as reason:
         return str(reason)
     return None
 
 
-def unavailable() -> str | None:
-    """Why this platform has no fused kernels; None if it has."""
+def unavailable(*, recurrent: bool = False) -> str | None:
+    """Why this platform has no fused kernels, of local neurons or of `recurrent` ones; None if it has."""
     platform = jax.default_backend()
     if platform == "cpu" and not compiler.has_numba():
         return "Numba is not installed: pip install 'spyx-jax[cpu]'"
+    if platform == "gpu" and recurrent:
+        return "kernels of recurrent neurons exist for cpu"
     return None if platform in ("cpu", "gpu") else f"kernels exist for cpu and gpu, not for {platform}"
 
 
@@ -80,6 +86,8 @@ def source(step: Step, p: Any, xs: Any, s0: Any) -> str:
     Raises:
         Unsupported: no kernel can be generated.
     """
+    if is_recurrent(p):
+        return recurrent_source(fed_spec(step, p, xs, s0))
     spec = spec_of(step, p, xs, s0).as_wide_as_state()
     return f"{cpu.forward_source(spec)}\n{cpu.backward_source(spec)}"
 

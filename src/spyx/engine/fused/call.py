@@ -62,7 +62,16 @@ def _in_state_dtype(kernel: Kernel) -> Kernel:
     return run
 
 
-def _primitive(name: str, run: Any, shapes: Any, kernels: dict[str | None, Kernel]) -> Primitive:
+def new_primitive(name: str, run: Any, shapes: Any, kernels: dict[str | None, Kernel], batched: Any) -> Primitive:
+    """A primitive with `kernels` by platform.
+
+    Args:
+        name: for people who read the compiled program.
+        run: `(kernel, *operands, spec=)`, hands its operands to a kernel.
+        shapes: of its results, from the spec and the dimensions of the first operand.
+        kernels: by platform, None being all others.
+        batched: `(primitive, operands, axes, spec=)`, its batching rule.
+    """
     primitive = Primitive(name)
     primitive.multiple_results = True
 
@@ -77,7 +86,7 @@ def _primitive(name: str, run: Any, shapes: Any, kernels: dict[str | None, Kerne
     for platform, kernel in kernels.items():
         rule = mlir.lower_fun(functools.partial(run, kernel), multiple_results=True)
         mlir.register_lowering(primitive, rule, platform=platform)
-    batching.primitive_batchers[primitive] = functools.partial(_more_lanes, primitive)
+    batching.primitive_batchers[primitive] = functools.partial(batched, primitive)
     return primitive
 
 
@@ -101,15 +110,17 @@ def _cpu(kernel: Kernel, otherwise: Kernel) -> Kernel:
     return run
 
 
-_forward = _primitive(
+_forward = new_primitive(
     "spyx_fused_forward",
     _run_forward,
     Spec.forward_shapes,
     {None: loop.forward, "cpu": _cpu(cpu.forward, loop.forward), "cuda": pallas.forward},
+    _more_lanes,
 )
-_backward = _primitive(
+_backward = new_primitive(
     "spyx_fused_backward",
     _run_backward,
     Spec.backward_shapes,
     {None: loop.backward, "cpu": _cpu(cpu.backward, loop.backward), "cuda": pallas.backward},
+    _more_lanes,
 )

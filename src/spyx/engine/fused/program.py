@@ -78,6 +78,12 @@ def trace(function: Callable[..., Sequence[jax.Array]], shape: tuple[int, ...], 
     return Program(inputs, _alive(statements, outputs), tuple(outputs))
 
 
+def select(program: Program, outputs: Sequence[int]) -> Program:
+    """The part of a program that computes some of its outputs."""
+    chosen = [program.outputs[k] for k in outputs]
+    return Program(program.inputs, _alive(list(program.statements), chosen), tuple(chosen))
+
+
 def evaluate(program: Program, arguments: Sequence[jax.Array]) -> list[jax.Array]:
     """Run a program on arrays of one shape, whatever it is."""
     shape = arguments[0].shape

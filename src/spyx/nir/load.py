@@ -124,7 +124,8 @@ def layouts(checked: Validated, kinds: dict[str, str]) -> Layouts:
 
 def _rules(name: str, node: Any) -> list[Rule]:
     if isinstance(node, nir.Input):
-        return [Rule(None, nir.Input, kind="input")]
+        known = text(node.metadata.get("order")) == "channels last"
+        return [Rule(None, nir.Input, kind="map" if known else "input")]
     if isinstance(node, nir.Output):
         return [Rule(None, nir.Output, kind="output")]
     return rules_for_node(node, text(node.metadata.get("layer")))

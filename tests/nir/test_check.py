@@ -11,9 +11,8 @@ from reference.nir_graphs import DT, UNITS, fields, graph_of
 from spyx import nn
 
 nir = pytest.importorskip("nir")
-from spyx.nir import TARGETS, Target, check, from_nir, portable, quantise, read, report, simulate, to_nir  # noqa: E402
+from spyx.nir import TARGETS, Target, check, from_nir, portable, quantise, report, simulate, to_nir  # noqa: E402
 from spyx.nir.check import first_difference  # noqa: E402
-from spyx.nir.executors import agreements, installed  # noqa: E402
 
 
 def network(units: int = UNITS) -> nn.Sequential:
@@ -102,46 +101,6 @@ def test_gains_move_into_the_weights():
     assert check(after, others=False).difference is None
     alone = to_nir(nn.Sequential(nn.LIF(3, beta=0.5)), DT)
     np.testing.assert_array_equal(portable(alone).nodes["lif_0"].r, alone.nodes["lif_0"].r)
-
-
-def test_other_executors_agree_on_a_trained_network(tmp_path):
-    names = installed()
-    if len(names) < 2:
-        pytest.skip("fewer than two other executors of NIR are installed (snnTorch, Norse)")
-    pytest.importorskip("typer")
-    from cli.conftest import spyx
-
-    trained = spyx("train", "--epochs", 1, "--hidden", 16, "--output", tmp_path / "run")
-    assert trained.exit_code == 0, trained.stderr
-    assert spyx("nir", "convert", tmp_path / "run", tmp_path / "model.nir", "--dt", 1e-4).exit_code == 0
-    graph = portable(read(tmp_path / "model.nir"))
-    spikes = {name: graph.nodes[name] for name in ("input", "linear_0", "lif_1")}
-    spikes["output"] = nir.Output({"output": np.array([16])})
-    edges = [("input", "linear_0"), ("linear_0", "lif_1"), ("lif_1", "output")]
-    hidden = nir.NIRGraph(spikes, edges, metadata=graph.metadata, type_check=False)
-    found = check(hidden, spike="post", reset="nir")
-    assert found.difference is None
-    assert [one.verdict for one in found.agreements] == ["agrees"] * len(names)
-
-
-def test_an_executor_that_fails_is_a_finding(monkeypatch):
-    from spyx.nir import executors
-
-    def late(graph, xs, meaning):
-        answer = simulate(graph, xs, meaning.dt)["output"]
-        return np.concatenate([np.zeros_like(answer[:1]), answer[:-1]])
-
-    def broken(graph, xs, meaning):
-        raise RuntimeError("no such node")
-
-    table = {"Late": ("numpy", late), "Broken": ("numpy", broken), "Absent": ("no_such_package", broken)}
-    monkeypatch.setattr(executors, "EXECUTORS", table)
-    graph = graph_of(nir.LIF(**fields("LIF", np.random.default_rng(0))))
-    found = {one.executor: one for one in check(graph, DT).agreements}
-    assert found["Late"].verdict == "one step late"
-    assert (found["Broken"].verdict, found["Broken"].detail) == ("refuses", "RuntimeError: no such node")
-    assert set(found) == {"Late", "Broken"}
-    assert agreements is executors.agreements
 
 
 def test_the_command_line(tmp_path):

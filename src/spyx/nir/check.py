@@ -79,7 +79,7 @@ def check(
         dt: time step; None is what the file says.
         steps: time steps of the trial.
         seed: of the random input, which spikes with probability 0.3.
-        others: also run the executors of snnTorch and Norse, where they are installed.
+        others: also run the executors of snnTorch, Norse and Sinabs, where they are installed.
         **chosen: integration, reset and spike, as for `from_nir`.
 
     Returns:
@@ -106,7 +106,8 @@ def check(
     }
     expected = simulate(graph, inputs, dt, **chosen)
     got = run_all(model, checked, inputs, meaning, sure)
-    found = agreements(graph, inputs, expected, meaning) if others else []
+    local = {name: meaning_at(node, meaning, sure) for name, node in checked.flat.nodes.items()}
+    found = agreements(graph, inputs, expected, meaning, local) if others else []
     return Check(meaning, table(checked), first_difference(expected, got), len(got), found, model)
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.nir_agreement [--shared FOLDER]
 
-FOLDER holds `data/nir_paper`, the graphs of Pedersen et al. 2024; without it their lines are left out. Needs PyTorch and
-at least one of snnTorch, Norse and Sinabs; nothing is timed.
+FOLDER holds `data/nir_paper`, the graphs of Pedersen et al. 2024; without it their lines are left out. Needs PyTorch
+and at least one of snnTorch, Norse and Sinabs; nothing is timed.
 """
 
 from __future__ import annotations

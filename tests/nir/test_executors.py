@@ -38,7 +38,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("case", WHOLE)
 def test_other_executors_agree_on_a_whole_trained_network(trained, case):
-    """Its weights, its spiking layer and its readout: docs/how-to/nir.md says who differs on which of these, and why."""
+    """Weights, spikes and readout; docs/how-to/nir.md says who differs on which of these, and why."""
     change, choice, agree = WHOLE[case]
     found = check(change(trained), spike="post", **choice)
     assert found.difference is None

@@ -18,7 +18,7 @@ STEP_S = 1e-4
 
 
 def snntorch(graph: Any, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
-    """snnTorch's importer; a readout is an `snntorch.Leaky` without a reset that answers its membrane."""
+    """The importer of snnTorch; a readout is an `snntorch.Leaky` without a reset that answers its membrane."""
     import nirtorch  # pyright: ignore[reportMissingImports]
     import snntorch  # pyright: ignore[reportMissingImports]
     import torch  # pyright: ignore[reportMissingImports]
@@ -44,7 +44,7 @@ def snntorch(graph: Any, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
 
 
 def norse(graph: Any, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
-    """Norse's importer; a readout is its own `LIBoxCell`."""
+    """The importer of Norse; a readout is its own `LIBoxCell`."""
     import nirtorch  # pyright: ignore[reportMissingImports]
     import norse.torch  # pyright: ignore[reportMissingImports]
     import torch  # pyright: ignore[reportMissingImports]
@@ -65,7 +65,7 @@ def norse(graph: Any, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
 
 
 def sinabs(graph: Any, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
-    """Sinabs' importer, with its own options for the reset; a decay of exp(-1/tau) and an input gain of 1 are its rule.
+    """The importer of Sinabs, with its own reset; a decay of exp(-1/tau) and an input gain of 1 are its rule.
 
     It is given the tau, in steps, whose exponential decay is the one that the graph has here.
     """

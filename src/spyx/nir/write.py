@@ -7,11 +7,14 @@ import os
 from typing import Any
 
 import nir
+from spyx.nir.digest import mark
 from spyx.nir.validate import validated
 
 
 def write(path: Any, graph: nir.NIRGraph) -> None:
     """Write a graph to a .nir file. It is checked first, and an old file of that name stays until the new one is whole.
+
+    The file carries a digest of every node, which `read` compares with what it finds.
 
     Args:
         path: the file.
@@ -34,6 +37,7 @@ def write(path: Any, graph: nir.NIRGraph) -> None:
     temporary = f"{path}.{os.getpid()}.part"
     try:
         nir.write(temporary, graph)
+        mark(temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -38,9 +38,9 @@ def load(path: str, budget: Budget) -> tuple[dict[str, Any], dict[str, str]]:
         root = _member(file, "node", "the file", budget)
         if not isinstance(root, dict):
             raise Refused("the file has no group 'node'")
-        groups = {"": file["node"]}
-        if isinstance(root.get("nodes"), dict):
-            groups |= {name: file["node/nodes"][name] for name in root["nodes"]}
+        nodes = root.get("nodes")
+        places = {name: f"node/nodes/{name}" for name in nodes} if isinstance(nodes, dict) else {}
+        groups = {name: file[place] for name, place in ({"": "node"} | places).items()}
         return root, {name: _digest(group) for name, group in groups.items() if DIGEST in group.attrs}
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,6 +177,32 @@ def test_digests_that_are_gone_are_missed(path):
         node(file, "li_6").attrs[DIGEST] = np.ones(3)
     with pytest.raises(ValueError, match="node 'li_6' changed since"):
         read(path)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs signals that stop a process")
+def test_a_reader_that_has_to_wait_is_waited_for(path):
+    """A busy machine: the process stands still for longer than it may compute."""
+    read(path)
+    process = isolate._reader.process
+    process.send_signal(signal.SIGSTOP)
+    timer = threading.Timer(1.0, process.send_signal, [signal.SIGCONT])
+    timer.start()
+    assert "li_6" in read(path, timeout_s=0.5).nodes
+    assert isolate._reader.process is process
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits are those of Linux")
+@pytest.mark.parametrize(
+    ("act", "end"),
+    [("while True: pass", -int(signal.SIGXCPU)), ("bytearray(2**30)", 1), ("bytearray(2**20)", 0)],
+)
+def test_a_reader_ends_itself_when_it_takes_too_much(act, end):
+    limits = {"seconds": 0, "array": 2**24, "total": 2**24}
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); import hdf; hdf.limit({limits})\n{act}"
+    folder = str(Path(isolate.__file__).parent)
+    done = subprocess.run([sys.executable, "-I", "-c", code, folder], capture_output=True, timeout=60)
+    assert done.returncode == end
+    assert b"MemoryError" in done.stderr or end <= 0
 
 
 def test_names_that_a_file_cannot_hold():

@@ -1,7 +1,7 @@
 """A whole NIR graph in float64, typed from the specification: no line of it is shared with spyx.
 
-Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9, and the shapes that NIR 1.0.8 documents: (channels, *space), weights
-(out, in, *window). Forward Euler from a membrane at 0; a spike when the new membrane is above its threshold.
+Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9, and the shapes that NIR 1.0.8 documents: (channels, *space),
+weights (out, in, *window). Forward Euler from a membrane at 0; a spike when the new membrane is above its threshold.
 """
 
 from __future__ import annotations
@@ -118,15 +118,17 @@ def convolution(n, x):
     answers = []
     for out in range(len(weight)):
         first = out // (len(weight) // groups) * weight.shape[1]
-        parts = [window_sums(x[None, first + k], weight[out, k], stride, padding, dilation) for k in range(weight.shape[1])]
-        answers.append(sum(part[0] for part in parts) + n.bias[out])
+        taken = [(x[None, first + k], weight[out, k]) for k in range(weight.shape[1])]
+        parts = [window_sums(channel, window, stride, padding, dilation)[0] for channel, window in taken]
+        answers.append(sum(parts) + n.bias[out])
     return np.stack(answers)
 
 
 def window_sums(x, window, stride, padding, dilation):
     """Sums of weighted windows of every channel."""
     x = np.pad(x, [(0, 0), *padding])
-    counts = [(size - d * (k - 1) - 1) // s + 1 for size, k, s, d in zip(x.shape[1:], window.shape, stride, dilation, strict=True)]
+    axes = zip(x.shape[1:], window.shape, stride, dilation, strict=True)
+    counts = [(size - d * (k - 1) - 1) // s + 1 for size, k, s, d in axes]
     y = np.zeros((len(x), *counts))
     for place in np.ndindex(*counts):
         for tap in itertools.product(*map(range, window.shape)):

@@ -94,9 +94,11 @@ def check(
         >>> check(to_nir(nn.Sequential(nn.LIF(2, beta=0.5)), dt=1e-3), others=False).difference is None
         True
     """
+    if steps < 1:
+        raise ValueError(f"spyx.nir.check(steps=): expected at least 1; got {steps}. Leave it away for 100.")
     graph = mended(as_graph(graph), dt, "auto")
-    meaning = read_meaning(graph.metadata, dt, **chosen)
     checked = validated(graph, "spyx.nir.check")
+    meaning = read_meaning(graph.metadata, dt, **chosen)
     sure = {name for name, value in chosen.items() if value is not None}
     model = built(checked, meaning, sure)
     rng = np.random.default_rng(seed)
@@ -132,7 +134,7 @@ def run_all(
     xs = {n: np.stack([axes.given[n].to_spyx(step) for step in x])[None] for n, x in inputs.items()}
     outs, _ = nn.run(probe, xs if len(xs) > 1 else next(iter(xs.values())))
     answers: dict[str, np.ndarray] = {}
-    for key, value in outs.items():
+    for key, value in outs.items() if isinstance(outs, dict) else [(probe.outputs[0], outs)]:
         name = str(taps.get(key, key))
         answers[name] = np.stack([axes.given[name].to_nir(step) for step in np.asarray(value[0])])
     return answers

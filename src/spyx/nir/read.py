@@ -126,7 +126,8 @@ def _node(group: Any, name: str, left: list[int]) -> Any:
         for key, value in values.items()
     }
     try:
-        return NODES[str(kind)].from_dict({**values, "metadata": _metadata(group, said)})
+        with np.errstate(all="ignore"):
+            return NODES[str(kind)].from_dict({**values, "metadata": _metadata(group, said)})
     except Exception as error:  # NIR asserts, indexes and multiplies whatever is in the file
         raise isolate.Refused(f"{said} is not what NIR expects: {str(error) or type(error).__name__}") from error
 

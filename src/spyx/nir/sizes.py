@@ -30,12 +30,10 @@ def own_shape(node: Any) -> Shape | None:
         return np.shape(getattr(node, PER_UNIT[type(node)][0]))
     if isinstance(node, (nir.Affine, nir.Linear)):
         return (int(node.weight.shape[-1]),)
-    if isinstance(node, nir.Input):
+    if isinstance(node, (nir.Input, nir.Flatten)) and node.input_type["input"] is not None:
         return shape_tuple(node.input_type["input"])
-    if isinstance(node, nir.Output):
+    if isinstance(node, nir.Output) and node.output_type["output"] is not None:
         return shape_tuple(node.output_type["output"])
-    if isinstance(node, nir.Flatten) and node.input_type["input"] is not None:
-        return shape_tuple(node.input_type["input"])
     if isinstance(node, (nir.Conv1d, nir.Conv2d)) and node.input_shape is not None:
         return (int(node.weight.shape[1]) * int(node.groups), *per_axis(node.input_shape, node.weight.ndim - 2))
     return None

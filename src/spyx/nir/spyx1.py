@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import nir
+from spyx.nir.sizes import PER_UNIT
 from spyx.nir.spyx1_nodes import as_meant
 
 INNER = re.compile(r"layer_\d+\.(lif|w_rec|input|output)")
@@ -66,11 +67,14 @@ def recognised(graph: Any) -> bool:
         and all(INNER.fullmatch(str(name)) for name in inner)
         and all(_as_it_wrote(node) for node in neurons.values())
         and all(f"{name}_threshold" in graph.nodes for name, node in neurons.items() if isinstance(node, nir.LI))
+        and all(node.input_type["input"] is not None for _, node in _all(graph) if isinstance(node, nir.Flatten))
         and _own_step(graph) is not None
     )
 
 
 def _as_it_wrote(node: Any) -> bool:
+    if len({np.shape(getattr(node, name)) for name in PER_UNIT[type(node)]}) != 1:
+        return False
     zero = [getattr(node, name) for name in ("v_leak", "v_reset") if hasattr(node, name)]
     if any(np.any(value) for value in zero) or (hasattr(node, "w_in") and np.any(node.w_in != 1)):
         return False

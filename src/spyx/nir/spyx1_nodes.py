@@ -33,7 +33,13 @@ def as_meant(graph: Any, path: list[str], dt: float) -> Any:
             shape = shape_tuple(node.input_type["input"])
             flat = Layout("flat", shape) if len(shape) == 3 else None
         elif flat is not None:
-            nodes[name] = _channels_first(node, flat)
+            try:
+                nodes[name] = _channels_first(node, flat)
+            except (IndexError, ValueError) as error:
+                raise ValueError(
+                    f"spyx.nir.from_nir: expected as many units at node {name!r} as in the map {flat.shape} that "
+                    "Spyx 1.0 flattened before it; got another number. Mend the graph."
+                ) from error
             flat = None if isinstance(node, (nir.Affine, nir.Linear)) else flat
     return nir.NIRGraph(nodes, list(graph.edges), metadata={"dt": dt, **SPIKING}, type_check=False)
 
@@ -56,9 +62,9 @@ def _node(node: Any, dt: float) -> Any:
     if isinstance(node, nir.LI):
         tau = _tau(_decay(node.tau, dt), dt)
         return nir.LI(tau, tau / dt, np.zeros_like(tau), metadata={"layer": "LI"})
-    if isinstance(node, nir.SumPool2d) and np.any(node.padding):
+    total = np.ravel(node.padding) if isinstance(node, nir.SumPool2d) else np.zeros(0, int)
+    if total.dtype.kind in "iu" and total.size == 2 and total.any():
         # It wrote the sum of both ends, where NIR means each of them.
-        total = np.ravel(node.padding)
         ends = np.stack([total // 2, total - total // 2], axis=-1)
         return nir.SumPool2d(node.kernel_size, node.stride, ends, metadata={"same": True})
     return node

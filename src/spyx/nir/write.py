@@ -22,6 +22,7 @@ def write(path: Any, graph: nir.NIRGraph) -> None:
 
     Raises:
         ValueError: a graph that could not be read back; all reasons in one list.
+        FileNotFoundError: no such folder.
 
     Example:
         >>> import tempfile
@@ -34,6 +35,8 @@ def write(path: Any, graph: nir.NIRGraph) -> None:
     """
     validated(graph, "spyx.nir.write")
     path = os.fspath(path)
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise FileNotFoundError(f"spyx.nir.write: expected a folder that exists; got {path!r}. Make it first.")
     temporary = f"{path}.{os.getpid()}.part"
     try:
         nir.write(temporary, graph)

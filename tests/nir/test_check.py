@@ -13,7 +13,6 @@ from spyx import nn
 nir = pytest.importorskip("nir")
 from spyx.nir import TARGETS, Target, check, from_nir, portable, quantise, read, report, simulate, to_nir  # noqa: E402
 from spyx.nir.check import first_difference  # noqa: E402
-from spyx.nir.executors import agreements, installed  # noqa: E402
 
 
 def network(units: int = UNITS) -> nn.Sequential:
@@ -86,9 +85,26 @@ def test_the_report_says_what_a_chip_cannot_hold():
                                 unequal_threshold=True)) == []  # fmt: skip
     ours = quantise(to_nir(nn.Sequential(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nn.IF(2)), DT), weights="int8")
     assert report(ours, "speck") == []
+    assert all(target.source for target in TARGETS.values())
     with pytest.raises(ValueError, match=r"spyx.nir.report\(target=\): expected a Target, or one of"):
         report(graph, "abacus")
     assert all(name == target.name for name, target in TARGETS.items())
+
+
+def test_the_report_knows_sizes_and_bit_shifts():
+    rngs = nnx.Rngs(0)
+    dense = to_nir(nn.Sequential(nnx.Linear(20, 9, rngs=rngs), nn.LIF(9, beta=0.8)), DT)
+    lines = "\n".join(report(quantise(dense, weights="int8"), "xylo"))
+    for word in ("tau is a power of two times dt", "xylo has 16 inputs, here 20", "xylo has 8 outputs, here 9"):
+        assert word in lines
+    shifted = to_nir(nn.Sequential(nnx.Linear(3, 4, use_bias=False, rngs=rngs), nn.LIF(4, beta=0.75)), DT)
+    assert report(quantise(shifted, weights="int8"), "xylo") == []
+    dense.nodes["linear_0"].bias = np.ones(9)
+    assert "linear_0: xylo has no bias" in report(dense, "xylo")
+    maps = nn.Sequential(nn.Conv(2, 3, (3, 2), rngs=rngs), nn.IF((9, 9, 3)), nn.SumPool(3, 3, "VALID"))
+    lines = "\n".join(report(quantise(to_nir(maps, DT, input_shape=(9, 9, 2)), weights="int8"), "speck"))
+    assert "conv_0: speck has square kernels up to 16, here 3x2" in lines
+    assert "sumpool_2: speck pools squares of 1, 2, 4, here 3x3" in lines
 
 
 def test_gains_move_into_the_weights():
@@ -102,46 +118,6 @@ def test_gains_move_into_the_weights():
     assert check(after, others=False).difference is None
     alone = to_nir(nn.Sequential(nn.LIF(3, beta=0.5)), DT)
     np.testing.assert_array_equal(portable(alone).nodes["lif_0"].r, alone.nodes["lif_0"].r)
-
-
-def test_other_executors_agree_on_a_trained_network(tmp_path):
-    names = installed()
-    if len(names) < 2:
-        pytest.skip("fewer than two other executors of NIR are installed (snnTorch, Norse)")
-    pytest.importorskip("typer")
-    from cli.conftest import spyx
-
-    trained = spyx("train", "--epochs", 1, "--hidden", 16, "--output", tmp_path / "run")
-    assert trained.exit_code == 0, trained.stderr
-    assert spyx("nir", "convert", tmp_path / "run", tmp_path / "model.nir", "--dt", 1e-4).exit_code == 0
-    graph = portable(read(tmp_path / "model.nir"))
-    spikes = {name: graph.nodes[name] for name in ("input", "linear_0", "lif_1")}
-    spikes["output"] = nir.Output({"output": np.array([16])})
-    edges = [("input", "linear_0"), ("linear_0", "lif_1"), ("lif_1", "output")]
-    hidden = nir.NIRGraph(spikes, edges, metadata=graph.metadata, type_check=False)
-    found = check(hidden, spike="post", reset="nir")
-    assert found.difference is None
-    assert [one.verdict for one in found.agreements] == ["agrees"] * len(names)
-
-
-def test_an_executor_that_fails_is_a_finding(monkeypatch):
-    from spyx.nir import executors
-
-    def late(graph, xs, meaning):
-        answer = simulate(graph, xs, meaning.dt)["output"]
-        return np.concatenate([np.zeros_like(answer[:1]), answer[:-1]])
-
-    def broken(graph, xs, meaning):
-        raise RuntimeError("no such node")
-
-    table = {"Late": ("numpy", late), "Broken": ("numpy", broken), "Absent": ("no_such_package", broken)}
-    monkeypatch.setattr(executors, "EXECUTORS", table)
-    graph = graph_of(nir.LIF(**fields("LIF", np.random.default_rng(0))))
-    found = {one.executor: one for one in check(graph, DT).agreements}
-    assert found["Late"].verdict == "one step late"
-    assert (found["Broken"].verdict, found["Broken"].detail) == ("refuses", "RuntimeError: no such node")
-    assert set(found) == {"Late", "Broken"}
-    assert agreements is executors.agreements
 
 
 def test_the_command_line(tmp_path):
@@ -167,6 +143,23 @@ def test_the_command_line(tmp_path):
     ran = spyx("nir", "run", path, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy")
     assert ran.exit_code == 0, ran.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), nn.run(model, jnp.asarray(x))[0])
+    for wrong, message in (
+        (["run", path, "--input", tmp_path / "no.npy"], "--input: expected a file"),
+        (["run", path, "--input", path], "--input: expected an array in a .npy file"),
+        (
+            ["run", path, "--input", tmp_path / "x.npy", "--output", tmp_path / "no" / "y.npy"],
+            "--output: expected a folder",
+        ),
+        (["convert", run, tmp_path / "no" / "model.nir"], "spyx.nir.write: expected a folder that exists"),
+        (["check", path, "--reset", "soft"], "expected one of nir, subtract, zero; got 'soft'"),
+        (["check", tmp_path / "no.nir"], "spyx.nir.read: expected a file"),
+    ):
+        failed = spyx("nir", *wrong)
+        assert failed.exit_code == 2
+        assert message in failed.stderr
+    made = spyx("nir", "convert", run, tmp_path / "portable.nir", "--portable")
+    assert made.exit_code == 0, made.stderr
+    assert np.all(read(tmp_path / "portable.nir").nodes["rlif_1"].r == 1)
     path.write_bytes(b"nothing")
     failed = spyx("nir", "check", path)
     assert failed.exit_code == 2

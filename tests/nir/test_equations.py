@@ -74,6 +74,23 @@ def test_an_exported_neuron_spikes_as_ours_in_an_independent_integrator(kind):
         assert ours.mean() > 0.05
 
 
+@pytest.mark.parametrize(("name", "kind"), [("RIF", "IF"), ("RLIF", "LIF"), ("RCuBaLIF", "CubaLIF")])
+def test_an_exported_recurrent_layer_spikes_as_ours_in_an_independent_integrator(name, kind):
+    own = own_layers()[kind]
+    decays = {word: getattr(own, word)[...] for word in ("alpha", "beta") if hasattr(own, word)}
+    start = dict(recurrent_init=nnx.initializers.normal(0.8), rngs=nnx.Rngs(0))
+    layer = getattr(nn, name)(UNITS, threshold=jnp.linspace(0.4, 1.2, UNITS), **decays, **start)
+    x = np.random.default_rng(3).normal(0.3, 0.6, (60, UNITS)).astype(np.float32)
+    ours = np.asarray(nn.run(layer, x[None])[0][0])
+    nodes = bridge.to_nir(layer, DT).nodes
+    core, back = nodes[f"{name.lower()}_0"], nodes[f"{name.lower()}_0.w_rec"]
+    assert type(core).__name__ == kind
+    p = {word: value for word, value in vars(core).items() if isinstance(value, np.ndarray)}
+    choice = dict(reset="subtract", spike="pre", after_leak=kind == "LIF")
+    np.testing.assert_array_equal(ours, nir_oracle.run(kind, x, DT, weight=back.weight, **choice, **p))
+    assert (ours != nir_oracle.run(kind, x, DT, **choice, **p)).any()
+
+
 def test_NIR_gain_is_one_and_a_layer_that_never_leaks_is_an_IF():
     graph = bridge.to_nir(nn.Sequential(nn.LIF(2, beta=0.75), nn.LIF(2, beta=1.0), nn.CuBaLIF(2, 0.5, 0.75)), DT)
     lif, free, cuba = (graph.nodes[n] for n in ("lif_0", "lif_1", "cubalif_2"))

@@ -125,3 +125,18 @@ def test_call_signatures_of_spyx1(tmp_path):
         to_nir(own, shapes[0], {"output": np.array([3])}, 1)
     with pytest.raises(TypeError, match="the rest by name"):
         from_nir(graph, 1.0, 2.0)
+
+
+def test_what_it_left_out_is_said():
+    weight = nir.Linear(np.ones((3, 3), np.float32))
+    graph = old_file(1.0, weight, old_node("LIF", 1.0), weight)
+    names = {"layer_1": "layer_2", "layer_2": "layer_3"}
+    gap = nir.NIRGraph(
+        {names.get(name, name): node for name, node in graph.nodes.items()},
+        [(names.get(a, a), names.get(b, b)) for a, b in graph.edges],
+        type_check=False,
+    )
+    with pytest.warns(UserWarning, match=r"It left out layer 1, .* It left out a readout \(LI\) at the end"):
+        from_nir(gap)
+    with pytest.raises(ValueError, match=r"spyx.nir.from_nir\(written_by='spyx1'\): expected a chain of nodes"):
+        from_nir(nir.NIRGraph({**graph.nodes, "more": weight}, graph.edges, type_check=False), written_by="spyx1")

@@ -8,12 +8,16 @@ from __future__ import annotations
 import numpy as np
 
 
-def run(kind, x, dt, *, integration="euler", reset="nir", spike="post", after_leak=False, **p):
-    """Spikes (or the membrane of a neuron that has no threshold) for input x (time, units)."""
+def run(kind, x, dt, *, integration="euler", reset="nir", spike="post", after_leak=False, weight=None, **p):
+    """Spikes (or the membrane of a neuron that has no threshold) for input x (time, units).
+
+    `weight` (to, from) leads the spikes of a step back into the input of the next.
+    """
     p = {name: np.asarray(value, np.float64) for name, value in p.items()}
     units = np.zeros(x.shape[1])
     v, i, owed, out = units, units, units, []
     for now in x.astype(np.float64):
+        now = now + weight @ out[-1] if weight is not None and out else now
         if kind.startswith("Cuba"):
             lost = dt / p["tau_syn"] if integration == "euler" else 1 - np.exp(-dt / p["tau_syn"])
             i = i - lost * i + dt / p["tau_syn"] * p["w_in"] * now

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from spyx.cli.errors import OneLineErrors, UserError
@@ -33,7 +34,7 @@ def check_command(
     integration: Integration = None,
     reset: Reset = None,
     spike: Spike = None,
-    steps: Annotated[int, typer.Option("--steps", help="Time steps of the trial.", metavar="N")] = 100,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Time steps of the trial.", metavar="N")] = 100,
     draw: Annotated[
         Path | None, typer.Option("--draw", help="File for a picture of the graph.", metavar="FILE")
     ] = None,
@@ -54,8 +55,13 @@ def check_command(
     console.print(f"dt {how.dt:g}, {how.integration}, reset {how.reset}, spike {how.spike}")
     for line in _said(lambda: bridge.report(file, target)) if target else []:
         console.print(f"[yellow]{target}[/]: {line}")
-    for one in found.agreements:
-        console.print(f"{one.executor}: {one.verdict} ({one.detail})", markup=False)
+    if found.agreements:
+        others = Table("library", "verdict", "what it answered")
+        for one in found.agreements:
+            others.add_row(one.executor, one.verdict, escape(one.detail))
+        console.print(others)
+    if (how.reset, how.spike) != ("nir", "post") and any(one.verdict == "differs" for one in found.agreements):
+        console.print("Most libraries know only NIR's own reset and spikes: compare with --reset nir --spike post.")
     parting = found.difference
     if parting is None:
         console.print(f"[bold green]spyx agrees with the reference[/] at {found.compared} nodes, {steps} steps")
@@ -84,10 +90,14 @@ def run_command(
 
     bridge, console = _bridge(), Console()
     model = _said(lambda: bridge.from_nir(file, dt, integration=integration, reset=reset, spike=spike))
+    if output is not None and not output.parent.is_dir():
+        raise UserError(f"--output: expected a folder that exists; got {output}. Make it first.")
     try:
         x = np.load(data, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--input: {data} is no array that can be read: {error}") from error
+    except FileNotFoundError as error:
+        raise UserError(f"--input: expected a file; got {data}. Check the path.") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"--input: expected an array in a .npy file; got {data}. Save it with numpy.save.") from error
     if x.dtype.kind not in "fiub":
         raise UserError(f"--input: expected numbers; got {x.dtype}.")
     out = _said(lambda: nn.run(model, x.astype(np.float32))[0])
@@ -107,6 +117,9 @@ def convert_command(
     dt: Annotated[float, typer.Option("--dt", help="Time step that the time constants are counted in.")] = 1e-3,
     weights: Annotated[str | None, typer.Option("--weights", help="Precision: int8, float16, ...")] = None,
     decays: Annotated[str | None, typer.Option("--decays", help="Precision: int12, bfloat16, ...")] = None,
+    portable: Annotated[
+        bool, typer.Option("--portable", help="Move gains into weights, for libraries that ignore r.")
+    ] = False,
 ) -> None:
     """Write the network of a finished run as a NIR graph."""
     from spyx.cli import network
@@ -118,7 +131,9 @@ def convert_command(
     features, classes = _sizes(run)
     model = network.make_network(config, features, classes)
     load_weights(run, model)
-    graph = _said(lambda: bridge.quantise(bridge.to_nir(model, dt), weights=weights, decays=decays))
+    graph = _said(lambda: bridge.to_nir(model, dt))
+    graph = bridge.portable(graph) if portable else graph
+    graph = _said(lambda: bridge.quantise(graph, weights=weights, decays=decays))
     _said(lambda: bridge.write(file, graph))
     console.print(f"{file}: {len(graph.nodes)} nodes, dt {dt:g}")
 

@@ -27,13 +27,13 @@ from spyx.nir.portable import portable as portable
 from spyx.nir.quantise import quantise as quantise
 from spyx.nir.read import read as read
 from spyx.nir.reference import simulate as simulate
-from spyx.nir.report import TARGETS as TARGETS
-from spyx.nir.report import Target as Target
 from spyx.nir.report import report as report
 from spyx.nir.rule import Rule as Rule
 from spyx.nir.rule import Site as Site
 from spyx.nir.rule import forget as forget
 from spyx.nir.rule import rule as rule
+from spyx.nir.targets import TARGETS as TARGETS
+from spyx.nir.targets import Target as Target
 from spyx.nir.write import write as write
 
 __all__ = [

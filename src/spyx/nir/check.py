@@ -79,7 +79,7 @@ def check(
         dt: time step; None is what the file says.
         steps: time steps of the trial.
         seed: of the random input, which spikes with probability 0.3.
-        others: also run the executors of snnTorch and Norse, where they are installed.
+        others: also run the executors of snnTorch, Norse and Sinabs, where they are installed.
         **chosen: integration, reset and spike, as for `from_nir`.
 
     Returns:
@@ -94,9 +94,11 @@ def check(
         >>> check(to_nir(nn.Sequential(nn.LIF(2, beta=0.5)), dt=1e-3), others=False).difference is None
         True
     """
+    if steps < 1:
+        raise ValueError(f"spyx.nir.check(steps=): expected at least 1; got {steps}. Leave it away for 100.")
     graph = mended(as_graph(graph), dt, "auto")
-    meaning = read_meaning(graph.metadata, dt, **chosen)
     checked = validated(graph, "spyx.nir.check")
+    meaning = read_meaning(graph.metadata, dt, **chosen)
     sure = {name for name, value in chosen.items() if value is not None}
     model = built(checked, meaning, sure)
     rng = np.random.default_rng(seed)
@@ -106,7 +108,8 @@ def check(
     }
     expected = simulate(graph, inputs, dt, **chosen)
     got = run_all(model, checked, inputs, meaning, sure)
-    found = agreements(graph, inputs, expected, meaning) if others else []
+    local = {name: meaning_at(node, meaning, sure) for name, node in checked.flat.nodes.items()}
+    found = agreements(graph, inputs, expected, meaning, local) if others else []
     return Check(meaning, table(checked), first_difference(expected, got), len(got), found, model)
 
 
@@ -131,7 +134,7 @@ def run_all(
     xs = {n: np.stack([axes.given[n].to_spyx(step) for step in x])[None] for n, x in inputs.items()}
     outs, _ = nn.run(probe, xs if len(xs) > 1 else next(iter(xs.values())))
     answers: dict[str, np.ndarray] = {}
-    for key, value in outs.items():
+    for key, value in outs.items() if isinstance(outs, dict) else [(probe.outputs[0], outs)]:
         name = str(taps.get(key, key))
         answers[name] = np.stack([axes.given[name].to_nir(step) for step in np.asarray(value[0])])
     return answers

@@ -6,13 +6,14 @@ import contextlib
 import importlib.util
 import io
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 import nir
+from spyx.nir import peers
 from spyx.nir.meaning import Meaning
 
 
@@ -35,33 +36,15 @@ class Agreement:
     detail: str
 
 
-def _snntorch(graph: Any, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
-    import torch  # pyright: ignore[reportMissingImports]
-    from snntorch.import_nir import import_from_nir  # pyright: ignore[reportMissingImports]
-
-    net, state, outs = import_from_nir(graph), None, []
-    for x in xs:
-        out, state = net(torch.from_numpy(x[None]), state)
-        outs.append((out[0] if isinstance(out, tuple) else out).detach().numpy()[0])
-    return np.stack(outs)
-
-
-def _norse(graph: Any, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
-    import norse.torch  # pyright: ignore[reportMissingImports]
-    import torch  # pyright: ignore[reportMissingImports]
-
-    net, state, outs = norse.torch.from_nir(graph, dt=meaning.dt), None, []
-    for x in xs:
-        out, state = net(torch.from_numpy(x[None]), state)
-        outs.append(out.detach().numpy()[0])
-    return np.stack(outs)
-
-
 EXECUTORS: dict[str, tuple[str, Callable[[Any, np.ndarray, Meaning], np.ndarray]]] = {
-    "snnTorch": ("snntorch", _snntorch),
-    "Norse": ("norse", _norse),
+    "snnTorch": ("snntorch", peers.snntorch),
+    "Norse": ("norse", peers.norse),
+    "Sinabs": ("sinabs", peers.sinabs),
 }
 """Name, the package that must be there, and how a graph runs in it."""
+
+WITHOUT_LI = ("snnTorch", "Norse")
+"""Importers that know no `LI`: a readout is given to them as their own leaky cell."""
 
 
 def installed() -> list[str]:
@@ -69,8 +52,18 @@ def installed() -> list[str]:
     return [name for name, (package, _) in EXECUTORS.items() if importlib.util.find_spec(package) is not None]
 
 
-def agreements(graph: Any, inputs: dict[str, np.ndarray], expected: Any, meaning: Meaning) -> list[Agreement]:
-    """Every installed executor on the same input; a library that fails is a finding, not an error."""
+def agreements(
+    graph: Any, inputs: dict[str, np.ndarray], expected: Any, meaning: Meaning, local: Mapping[str, Meaning]
+) -> list[Agreement]:
+    """Every installed executor on the same input; a library that fails is a finding, not an error.
+
+    Args:
+        graph: what is executed.
+        inputs: (time, ...) by name.
+        expected: what the reference answers, by name.
+        meaning: of the graph.
+        local: of every node that has its own.
+    """
     outputs = [name for name, node in graph.nodes.items() if isinstance(node, nir.Output)]
     found = []
     for name in installed():
@@ -81,10 +74,13 @@ def agreements(graph: Any, inputs: dict[str, np.ndarray], expected: Any, meaning
             # Both report to standard output and by warnings what they do to a graph.
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")
-                got = EXECUTORS[name][1](_single(graph), next(iter(inputs.values())), meaning)
-            found.append(_verdict(name, expected[outputs[0]], np.asarray(got, np.float64)))
+                got = EXECUTORS[name][1](_single(graph, local), next(iter(inputs.values())), meaning)
+            one = _verdict(name, expected[outputs[0]], np.asarray(got, np.float64))
+            given = name in WITHOUT_LI and peers.readouts(graph)
+            found.append(replace(one, detail=f"{one.detail}, LI as its own leaky cell") if given else one)
         except Exception as error:  # whatever another library raises
-            found.append(Agreement(name, "refuses", f"{type(error).__name__}: {str(error)[:200]}"))
+            reason = (str(error).splitlines() or [""])[0][:160]
+            found.append(Agreement(name, "refuses", f"{type(error).__name__}: {reason}"))
     return found
 
 
@@ -105,12 +101,12 @@ def _verdict(name: str, expected: np.ndarray, got: np.ndarray) -> Agreement:
     return Agreement(name, "differs", f"{wrong(expected, got)} of {expected.size} answers")
 
 
-def _single(graph: Any) -> Any:
-    """The graph in float32 and without metadata: their arrays become tensors, and torch does not mix precisions."""
+def _single(graph: Any, local: Mapping[str, Meaning]) -> Any:
+    """The graph in float32, because torch does not mix precisions; metadata says how each node resets, and no more."""
     nodes = {}
     for name, node in graph.nodes.items():
         if isinstance(node, nir.NIRGraph):
-            nodes[name] = _single(node)
+            nodes[name] = _single(node, {})
             continue
         values = node.to_dict()
         values.pop("metadata", None)
@@ -119,4 +115,6 @@ def _single(graph: Any) -> Any:
             for k, v in values.items()
         }
         nodes[name] = nir.dict2NIRNode(values)
+        if name in local and hasattr(node, "v_threshold"):
+            nodes[name].metadata = local[name].as_metadata()
     return nir.NIRGraph(nodes, list(graph.edges), type_check=False)

@@ -71,7 +71,7 @@ def _lifted(nodes: dict[str, Any], edges: list[Edge], outer: str) -> tuple[dict[
             continue
         for inner, inside in graph.nodes.items():
             shape = inside.input_type["input"] if isinstance(inside, (nir.Input, nir.Output)) else None
-            merged[new_names[inner]] = inside if shape is None else Identity(tuple(int(n) for n in shape))
+            merged[new_names[inner]] = inside if shape is None else Identity(tuple(int(n) for n in np.ravel(shape)))
     listed = [(leave if a == outer else a, entry if b == outer else b) for a, b in edges]
     listed += [(new_names[str(a)], new_names[str(b)]) for a, b in graph.edges]
     for gate in {entry, leave}:

@@ -1,8 +1,8 @@
 """The part of reading that touches HDF5: a program of its own, because a damaged file can hang or crash the library.
 
-Run as a script it reads one request per line from standard input, `{"path", "array", "total", "members"}`, and answers
-with a line of JSON, in which arrays are named by their place, and then the bytes of all arrays. It imports nothing but
-h5py and NumPy.
+Run as a script it reads one request per line from standard input, `{"path", "array", "total", "members", "seconds"}`,
+and answers with a line of JSON, in which arrays are named by their place, and then the bytes of all arrays. It imports
+nothing but h5py and NumPy.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 from typing import Any
 
 MAX_DEPTH = 64
+DIGEST = "spyx_sha256"
+"""Attribute of the graph and of each of its nodes, in files that spyx wrote."""
 
 
 class Refused(Exception):
@@ -26,8 +28,8 @@ class Budget:
         self.seen: set[Any] = set()
 
 
-def load(path: str, budget: Budget) -> dict[str, Any]:
-    """The group 'node' of a file as nested dicts of arrays and texts."""
+def load(path: str, budget: Budget) -> tuple[dict[str, Any], dict[str, str]]:
+    """The group 'node' of a file as nested dicts of arrays and texts, and the digests in it by node, "" for all."""
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -36,7 +38,17 @@ def load(path: str, budget: Budget) -> dict[str, Any]:
         root = _member(file, "node", "the file", budget)
         if not isinstance(root, dict):
             raise Refused("the file has no group 'node'")
-        return root
+        nodes = root.get("nodes")
+        places = {name: f"node/nodes/{name}" for name in nodes} if isinstance(nodes, dict) else {}
+        groups = {name: file[place] for name, place in ({"": "node"} | places).items()}
+        return root, {name: _digest(group) for name, group in groups.items() if DIGEST in group.attrs}
+
+
+def _digest(group: Any) -> str:
+    kind = group.attrs.get_id(DIGEST)
+    if kind.shape != () or kind.dtype.kind != "S" or kind.dtype.itemsize != 64:
+        return "none"
+    return group.attrs[DIGEST].decode("ascii", "replace")
 
 
 def _member(group: Any, name: str, said: str, budget: Budget, depth: int = 0) -> Any:
@@ -119,7 +131,8 @@ def answer(request: dict[str, Any], out: Any) -> None:
     arrays: list[Any] = []
     try:
         budget = Budget(request["array"], request["total"], request["members"])
-        reply = {"tree": packed(load(request["path"], budget), arrays)}
+        tree, digests = load(request["path"], budget)
+        reply: dict[str, Any] = {"tree": packed(tree, arrays), "digests": digests}
     except Refused as refused:
         reply, arrays = {"refused": str(refused)}, []
     except Exception as error:  # whatever a damaged file makes the library raise
@@ -130,10 +143,36 @@ def answer(request: dict[str, Any], out: Any) -> None:
     out.flush()
 
 
+def limit(request: dict[str, Any]) -> None:
+    """End this process when one file takes more than so much computing time or memory.
+
+    Computing time, because a hang computes, and a busy machine keeps a process waiting.
+    """
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime + request["seconds"]) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    try:
+        with open("/proc/self/statm") as file:
+            held = int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:  # not Linux
+        return
+    room = held + 2 * request["array"] + 2 * min(request["total"], 2**40)
+    resource.setrlimit(resource.RLIMIT_AS, (room, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
 def main() -> None:
     """Serve requests until standard input ends."""
+    import h5py  # noqa: F401
+    import numpy as np  # noqa: F401
+
     for line in sys.stdin:
-        answer(json.loads(line), sys.stdout.buffer)
+        request = json.loads(line)
+        limit(request)
+        answer(request, sys.stdout.buffer)
 
 
 if __name__ == "__main__":

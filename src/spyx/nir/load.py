@@ -42,10 +42,11 @@ def load_graph(
     """The model; what the arguments mean is said at `from_nir`."""
     graph = as_graph(graph)
     graph = spyx1.mended(graph, dt, written_by)
+    checked = validated(graph)
     chosen = dict(integration=integration, reset=reset, spike=spike, multi_spike=multi_spike, v_min=v_min)
     meaning = read_meaning(graph.metadata, dt, **chosen)
     sure = {key for key, value in chosen.items() if value is not None}
-    return built(validated(graph), meaning, sure)
+    return built(checked, meaning, sure)
 
 
 def as_graph(graph: Any) -> Any:
@@ -124,7 +125,8 @@ def layouts(checked: Validated, kinds: dict[str, str]) -> Layouts:
 
 def _rules(name: str, node: Any) -> list[Rule]:
     if isinstance(node, nir.Input):
-        return [Rule(None, nir.Input, kind="input")]
+        known = text(node.metadata.get("order")) == "channels last"
+        return [Rule(None, nir.Input, kind="map" if known else "input")]
     if isinstance(node, nir.Output):
         return [Rule(None, nir.Output, kind="output")]
     return rules_for_node(node, text(node.metadata.get("layer")))

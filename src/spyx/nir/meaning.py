@@ -51,8 +51,9 @@ class Meaning:
             )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
+                offered = ", ".join(choice for choice in choices if choice != AFTER_LEAK)
                 raise ValueError(
-                    f"spyx.nir({name}=): expected one of {', '.join(choices)}; got {getattr(self, name)!r}. Choose one."
+                    f"spyx.nir({name}=): expected one of {offered}; got {getattr(self, name)!r}. Choose one."
                 )
 
     def as_metadata(self) -> dict[str, Any]:

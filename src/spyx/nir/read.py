@@ -10,6 +10,7 @@ import numpy as np
 
 import nir
 from spyx.nir import isolate
+from spyx.nir.digest import changed
 
 NODES = {
     kind.__name__: kind
@@ -29,6 +30,7 @@ def read(
     max_total_bytes: int = 2**32,
     max_nodes: int = 100_000,
     timeout_s: float | None = None,
+    verify: bool = True,
 ) -> nir.NIRGraph:
     """Read a graph from a .nir file (HDF5), with limits on what a file may make us load.
 
@@ -39,13 +41,16 @@ def read(
         max_array_bytes: largest array; default 1 GiB.
         max_total_bytes: all arrays together; default 4 GiB.
         max_nodes: nodes, sub-graphs included.
-        timeout_s: seconds that reading may take; None is 30, and one more for every 5 MB.
+        timeout_s: seconds of computing that reading may take; None is 30, and one more for every 5 MB.
+        verify: refuse a file that spyx wrote and that was changed in place, by damage or on purpose. Files that
+            another program wrote have no digest to compare with.
 
     Returns:
         A `nir.NIRGraph`, not type-checked: `from_nir` and `check` do that.
 
     Raises:
-        ValueError: no HDF5 file, no NIR graph, a node that is none, an array over the limit or of no numbers, a link.
+        ValueError: no HDF5 file, no NIR graph, a node that is none, an array over the limit or of no numbers, a link,
+            contents that are not those that were written.
         FileNotFoundError: no such file.
 
     Example:
@@ -63,8 +68,8 @@ def read(
     patience = 30 + os.path.getsize(path) / 5e6 if timeout_s is None else timeout_s
     limits = dict(array=max_array_bytes, total=max_total_bytes, members=MEMBERS_PER_NODE * max_nodes)
     try:
-        tree = isolate.contents(os.path.abspath(path), **limits, timeout_s=patience)
-        return _graph(tree, "", [max_nodes])
+        tree, digests = isolate.contents(os.path.abspath(path), **limits, timeout_s=patience)
+        graph = _graph(tree, "", [max_nodes])
     except isolate.Damaged as error:
         raise ValueError(
             f"{who}: expected an HDF5 file with a NIR graph; got one that is damaged or something else: {error}. "
@@ -72,6 +77,13 @@ def read(
         ) from error
     except isolate.Refused as error:
         raise ValueError(f"{who}: expected a NIR graph; got a file in which {error}. Mend the file.") from error
+    lost = changed(tree, digests) if verify else []
+    if lost:
+        raise ValueError(
+            f"{who}: expected what spyx wrote; got a file in which {', '.join(lost)} changed since. "
+            "Write it again, or pass verify=False if the change is yours."
+        )
+    return graph
 
 
 def _graph(group: dict[str, Any], where: str, left: list[int]) -> nir.NIRGraph:
@@ -114,7 +126,8 @@ def _node(group: Any, name: str, left: list[int]) -> Any:
         for key, value in values.items()
     }
     try:
-        return NODES[str(kind)].from_dict({**values, "metadata": _metadata(group, said)})
+        with np.errstate(all="ignore"):
+            return NODES[str(kind)].from_dict({**values, "metadata": _metadata(group, said)})
     except Exception as error:  # NIR asserts, indexes and multiplies whatever is in the file
         raise isolate.Refused(f"{said} is not what NIR expects: {str(error) or type(error).__name__}") from error
 

@@ -15,7 +15,7 @@ from spyx.nir.delays import whole_steps
 from spyx.nir.flat import Identity
 from spyx.nir.load import STATEFUL, as_graph, meaning_at, spiking_late, steps_of
 from spyx.nir.meaning import AFTER_LEAK, Meaning, read_meaning
-from spyx.nir.sizes import answer_shape, flattened_axes, flattened_shape, paddings, per_axis
+from spyx.nir.sizes import answer_shape, flattened_axes, flattened_shape, paddings, per_axis, pool_paddings
 from spyx.nir.validate import validated
 
 
@@ -182,7 +182,7 @@ def _convolved(node: Any, x: np.ndarray) -> np.ndarray:
 
 def _pooled(node: Any, x: np.ndarray) -> np.ndarray:
     kernel, stride = per_axis(node.kernel_size, 2), per_axis(node.stride, 2)
-    padded = np.pad(x, [(0, 0), *((p, p) for p in per_axis(node.padding, 2))])
+    padded = np.pad(x, [(0, 0), *pool_paddings(node)])
     answer = answer_shape(node, x.shape)
     y = np.zeros(answer)
     for row, column in np.ndindex(*kernel):

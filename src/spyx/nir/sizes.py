@@ -30,12 +30,10 @@ def own_shape(node: Any) -> Shape | None:
         return np.shape(getattr(node, PER_UNIT[type(node)][0]))
     if isinstance(node, (nir.Affine, nir.Linear)):
         return (int(node.weight.shape[-1]),)
-    if isinstance(node, nir.Input):
+    if isinstance(node, (nir.Input, nir.Flatten)) and node.input_type["input"] is not None:
         return shape_tuple(node.input_type["input"])
-    if isinstance(node, nir.Output):
+    if isinstance(node, nir.Output) and node.output_type["output"] is not None:
         return shape_tuple(node.output_type["output"])
-    if isinstance(node, nir.Flatten) and node.input_type["input"] is not None:
-        return shape_tuple(node.input_type["input"])
     if isinstance(node, (nir.Conv1d, nir.Conv2d)) and node.input_shape is not None:
         return (int(node.weight.shape[1]) * int(node.groups), *per_axis(node.input_shape, node.weight.ndim - 2))
     return None
@@ -84,6 +82,13 @@ def paddings(node: Any) -> list[tuple[int, int]]:
     return [(n, n) for n in per_axis(node.padding, space)]
 
 
+def pool_paddings(node: Any) -> list[tuple[int, int]]:
+    """Padding before and after both axes of a pool: NIR's number for both ends, or the pairs that Spyx 1.0 meant."""
+    if np.shape(node.padding) == (2, 2):
+        return [(int(low), int(high)) for low, high in node.padding]
+    return [(n, n) for n in per_axis(node.padding, 2)]
+
+
 def per_axis(value: Any, axes: int) -> tuple[int, ...]:
     """One number per axis out of a number or a sequence."""
     numbers = [int(n) for n in np.ravel(value)]
@@ -120,8 +125,9 @@ def _convolved(node: Any, shape: Shape) -> Shape:
 def _pooled(node: Any, shape: Shape) -> Shape:
     if len(shape) != 3:
         raise ValueError(f"takes (channels, height, width), but {shape} comes in")
-    kernel, stride, padding = (per_axis(v, 2) for v in (node.kernel_size, node.stride, node.padding))
-    sizes = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape[1:], kernel, stride, padding, strict=True)]
+    kernel, stride = per_axis(node.kernel_size, 2), per_axis(node.stride, 2)
+    ends = pool_paddings(node)
+    sizes = [(n + sum(e) - k) // s + 1 for n, k, s, e in zip(shape[1:], kernel, stride, ends, strict=True)]
     return _positive((shape[0], *sizes), shape)
 
 

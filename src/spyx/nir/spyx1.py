@@ -1,7 +1,7 @@
-"""Files written by Spyx 1.0: what their author meant, and that version's call signatures.
+"""Files written by Spyx 1.0: how they are told from others, and what their author is told.
 
-Spyx 1.0 wrote `r = beta` where its layers have input gain 1, left `w_in` at 1, read none of them back, wired the input
-of a recurrent layer into its matrix, and named its nodes `layer_0`, `layer_1`, ... It always ran `spyx.nn`'s neurons.
+Its graphs are chains of nodes that are named `layer_0`, `layer_1`, ... and carry no metadata. A number that is missing
+is a layer that it left out, because NIR had no node for it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ from typing import Any
 import numpy as np
 
 import nir
-from spyx.nir.meaning import AFTER_LEAK, text
+from spyx.nir.sizes import PER_UNIT
+from spyx.nir.spyx1_nodes import as_meant
 
-NAME = re.compile(r"layer_\d+(_threshold|\.lif|\.w_rec|\.input|\.output)?|input|output")
+INNER = re.compile(r"layer_\d+\.(lif|w_rec|input|output)")
+OUTER = re.compile(r"layer_(\d+)(_threshold)?")
 WRITERS = ("auto", "nir", "spyx1")
+NEURONS = (nir.IF, nir.LIF, nir.CubaLIF, nir.LI)
+LEAKY = (nir.LIF, nir.CubaLIF)
 
 
 def mended(graph: Any, dt: float | None, written_by: str) -> Any:
@@ -28,47 +32,64 @@ def mended(graph: Any, dt: float | None, written_by: str) -> Any:
         )
     if written_by == "nir" or not isinstance(graph, nir.NIRGraph):
         return graph
+    path = chain(graph)
     if written_by == "auto":
-        if not recognised(graph):
+        if path is None or not recognised(graph):
             return graph
-        warnings.warn(
-            "spyx.nir.from_nir: Spyx 1.0 wrote this graph (r = beta); its layers have input gain 1, so they are read "
-            "with r = 1 / (1 - beta). Pass written_by='nir' to take r as it stands.",
-            stacklevel=4,
+        warnings.warn(_warning(path, graph), stacklevel=4)
+    if path is None:
+        raise ValueError(
+            "spyx.nir.from_nir(written_by='spyx1'): expected a chain of nodes named layer_0, layer_1, ...; "
+            f"got {', '.join(map(str, graph.nodes))}. Leave written_by away."
         )
-    step = _step(graph, dt)
-    nodes = {name: _node(node, step) for name, node in graph.nodes.items()}
-    known = {"dt": step, "integration": "euler", "reset": "subtract", "spike": "pre"}
-    return nir.NIRGraph(nodes, list(graph.edges), metadata=known, type_check=False)
+    return as_meant(graph, path, _step(graph, dt))
+
+
+def chain(graph: Any) -> list[str] | None:
+    """Names of the nodes from the input to the output; None for a graph that is no numbered chain."""
+    found = {name: OUTER.fullmatch(str(name)) for name in graph.nodes if name not in ("input", "output")}
+    if not found or not all(found.values()) or not {"input", "output"} <= set(graph.nodes):
+        return None
+    numbered = [(int(match[1]), match[2] or "", name) for name, match in found.items() if match]
+    path = ["input", *(name for *_, name in sorted(numbered)), "output"]
+    edges = [tuple(map(str, edge)) for edge in graph.edges]
+    return path if sorted(edges) == sorted(zip(path[:-1], path[1:], strict=True)) else None
 
 
 def recognised(graph: Any) -> bool:
-    """Do names, gains and the missing metadata say that Spyx 1.0 wrote this?"""
-    nodes = list(_all(graph))
-    if any(node.metadata for _, node in nodes) or graph.metadata:
+    """Do inner names, gains and the missing metadata of a numbered chain say that Spyx 1.0 wrote it?"""
+    inner = [name for node in graph.nodes.values() if isinstance(node, nir.NIRGraph) for name in node.nodes]
+    if graph.metadata or any(node.metadata for _, node in _all(graph)):
         return False
-    if not all(NAME.fullmatch(name) for name, _ in nodes if isinstance(name, str)):
-        return False
-    spiking = [node for _, node in nodes if isinstance(node, (nir.IF, nir.LIF, nir.CubaLIF, nir.LI))]
-    leaky = [node for node in spiking if isinstance(node, (nir.LIF, nir.CubaLIF))]
-    return bool(leaky) and all(map(_as_spyx1_wrote, spiking)) and _own_step(leaky) is not None
+    neurons = {name: node for name, node in _all(graph) if isinstance(node, NEURONS)}
+    return (
+        bool(neurons)
+        and all(INNER.fullmatch(str(name)) for name in inner)
+        and all(_as_it_wrote(node) for node in neurons.values())
+        and all(f"{name}_threshold" in graph.nodes for name, node in neurons.items() if isinstance(node, nir.LI))
+        and all(node.input_type["input"] is not None for _, node in _all(graph) if isinstance(node, nir.Flatten))
+        and _own_step(graph) is not None
+    )
 
 
-def _as_spyx1_wrote(node: Any) -> bool:
+def _as_it_wrote(node: Any) -> bool:
+    if len({np.shape(getattr(node, name)) for name in PER_UNIT[type(node)]}) != 1:
+        return False
     zero = [getattr(node, name) for name in ("v_leak", "v_reset") if hasattr(node, name)]
     if any(np.any(value) for value in zero) or (hasattr(node, "w_in") and np.any(node.w_in != 1)):
         return False
-    return isinstance(node, (nir.LIF, nir.CubaLIF)) or bool(np.all(node.r == 1))
+    return isinstance(node, LEAKY) or bool(np.all(node.r == 1))
 
 
-def _own_step(leaky: list[Any]) -> float | None:
+def _own_step(graph: Any) -> float | None:
     """The time step that `tau = dt / (1 - r)` means; None when units disagree, as they do in every other file."""
     found = []
-    for node in leaky:
-        tau = np.asarray(getattr(node, "tau", getattr(node, "tau_mem", None)), np.float64)
-        steps = tau * (1 - np.asarray(node.r, np.float64))
-        found.append(steps[np.isfinite(steps) & (steps != 0)])
-    steps = np.concatenate([np.ravel(part) for part in found])
+    for _, node in _all(graph):
+        if isinstance(node, LEAKY):
+            tau = np.asarray(getattr(node, "tau", getattr(node, "tau_mem", None)), np.float64)
+            steps = np.ravel(tau * (1 - np.asarray(node.r, np.float64)))
+            found.append(steps[np.isfinite(steps) & (steps != 0)])
+    steps = np.concatenate(found) if found else np.zeros(0)
     if steps.size == 0:
         return 1.0
     # Where beta is near 1, 1 - r has lost digits.
@@ -78,9 +99,32 @@ def _own_step(leaky: list[Any]) -> float | None:
 
 def _step(graph: Any, dt: float | None) -> float:
     """The file's own time step, or the caller's when both are the same but for rounding."""
-    leaky = [node for _, node in _all(graph) if isinstance(node, (nir.LIF, nir.CubaLIF))]
-    own = _own_step(leaky) or dt or 1.0
-    return float(dt) if dt is not None and (not leaky or abs(dt / own - 1) < 1e-3) else own
+    nodes = [node for _, node in _all(graph)]
+    leaky = any(isinstance(node, LEAKY) for node in nodes)
+    if dt is None and not leaky and any(isinstance(node, nir.LI) for node in nodes):
+        raise ValueError(
+            "spyx.nir.from_nir(dt=): expected a time step, because the tau of a PSU_LIF does not tell it; got None. "
+            "Pass the dt that the network was written with; Spyx 1.0 took 1 by itself."
+        )
+    own = (_own_step(graph) if leaky else dt) or dt or 1.0
+    return float(dt) if dt is not None and abs(dt / own - 1) < 1e-3 else own
+
+
+def _warning(path: list[str], graph: Any) -> str:
+    said = (
+        "spyx.nir.from_nir: Spyx 1.0 wrote this graph (r = beta); its layers have input gain 1, so they are read "
+        "with r = 1 / (1 - beta). Pass written_by='nir' to take r as it stands."
+    )
+    there = {int(match[1]) for match in map(OUTER.fullmatch, path) if match}
+    missing = sorted(set(range(max(there))) - there)
+    if missing:
+        said += (
+            f" It left out layer {', '.join(map(str, missing))}, which it had no node for (ALIF, an activation): "
+            "what is read is not the network that was written."
+        )
+    if isinstance(graph.nodes[path[-2]], (nir.Affine, nir.Linear)):
+        said += " It left out a readout (LI) at the end, too: if there was one, append it."
+    return said
 
 
 def _all(graph: Any) -> Iterator[tuple[str, Any]]:
@@ -88,60 +132,3 @@ def _all(graph: Any) -> Iterator[tuple[str, Any]]:
         yield name, node
         if isinstance(node, nir.NIRGraph):
             yield from _all(node)
-
-
-def _node(node: Any, dt: float) -> Any:
-    """The same node with input gain 1, and the word for the layer that it was."""
-    if isinstance(node, nir.NIRGraph):
-        return _recurrent(node, dt)
-    spiking = {"integration": "euler", "spike": "pre", "reset": "subtract"}
-    if isinstance(node, nir.IF):
-        return nir.IF(_full(node.r, 1 / dt), _wide(node.v_threshold), metadata={**spiking, "layer": "IF"})
-    if isinstance(node, nir.LIF):
-        known = {**spiking, "reset": AFTER_LEAK, "layer": "LIF", "beta": np.asarray(node.r, np.float32)}
-        tau = _tau(node.r, dt)
-        return nir.LIF(tau, tau / dt, np.zeros_like(tau), _wide(node.v_threshold), metadata=known)
-    if isinstance(node, nir.CubaLIF):
-        alpha = (1 - dt / np.asarray(node.tau_syn, np.float64)).astype(np.float32)
-        known = {**spiking, "layer": "CuBaLIF", "alpha": alpha, "beta": np.asarray(node.r, np.float32)}
-        tau, syn = _tau(node.r, dt), _tau(alpha, dt)
-        zero = np.zeros_like(tau)
-        return nir.CubaLIF(syn, tau, tau / dt, zero, _wide(node.v_threshold), zero, syn / dt, metadata=known)
-    if isinstance(node, nir.LI):
-        tau = np.asarray(node.tau, np.float64)
-        return nir.LI(tau, tau / dt, np.zeros_like(tau))
-    if isinstance(node, nir.SumPool2d) and np.any(node.padding):
-        # It wrote the sum of both ends, where NIR means each of them.
-        return nir.SumPool2d(node.kernel_size, node.stride, np.asarray(node.padding) // 2, metadata={"same": True})
-    return node
-
-
-def _recurrent(graph: Any, dt: float) -> Any:
-    """The input feeds the neuron, not the matrix."""
-    core = next((name for name, node in graph.nodes.items() if isinstance(node, (nir.IF, nir.LIF, nir.CubaLIF))), None)
-    matrix = next((name for name, node in graph.nodes.items() if isinstance(node, (nir.Linear, nir.Affine))), None)
-    gates = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
-    nodes = {name: _node(node, dt) for name, node in graph.nodes.items()}
-    if core is None or matrix is None:
-        return nir.NIRGraph(nodes, list(graph.edges), type_check=False)
-    nodes[core].metadata["layer"] = f"R{text(nodes[core].metadata['layer'])}"
-    new_matrix = f"{core}.w_rec"
-    nodes = {new_matrix if name == matrix else name: node for name, node in nodes.items()}
-    edges = [(a, core if a in gates and b == matrix else b) for a, b in graph.edges]
-    edges = [(new_matrix if a == matrix else a, new_matrix if b == matrix else b) for a, b in edges]
-    return nir.NIRGraph(nodes, edges, type_check=False)
-
-
-def _tau(beta: Any, dt: float) -> np.ndarray:
-    from spyx.nir.rules.neurons import NEVER
-
-    decay = np.clip(np.asarray(beta, np.float64), 0, 1)
-    return dt * (1 / np.where(decay < 1, 1 - decay, 1 / NEVER))
-
-
-def _full(like: Any, value: float) -> np.ndarray:
-    return np.full(np.shape(like), value)
-
-
-def _wide(value: Any) -> np.ndarray:
-    return np.asarray(value, np.float64)

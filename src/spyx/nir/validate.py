@@ -139,6 +139,8 @@ def _edge_problems(flat: Flat) -> Iterator[str]:
             yield f"node {name!r} ({type(node).__name__}): no edge leads to it"
         if type(node) not in known and name not in sources:
             yield f"node {name!r} ({type(node).__name__}): dangling, no edge starts from it"
+        if isinstance(node, nir.Input) and own_shape(node) is None:
+            yield f"node {name!r} (Input): has no shape: say that of one sample at one step"
         if isinstance(node, nir.Input) and name not in sources:
             yield f"node {name!r} (Input): no edge starts from it"
         if isinstance(node, nir.Output) and name not in targets:

@@ -7,11 +7,14 @@ import os
 from typing import Any
 
 import nir
+from spyx.nir.digest import mark
 from spyx.nir.validate import validated
 
 
 def write(path: Any, graph: nir.NIRGraph) -> None:
     """Write a graph to a .nir file. It is checked first, and an old file of that name stays until the new one is whole.
+
+    The file carries a digest of every node, which `read` compares with what it finds.
 
     Args:
         path: the file.
@@ -19,6 +22,7 @@ def write(path: Any, graph: nir.NIRGraph) -> None:
 
     Raises:
         ValueError: a graph that could not be read back; all reasons in one list.
+        FileNotFoundError: no such folder.
 
     Example:
         >>> import tempfile
@@ -31,9 +35,12 @@ def write(path: Any, graph: nir.NIRGraph) -> None:
     """
     validated(graph, "spyx.nir.write")
     path = os.fspath(path)
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise FileNotFoundError(f"spyx.nir.write: expected a folder that exists; got {path!r}. Make it first.")
     temporary = f"{path}.{os.getpid()}.part"
     try:
         nir.write(temporary, graph)
+        mark(temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -64,10 +64,7 @@ def symmetric(padding: Any, sizes: Any, kernel: Any, stride: Any, dilation: Any)
     if isinstance(padding, str) and padding.upper() == "VALID":
         return tuple(0 for _ in kernel)
     if isinstance(padding, str):
-        ends = []
-        for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True):
-            total = max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
-            ends.append((total // 2, total - total // 2))
+        ends = same_ends(sizes, kernel, stride, dilation)
     elif isinstance(padding, (int, np.integer)):
         ends = [(int(padding), int(padding))] * len(kernel)
     else:
@@ -78,6 +75,13 @@ def symmetric(padding: Any, sizes: Any, kernel: Any, stride: Any, dilation: Any)
     if all(s == 1 for s in stride) and ends == [(span // 2, span - span // 2) for span in spans]:
         return "same"
     raise ValueError(f"pads {ends}, differently at both ends: NIR cannot say that; pad by numbers that are equal")
+
+
+def same_ends(sizes: Any, kernel: Any, stride: Any, dilation: Any) -> list[tuple[int, int]]:
+    """What "SAME" adds before and after each axis."""
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    totals = [max(0, (-(-n // s) - 1) * s + span - n) for n, s, span in zip(sizes, stride, spans, strict=True)]
+    return [(total // 2, total - total // 2) for total in totals]
 
 
 def _pair(value: tuple[int, ...]) -> tuple[int, int]:

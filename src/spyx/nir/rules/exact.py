@@ -72,12 +72,10 @@ class Stagger(nnx.Module):
 
     Args:
         steps: whole numbers, one per unit, at least one of them 0: the edge that leads here waits for all.
-        total: delays of the node, in NIR's unit.
     """
 
-    def __init__(self, steps: np.ndarray, total: np.ndarray) -> None:
+    def __init__(self, steps: np.ndarray) -> None:
         self.steps = Constant(jnp.asarray(steps, jnp.int32))
-        self.total = Constant(jnp.asarray(total, jnp.float32))
         self._shape, self._longest = tuple(steps.shape), int(steps.max())
 
     def initial_state(self, batch_size: int) -> Ring:
@@ -121,7 +119,7 @@ def load_delay(node: Any, site: Site) -> Any:
     extra = steps - steps.min()
     if not extra.any():
         return Pass()
-    return Stagger(site.taken.to_spyx(extra), site.taken.to_spyx(np.asarray(node.delay)))
+    return Stagger(site.taken.to_spyx(extra))
 
 
 def save_delay(layer: Stagger, site: Site) -> Any:

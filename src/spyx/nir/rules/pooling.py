@@ -11,8 +11,8 @@ from flax import nnx
 import nir
 from spyx import nn
 from spyx.nir.rule import Rule, Site
-from spyx.nir.rules.convolution import symmetric
-from spyx.nir.sizes import per_axis
+from spyx.nir.rules.convolution import same_ends, symmetric
+from spyx.nir.sizes import per_axis, pool_paddings
 
 
 class Pool(nnx.Module):
@@ -41,10 +41,11 @@ def load_sum(node: Any, site: Site) -> Any:
     window, stride = per_axis(node.kernel_size, 2), per_axis(node.stride, 2)
     if not np.any(node.padding):
         return nn.SumPool(window, stride, "VALID")
-    if "same" in node.metadata and symmetric("SAME", site.shape[1:], window, stride, (1, 1)) == per_axis(
-        node.padding, 2
-    ):
+    ends = pool_paddings(node)
+    if "same" in node.metadata and ends == same_ends(site.shape[1:], window, stride, (1, 1)):
         return nn.SumPool(window, stride, "SAME")
+    if any(low != high for low, high in ends):
+        raise ValueError(f"pads {ends}, differently at both ends: NIR has one number for both")
     return Pool(window, stride, node.padding, average=False)
 
 

@@ -12,11 +12,16 @@ from flax import nnx
 
 from spyx import nn
 from spyx.engine import compiler, events
-from spyx.engine.events import choice, convolution, maps, rows
+from spyx.engine.events import choice, maps, rows
 
 needs_numba = pytest.mark.skipif(not compiler.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
 
 ROWS, INPUTS, OUTPUTS = 300, 37, 45
+
+
+@pytest.fixture(autouse=True)
+def small_products_count(monkeypatch):
+    monkeypatch.setattr(choice, "SMALLEST", 1)
 
 
 def operands(share, dtype=jnp.float32, number=jnp.float32):
@@ -54,6 +59,14 @@ def test_the_kernels_at_the_edges(shape):
     np.testing.assert_array_equal(rows.outer(x, jnp.ones((many, outputs))), np.full((inputs, outputs), float(many)))
 
 
+def test_a_small_product_is_dense(monkeypatch):
+    monkeypatch.setattr(choice, "SMALLEST", 10**9)
+    x, w, b, g = operands(0.1)
+    for product, arguments in ((events.affine, (x, w, b)), (events.outer, (x, g))):
+        assert "cond" not in str(jax.make_jaxpr(product)(*arguments))
+
+
+@needs_numba
 def test_the_density_decides(monkeypatch):
     """A kernel that answers something else shows where it ran."""
     monkeypatch.setattr(rows, "affine", lambda x, w, b: jnp.full((x.shape[0], w.shape[1]), 7.0))
@@ -116,9 +129,8 @@ def convolution_by_events(x, w, pads):
 @needs_numba
 @pytest.mark.parametrize("pads", PADS, ids=str)
 @pytest.mark.parametrize("share", [0.05, 1.0], ids=["sparse", "full"])
-def test_convolutions_and_all_their_derivatives(share, pads, monkeypatch):
+def test_convolutions_and_all_their_derivatives(share, pads):
     """More channels than a kernel takes at a time; windows and maps that are not square; padding beyond the window."""
-    monkeypatch.setattr(convolution, "worthwhile", lambda _: True)
     rng = np.random.default_rng(0)
     x = jnp.asarray((rng.random((5, 9, 7, 6)) < share) * rng.integers(1, 4, (5, 9, 7, 6)), jnp.float32)
     w = jnp.asarray(rng.standard_normal((3, 2, 6, 4)), jnp.float32)
@@ -139,9 +151,9 @@ def test_convolutions_and_all_their_derivatives(share, pads, monkeypatch):
             np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-4 * np.abs(e).max())
 
 
+@needs_numba
 def test_the_density_decides_for_maps_too(monkeypatch):
     """A silent cotangent and a full one, a sparse input and a full one: where the kernels ran shows in the sum."""
-    monkeypatch.setattr(convolution, "worthwhile", lambda _: True)
     monkeypatch.setattr(maps, "scatter", lambda x, w, offset, size: jnp.full((x.shape[0], *size, w.shape[-1]), 7.0))
     for share, kernel in ((0.3, True), (0.8, False)):
         x = (jax.random.uniform(jax.random.key(0), (5, 9, 7, 6)) < share).astype(jnp.float32)

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from spyx import nn
+from spyx.nn import chunks
 
 X = jax.random.normal(jax.random.key(0), (2, 11, 4))
 
@@ -54,6 +55,63 @@ def test_truncation_stops_the_gradient_at_the_cut():
     late = jax.grad(lambda x: nn.run(model, x, chunk=4, truncate=True)[0][:, -1].sum())(X)
     assert not late[:, :8].any()
     np.testing.assert_allclose(late[:, 8:, 0], [[0.81, 0.9, 1.0]] * 2, rtol=1e-6)
+
+
+class AfterInput(nn.Neuron):
+    """Its spike answers this very step, so that the output cannot be read off the states before."""
+
+    @staticmethod
+    def step(p, x, v):
+        v = 0.9 * v + x
+        z = p.spike(v - 1.0)
+        return z, v - z
+
+
+@pytest.mark.parametrize(
+    "make", [lambda rngs: nn.RLIF(4, rngs=rngs), lambda rngs: AfterInput(4)], ids=["RLIF", "after"]
+)
+@pytest.mark.parametrize("time_axis", [0, 1])
+def test_automatic_chunks_change_nothing(make, time_axis, monkeypatch):
+    monkeypatch.setattr(chunks, "CACHE_BYTES", 4 * 2 * 4 * 4)  # four steps of two samples and four units
+    graphdef, weights = nnx.split(nn.Sequential(make(nnx.Rngs(0)), nn.LI(4, 0.9)))
+    x = jnp.swapaxes(X, 0, 1) if time_axis == 0 else X
+
+    def loss(weights, x, mode):
+        outs, state = nn.run(nnx.merge(graphdef, weights), x, mode=mode, time_axis=time_axis)
+        return jnp.sum(jnp.cos(outs)) + jnp.sum(state[1])
+
+    def gradients(mode, wrt):
+        return jax.jit(jax.value_and_grad(loss, argnums=wrt), static_argnums=2)(weights, x, mode)
+
+    assert nn.explain(nnx.merge(graphdef, weights), x, time_axis=time_axis)[0].shape == (4, 2, 4)
+    for wrt in (0, (0, 1)):
+        for a, b in zip(jax.tree.leaves(gradients("auto", wrt)), jax.tree.leaves(gradients("layer", wrt)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_chunks_are_as_long_as_each_other_where_they_can_be(monkeypatch):
+    monkeypatch.setattr(chunks, "CACHE_BYTES", 4 * 1 * 4 * 7)
+    for steps, length in ((13, None), (14, 7), (24, 6), (23, 7)):
+        cut = chunks.automatic(nn.LI(4, 0.9), jnp.ones((1, steps, 4)), 1, None)
+        assert (cut and cut.length) == length
+
+
+def test_training_with_convolutions_or_large_weights_is_not_cut(monkeypatch):
+    monkeypatch.setattr(chunks, "CACHE_BYTES", 100)
+    rngs = nnx.Rngs(0)
+    dense = nnx.Linear(2, 2, rngs=rngs)
+    for layer, cut in ((dense, True), (nnx.Linear(2, 20, rngs=rngs), False), (nn.Conv(2, 2, (1,), rngs=rngs), False)):
+        model = nn.Sequential(layer, nn.LI(2, 0.9))
+        found = []
+
+        def look(x, model=model, found=found):
+            found.append(chunks.automatic(model, x, 1, None))
+            return x.sum()
+
+        look(jnp.ones((1, 100, 2)))
+        jax.grad(look)(jnp.ones((1, 100, 2)))
+        assert found[0] is not None
+        assert (found[1] is not None) == cut
 
 
 def test_remat_keeps_less():

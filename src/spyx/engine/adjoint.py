@@ -1,8 +1,10 @@
 """The time loop with a backward pass of its own: it keeps the states and recomputes the rest.
 
 Autodiff of a scan stores every intermediate of every step. Here the forward pass stores only the state before each
-step; the backward pass replays `jax.vjp` of one step from it. A recurrent weight's gradient leaves the loop: the loop
-emits the spikes and the cotangent of the recurrent current, and one matrix product over all of time does the rest.
+step; the backward pass replays `jax.vjp` of one step from it. An output that needs only
+the state (a spike that answers the steps before) is computed from the kept states, all of time at once. A recurrent
+weight's gradient leaves the loop: the loop emits the spikes and the cotangent of the recurrent current, and one matrix
+product over all of time does the rest.
 
 Forward-mode differentiation needs `scan`: a `custom_vjp` has none.
 """
@@ -14,9 +16,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from spyx.engine.params import Params
 from spyx.engine.scan import Step, scan
+
+KEPT = "spyx: kept for the way back"
+"""Name, for a policy of `jax.checkpoint`, of what a time loop would have to run again for: all else is cheap."""
 
 
 @partial(jax.jit, static_argnums=0)
@@ -43,12 +49,28 @@ def _adjoint(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
 
 
 def _forward(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+    no_input = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), xs)
+    from_state = not _reads(lambda x: step(p, x, s0)[0], no_input)
+
     def body(s: Any, x: Any) -> tuple[Any, Any]:
         out, after = step(p, x, s)
-        return after, (out, s)
+        return after, (s, None if from_state else out)
 
-    s_end, (outs, before) = jax.lax.scan(body, s0, xs)
+    s_end, kept = jax.lax.scan(body, s0, xs)
+    before, outs = checkpoint_name(kept, KEPT)
+    if from_state:
+        outs = jax.vmap(lambda s: step(p, no_input, s)[0])(before)
     return (outs, s_end), (p, xs, before)
+
+
+def _reads(function: Any, x: Any) -> bool:
+    """Does the answer depend on x? A chain of operations from one to the other counts, whatever its numbers."""
+    jaxpr = jax.make_jaxpr(function)(x).jaxpr
+    from_x = {id(v) for v in jaxpr.invars}
+    for equation in jaxpr.eqns:
+        if from_x.intersection(map(id, equation.invars)):
+            from_x.update(map(id, equation.outvars))
+    return not from_x.isdisjoint(map(id, jaxpr.outvars))
 
 
 def _backward(step: Step, kept: Any, cotangents: Any) -> tuple[Any, Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,15 +12,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from spyx.nn.execution import Execution
-from spyx.nn.layer import over_time, scan_calls, scan_layer
+from spyx.nn.layer import Again, over_time, scan_calls, scan_layer
 from spyx.nn.parameters import Constant
 
 
 class Chunks(NamedTuple):
-    """How time is cut: steps per chunk (None: the square root of all), recomputed or kept, gradient cut or not."""
+    """How time is cut: steps per chunk (None: the square root of all), what is recomputed, gradient cut or not."""
 
     length: int | None
-    remat: bool
+    again: Again
     truncate: bool
 
     @classmethod
@@ -31,33 +32,41 @@ class Chunks(NamedTuple):
             )
         if truncate and chunk is None:
             raise ValueError("spyx.nn.run(truncate=): expected a chunk to cut at; got chunk=None. Pass chunk=.")
-        return cls(chunk, remat, truncate) if chunk is not None or remat else None
+        return cls(chunk, "all" if remat else "nothing", truncate) if chunk is not None or remat else None
 
 
 CACHE_BYTES = 2 * 2**20
 """What a chunk's widest layer may fill: with a few of them alive, a second-level cache holds the pieces."""
 
 
-def automatic(model: Any, xs: Any, state: Any) -> Chunks | None:
-    """The cut that is faster than none: on a CPU, when no gradient is taken, pieces that stay in the cache.
+def automatic(model: Any, x: Any, axis: int, state: Any) -> Chunks | None:
+    """The cut that is faster than none: on a CPU, pieces of time that stay in the cache.
 
-    A backward pass needs every layer's output anyway, so training is not cut. Nor is a model that changes itself:
-    BatchNorm means all of time at once.
+    In training, memory that is written once and read once costs more than cheap things done again. Products of
+    convolutions are not cheap, and a weight's gradient that does not fit the cache should not be summed up over
+    chunks: such models are cut in inference alone. One that changes itself is never cut: BatchNorm means all of time
+    at once.
     """
     if jax.default_backend() != "cpu" or not isinstance(model, nnx.Module):
         return None
     _, weights, changing = nnx.split(model, (nnx.Param, Constant), ...)
-    if jax.tree.leaves(changing) or _differentiated((weights, xs, state)):
+    if jax.tree.leaves(changing):
         return None
-    steps, batch = jax.tree.leaves(xs)[0].shape[:2]
-    shapes = [getattr(module, "hidden_shape", ()) for _, module in nnx.iter_modules(model)]
-    units = [math.prod(shape) for shape in shapes]
-    length = max(1, CACHE_BYTES // max(4 * batch * max(units, default=1), 1))
-    return Chunks(length, False, False) if 2 * length <= steps else None
+    dense = all(w.ndim <= 2 and w.size * w.dtype.itemsize <= CACHE_BYTES for w in jax.tree.leaves(weights))
+    if not dense and _differentiated((weights, x, state)):
+        return None
+    size = jax.tree.leaves(x)[0].shape
+    steps, batch = size[axis], size[0 if axis else 1]
+    units = [math.prod(getattr(module, "hidden_shape", ())) for _, module in nnx.iter_modules(model)]
+    longest = max(1, CACHE_BYTES // max(4 * batch * max(units, default=1), 1))
+    if 2 * longest > steps:
+        return None
+    even = (n for n in range(longest, longest // 2, -1) if steps % n == 0)
+    return Chunks(next(even, longest), "cheap", False)
 
 
 def _differentiated(tree: Any) -> bool:
-    # Only speed depends on this: inside grad(jit(f)) nothing shows, and the cut is exact there as well.
+    # Only speed depends on this: inside grad(jit(f)) nothing shows, and the answer is the same.
     return any(type(leaf).__name__ in ("JVPTracer", "LinearizeTracer") for leaf in jax.tree.leaves(tree))
 
 
@@ -69,28 +78,33 @@ def whole(model: Any, xs: Any, state: Any, how: Execution) -> tuple[Any, Any]:
     return over_time(model, xs, state, how)
 
 
-def in_chunks(model: Any, xs: Any, state: Any, how: Execution, chunks: Chunks) -> tuple[Any, Any]:
-    """`whole`, a chunk at a time with the state carried over; a last, shorter chunk takes what is left."""
-    steps = jax.tree.leaves(xs)[0].shape[0]
-    length = chunks.length or max(1, math.ceil(math.sqrt(steps)))
-    full = steps // length
+def in_chunks(model: Any, x: Any, axis: int, state: Any, how: Execution, chunks: Chunks) -> tuple[Any, Any]:
+    """`whole`, a chunk of `x` at a time with the state carried over; a last, shorter chunk takes what is left."""
+    if _differentiated(x):  # a gradient put back piece by piece would touch all of it for every chunk
+        x, axis = jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), x), 0
+    steps = jax.tree.leaves(x)[0].shape[axis]
+    if steps == 0:
+        return whole(model, jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), x), state, how)
+    length = min(chunks.length or math.ceil(math.sqrt(steps)), steps)
+    full, rest = divmod(steps, length)
 
-    def call(model: Any, piece: Any, state: Any) -> tuple[Any, Any]:
+    def call(size: int, how: Execution, model: Any, piece: Any, state: Any) -> tuple[Any, Any]:
         state = jax.lax.stop_gradient(state) if chunks.truncate else state
+        if axis:
+            # Cut here and turned time-major here: no second copy of the whole input is ever made.
+            piece = jax.tree.map(lambda a: jnp.moveaxis(jax.lax.dynamic_slice_in_dim(a, piece, size, axis), axis, 0), x)
         return whole(model, piece, state, how)
 
-    def scan(pieces: Any, state: Any) -> tuple[Any, Any]:
-        outs, state = scan_calls(model, call, pieces, state, remat=chunks.remat)
-        return jax.tree.map(lambda a: a.reshape(a.shape[0] * a.shape[1], *a.shape[2:]), outs), state
+    def scan(first: int, count: int, size: int, state: Any, how: Execution) -> tuple[Any, Any]:
+        """`count` chunks of `size` steps, from step `first` on."""
+        pieces = first + size * jnp.arange(count)
+        if not axis:
+            pieces = jax.tree.map(lambda a: a[first : first + count * size].reshape(count, size, *a.shape[1:]), x)
+        outs, state = scan_calls(model, partial(call, size, how), pieces, state, again=chunks.again)
+        return jax.tree.map(lambda a: a.reshape(count * size, *a.shape[2:]), outs), state
 
-    # `full` may be 0 and the rest may be empty: a scan of length 0 and an empty chunk both give empty outputs.
-    head = jax.tree.map(lambda a: a[: full * length].reshape(full, length, *a.shape[1:]), xs)
-    if full * length == steps:
-        return scan(head, state)
-    tail = jax.tree.map(lambda a: a[full * length :][None], xs)
-    if full == 0:
-        return scan(tail, state)
-    first, state = scan(head, state)
-    how = replace(how, record=None)  # what `explain` had to say, the head has said
-    last, state = scan(tail, state)
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, last), state
+    outs, state = scan(0, full, length, state, how)
+    if rest == 0:
+        return outs, state
+    last, state = scan(full * length, 1, rest, state, replace(how, record=None))  # `explain` has heard it
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), outs, last), state

@@ -12,17 +12,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spyx.engine.adjoint import KEPT
 from spyx.nn.execution import Execution
 from spyx.nn.parameters import Constant
 from spyx.nn.products import WHY, by_events
 
 Call = Callable[[Any, Any, Any], tuple[Any, Any]]
+
+Again = Literal["nothing", "cheap", "all"]
+"""What the way back computes again: "cheap" is all but the loops over time of neurons, and what only those read."""
 
 
 @runtime_checkable
@@ -103,8 +107,8 @@ def scan_layer(layer: Any, xs: Any, state: Any) -> tuple[Any, Any]:
     return scan_calls(layer, lambda layer, x, s: layer(x, s), xs, state)
 
 
-def scan_calls(layer: Any, call: Call, xs: Any, state: Any, *, remat: bool = False) -> tuple[Any, Any]:
-    """One `call(layer, x, state) -> (out, state)` per entry of `xs`; `remat` recomputes each on the way back."""
+def scan_calls(layer: Any, call: Call, xs: Any, state: Any, *, again: Again = "nothing") -> tuple[Any, Any]:
+    """One `call(layer, x, state) -> (out, state)` per entry of `xs`; `again` is what the way back recomputes."""
     changing: Any = {}
     touched: set[Any] = set()
     if isinstance(layer, nnx.Module):
@@ -124,7 +128,10 @@ def scan_calls(layer: Any, call: Call, xs: Any, state: Any, *, remat: bool = Fal
         return (s, after), out
 
     def wrap(body: Any) -> Any:
-        return jax.checkpoint(body, prevent_cse=False) if remat else body
+        if again == "nothing":
+            return body
+        policy = jax.checkpoint_policies.save_only_these_names(KEPT) if again == "cheap" else None
+        return jax.checkpoint(body, prevent_cse=False, policy=policy)
 
     if not jax.tree.leaves(changing):
         state, outs = jax.lax.scan(wrap(fixed), state, xs)

@@ -114,19 +114,22 @@ def _run(
         )
     x = jax.tree.map(jnp.asarray, x)
     axis = _checked_axis(x, time_axis)
-    xs = jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), x)
     if state is None:
-        state = state_for(model, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs))
+        state = state_for(model, jax.tree.map(lambda a: jax.ShapeDtypeStruct(_without(a.shape, axis), a.dtype), x))
     if how.mode in PARALLEL and how.record is None:
         how = Execution(how.mode, [])
     if chunks is None and how.mode == "auto":
-        chunks = automatic(model, xs, state)
+        chunks = automatic(model, x, axis, state)
     if chunks is None:
-        outs, state = whole(model, xs, state, how)
+        outs, state = whole(model, jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), x), state, how)
     else:
-        outs, state = in_chunks(model, xs, state, how, chunks)
+        outs, state = in_chunks(model, x, axis, state, how, chunks)
     _check_used(how)
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), outs), state
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]
 
 
 def _check_used(how: Execution) -> None:

@@ -1,7 +1,7 @@
 """spyx, as installed beside this file: `nn.Sequential` and `nn.run` with its defaults.
 
-Options: `epoch=N` (N updates in one compiled loop, as `compile_fit`), `input=uint8`, `conv=flax`; anything else goes
-to `nn.run`, as in `mode=step`.
+Options: `epoch=N` (N updates in one compiled loop, as `compile_fit`), `input=uint8`, `conv=flax`, `cpu=0` (as without
+the extra `cpu`); anything else goes to `nn.run`, as in `mode=step`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from flax import nnx
 from benchmarks.peers import Steps, flax_steps
 from benchmarks.workloads import Conv, Dense, Flatten, Layer, Pool, Readout, Spiking, Workload
 from spyx import nn
+from spyx.engine import compiler
 
 DISTRIBUTIONS = ("spyx-jax", "jax", "flax")
 
@@ -39,6 +40,8 @@ class UserNeuron(nn.Neuron):
 def build(workload: Workload, options: dict[str, Any]) -> Steps:
     options = dict(options)
     epoch, dtype, conv = options.pop("epoch", 1), options.pop("input", "float32"), options.pop("conv", "spyx")
+    if not options.pop("cpu", 1):
+        compiler.has_numba = lambda: False
     rngs = nnx.Rngs(0)
     convolution = nnx.Conv if conv == "flax" else getattr(nn, "Conv", nnx.Conv)
     layers = [_layer(layer, workload.neuron, convolution, rngs) for layer in workload.layers]

@@ -13,6 +13,7 @@ from flax import nnx
 
 from spyx.nn.execution import Execution
 from spyx.nn.layer import Again, over_time, scan_calls, scan_layer
+from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import Constant
 
 
@@ -57,12 +58,17 @@ def automatic(model: Any, x: Any, axis: int, state: Any) -> Chunks | None:
         return None
     size = jax.tree.leaves(x)[0].shape
     steps, batch = size[axis], size[0 if axis else 1]
-    units = [math.prod(getattr(module, "hidden_shape", ())) for _, module in nnx.iter_modules(model)]
-    longest = max(1, CACHE_BYTES // max(4 * batch * max(units, default=1), 1))
+    numbers = [_state_size(module) for _, module in nnx.iter_modules(model)]
+    longest = max(1, CACHE_BYTES // max(4 * batch * max(numbers, default=1), 1))
     if 2 * longest > steps:
         return None
-    even = (n for n in range(longest, longest // 2, -1) if steps % n == 0)
-    return Chunks(next(even, longest), "cheap", False)
+    even = [n for n in range((longest + 1) // 2, 2 * longest + 1) if steps % n == 0]
+    return Chunks(min(even, key=lambda n: abs(math.log(n / longest)), default=longest), "cheap", False)
+
+
+def _state_size(module: Any) -> int:
+    """Numbers in the state of one sample of a neuron; 0 for anything else."""
+    return math.prod(module.hidden_shape) * len(module.state) if isinstance(module, Neuron) else 0
 
 
 def _differentiated(tree: Any) -> bool:

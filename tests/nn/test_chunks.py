@@ -91,9 +91,15 @@ def test_automatic_chunks_change_nothing(make, time_axis, monkeypatch):
 
 def test_chunks_are_as_long_as_each_other_where_they_can_be(monkeypatch):
     monkeypatch.setattr(chunks, "CACHE_BYTES", 4 * 1 * 4 * 7)
-    for steps, length in ((13, None), (14, 7), (24, 6), (23, 7)):
+    for steps, length in ((13, None), (14, 7), (24, 8), (23, 7)):
         cut = chunks.automatic(nn.LI(4, 0.9), jnp.ones((1, steps, 4)), 1, None)
         assert (cut and cut.length) == length
+
+
+def test_chunks_are_shorter_for_a_larger_state(monkeypatch):
+    monkeypatch.setattr(chunks, "CACHE_BYTES", 4 * 1 * 4 * 8)
+    for neuron, length in ((nn.LIF(4, beta=0.9), 8), (nn.CuBaLIF(4, alpha=0.9, beta=0.9), 4)):
+        assert chunks.automatic(neuron, jnp.ones((1, 32, 4)), 1, None).length == length
 
 
 def test_training_with_convolutions_or_large_weights_is_not_cut(monkeypatch):

@@ -37,7 +37,7 @@ class Chunks(NamedTuple):
 
 
 CACHE_BYTES = 2 * 2**20
-"""What a chunk's widest layer may fill: with a few of them alive, a second-level cache holds the pieces."""
+"""What the states of a chunk's widest layer may fill: with a few of them alive, a second-level cache holds them."""
 
 
 def automatic(model: Any, x: Any, axis: int, state: Any) -> Chunks | None:
@@ -59,11 +59,11 @@ def automatic(model: Any, x: Any, axis: int, state: Any) -> Chunks | None:
     size = jax.tree.leaves(x)[0].shape
     steps, batch = size[axis], size[0 if axis else 1]
     numbers = [_state_size(module) for _, module in nnx.iter_modules(model)]
-    longest = max(1, CACHE_BYTES // max(4 * batch * max(numbers, default=1), 1))
-    if 2 * longest > steps:
+    length = max(1, CACHE_BYTES // max(4 * batch * max(numbers, default=1), 1))
+    if 2 * length > steps:
         return None
-    even = [n for n in range((longest + 1) // 2, 2 * longest + 1) if steps % n == 0]
-    return Chunks(min(even, key=lambda n: abs(math.log(n / longest)), default=longest), "cheap", False)
+    even = [n for n in range((length + 1) // 2, 2 * length + 1) if steps % n == 0]  # no shorter chunk at the end
+    return Chunks(min(even, key=lambda n: abs(math.log(n / length)), default=length), "cheap", False)
 
 
 def _state_size(module: Any) -> int:

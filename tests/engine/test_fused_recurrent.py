@@ -192,5 +192,5 @@ def test_auto_takes_layers_whose_weight_stays_in_the_cache(monkeypatch):
     modes = {}
     for units in (KERNEL_UNITS, KERNEL_UNITS + 1):
         neuron = nn.RLIF(units, rngs=nnx.Rngs(0))
-        modes[units] = [nn.explain(neuron, jnp.ones((batch, 5, units)))[0].mode for batch in (1, 2)]
+        modes[units] = [nn.explain(neuron, jnp.ones((batch, 16, units)))[0].mode for batch in (1, 2)]
     assert modes == {KERNEL_UNITS: ["layer", "fused"], KERNEL_UNITS + 1: ["layer", "layer"]}

@@ -37,7 +37,8 @@ class Chunks(NamedTuple):
 
 
 CACHE_BYTES = 2 * 2**20
-"""What the states of a chunk's widest layer may fill: with a few of them alive, a second-level cache holds them."""
+"""What the states of a chunk's widest layer may fill: with a few of them alive, a second-level cache holds them. What
+fills less than three chunks is not cut: memory of that size is not given back to the system, and is fresh only once."""
 
 
 def automatic(model: Any, x: Any, axis: int, state: Any) -> Chunks | None:
@@ -58,17 +59,14 @@ def automatic(model: Any, x: Any, axis: int, state: Any) -> Chunks | None:
         return None
     size = jax.tree.leaves(x)[0].shape
     steps, batch = size[axis], size[0 if axis else 1]
-    numbers = [_state_size(module) for _, module in nnx.iter_modules(model)]
-    length = max(1, CACHE_BYTES // max(4 * batch * max(numbers, default=1), 1))
-    if 2 * length > steps:
+    neurons = [module for _, module in nnx.iter_modules(model) if isinstance(module, Neuron)]
+    units = max((math.prod(neuron.hidden_shape) for neuron in neurons), default=0)
+    variables = max((len(neuron.state) for neuron in neurons), default=1)
+    if 4 * batch * units * steps < 3 * CACHE_BYTES:
         return None
+    length = max(1, CACHE_BYTES // (4 * batch * units * variables))
     even = [n for n in range((length + 1) // 2, 2 * length + 1) if steps % n == 0]  # no shorter chunk at the end
     return Chunks(min(even, key=lambda n: abs(math.log(n / length)), default=length), "cheap", False)
-
-
-def _state_size(module: Any) -> int:
-    """Numbers in the state of one sample of a neuron; 0 for anything else."""
-    return math.prod(module.hidden_shape) * len(module.state) if isinstance(module, Neuron) else 0
 
 
 def _differentiated(tree: Any) -> bool:

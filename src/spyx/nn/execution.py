@@ -22,21 +22,21 @@ PARALLEL = {
 }
 """Modes without a loop over time: the trait that makes each legal, and what it does."""
 
+KERNEL_UPDATES = 2**15
+"""Updates of state variables (time, batch, units, variables; a recurrent current is one more) from which a CPU kernel
+was measured to beat the loop, forward and backward."""
 
-KERNEL_LANES = 1024
-"""Lanes (batch times units) from which a CPU kernel was measured to beat the loop, forward and backward."""
-
-
-KERNEL_UNITS = 512
+KERNEL_UNITS = 720
 """Units up to which a recurrent layer gains as well, whatever its spikes: W stays in the second-level cache."""
 
 
 def _worth_a_kernel(neuron: Neuron, xs: Any) -> bool:
     # On a GPU the kernels have not been measured yet, and over several devices they would gather the batch.
     one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    if hasattr(neuron, "recurrent_w") and math.prod(neuron.hidden_shape) > KERNEL_UNITS:
+    recurrent = hasattr(neuron, "recurrent_w")
+    if recurrent and math.prod(neuron.hidden_shape) > KERNEL_UNITS:
         return False
-    return one_cpu and math.prod(xs.shape[1:]) >= KERNEL_LANES and xs.shape[0] > 0
+    return one_cpu and math.prod(xs.shape) * (len(neuron.state) + recurrent) >= KERNEL_UPDATES
 
 
 class Choice(NamedTuple):
@@ -72,7 +72,7 @@ class Execution:
         if self.mode == "fused" or (self.mode == "auto" and _worth_a_kernel(neuron, xs)):
             missing = obstacle(neuron, xs)
             if missing is None:
-                asked = "asked for" if self.mode == "fused" else f"at least {KERNEL_LANES} lanes"
+                asked = "asked for" if self.mode == "fused" else f"at least {KERNEL_UPDATES} state updates"
                 mode, why = "fused", f"{asked}: one kernel forward and one backward, generated from step"
             else:
                 why += f"; no fused kernel: {missing}"

@@ -121,7 +121,7 @@ def test_narrow_input_and_nothing_at_all():
 
 @needs_numba
 def test_all_spikes_and_odd_values_are_one_product():
-    """Every unit fires, with values that are no spikes: the gather is then the dense product."""
+    """Every unit fires, with values that are no spikes: by events is then the dense product."""
     _, p, xs, s0 = problem(nn.RLIF(21, rngs=nnx.Rngs(0)), 5, 7)
 
     def step(p, x, v):
@@ -166,7 +166,7 @@ def test_input_of_integers_has_no_kernel():
 def test_explain_and_source():
     neuron, x = nn.RLIF(4, rngs=nnx.Rngs(0)), jnp.ones((2, 5, 4))
     source = nn.kernel_source(neuron)
-    assert source.count("gather(") == 2
+    assert source.count("by_events(") == 2
     assert source.count("product(") == 1
     compile(source, "kernel", "exec")
     if fused.unavailable() is None:

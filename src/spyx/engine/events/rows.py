@@ -41,47 +41,66 @@ def _call(name: str, share: native.Share, out: jax.ShapeDtypeStruct, x: jax.Arra
 
 
 @functools.cache
+def adding(spikes: str, number: str) -> Any:
+    """`add(x, a, w, y, b, inputs, outputs, named)`: `y[b:] += x[a:] @ w` for one row of x, inside a kernel.
+
+    `named` has room for the number of every input. Sums may be contracted to fused multiply-adds, as XLA's are.
+    """
+    import numba
+    from numba import types
+
+    real, int64, wide = getattr(numba, number), numba.int64, widest_vectors()
+    array, x_array = types.CPointer(real), types.CPointer(getattr(numba, spikes))
+    signature = types.void(x_array, int64, array, array, int64, int64, int64, types.CPointer(int64))
+
+    @kernel(signature, fastmath={"contract"})
+    def add(x, a, w, y, b, inputs, outputs, named):
+        wide()
+        count = 0
+        for i in range(inputs):  # without a branch: a wrong guess would cost more than the store
+            named[count] = i
+            count += 1 if x[a + i] != 0 else 0
+        k = 0
+        while k + 8 <= count:
+            i0, i1, i2, i3 = named[k], named[k + 1], named[k + 2], named[k + 3]
+            i4, i5, i6, i7 = named[k + 4], named[k + 5], named[k + 6], named[k + 7]
+            x0, x1, x2, x3 = real(x[a + i0]), real(x[a + i1]), real(x[a + i2]), real(x[a + i3])
+            x4, x5, x6, x7 = real(x[a + i4]), real(x[a + i5]), real(x[a + i6]), real(x[a + i7])
+            i0, i1, i2, i3 = i0 * outputs, i1 * outputs, i2 * outputs, i3 * outputs
+            i4, i5, i6, i7 = i4 * outputs, i5 * outputs, i6 * outputs, i7 * outputs
+            for o in range(outputs):
+                low = (x0 * w[i0 + o] + x1 * w[i1 + o]) + (x2 * w[i2 + o] + x3 * w[i3 + o])
+                high = (x4 * w[i4 + o] + x5 * w[i5 + o]) + (x6 * w[i6 + o] + x7 * w[i7 + o])
+                y[b + o] += low + high
+            k += 8
+        while k < count:
+            i0, x0 = named[k] * outputs, real(x[a + named[k]])
+            for o in range(outputs):
+                y[b + o] += x0 * w[i0 + o]
+            k += 1
+
+    return add
+
+
+@functools.cache
 def _entries(spikes: str, number: str) -> dict[str, Any]:
     """Both kernels as cfuncs `(context, first, last)`, for `x` of dtype `spikes` and everything else of `number`."""
     import numba
     from numba import types
 
-    real, spike, int64 = getattr(numba, number), getattr(numba, spikes), numba.int64
-    array, events = types.CPointer(real), types.CPointer(int64)
+    real, int64, add = getattr(numba, number), numba.int64, adding(spikes, number)
+    array, x_array, events = types.CPointer(real), types.CPointer(getattr(numba, spikes)), types.CPointer(int64)
     words, at, at_spikes, wide = pointer_to("int64"), pointer_to(number), pointer_to(spikes), widest_vectors()
     malloc = types.ExternalFunction("malloc", events(int64))
     free = types.ExternalFunction("free", types.void(events))
-    x_array = types.CPointer(spike)
 
-    @kernel(types.void(*[int64] * 4, x_array, array, array, array), fastmath={"contract"})
+    @kernel(types.void(*[int64] * 4, x_array, array, array, array))
     def affine(first, last, inputs, outputs, x, w, b, y):
-        wide()
         named = malloc(8 * inputs + 8)
         for row in range(first, last):
-            at_x, at_y, count = row * inputs, row * outputs, 0
-            for i in range(inputs):  # without a branch: a wrong guess would cost more than the store
-                named[count] = i
-                count += 1 if x[at_x + i] != 0 else 0
             for o in range(outputs):
-                y[at_y + o] = b[o]
-            k = 0
-            while k + 8 <= count:
-                i0, i1, i2, i3 = named[k], named[k + 1], named[k + 2], named[k + 3]
-                i4, i5, i6, i7 = named[k + 4], named[k + 5], named[k + 6], named[k + 7]
-                x0, x1, x2, x3 = real(x[at_x + i0]), real(x[at_x + i1]), real(x[at_x + i2]), real(x[at_x + i3])
-                x4, x5, x6, x7 = real(x[at_x + i4]), real(x[at_x + i5]), real(x[at_x + i6]), real(x[at_x + i7])
-                i0, i1, i2, i3 = i0 * outputs, i1 * outputs, i2 * outputs, i3 * outputs
-                i4, i5, i6, i7 = i4 * outputs, i5 * outputs, i6 * outputs, i7 * outputs
-                for o in range(outputs):
-                    low = (x0 * w[i0 + o] + x1 * w[i1 + o]) + (x2 * w[i2 + o] + x3 * w[i3 + o])
-                    high = (x4 * w[i4 + o] + x5 * w[i5 + o]) + (x6 * w[i6 + o] + x7 * w[i7 + o])
-                    y[at_y + o] += low + high
-                k += 8
-            while k < count:
-                i0, x0 = named[k] * outputs, real(x[at_x + named[k]])
-                for o in range(outputs):
-                    y[at_y + o] += x0 * w[i0 + o]
-                k += 1
+                y[row * outputs + o] = b[o]
+            add(x, row * inputs, w, y, row * outputs, inputs, outputs, named)
         free(named)
 
     @kernel(types.void(*[int64] * 5, x_array, array, array), fastmath={"contract"})

@@ -12,9 +12,9 @@ import numpy as np
 from spyx.engine import native
 from spyx.engine.compiler import kernel, pointer_to
 from spyx.engine.fused.exponential import exponential
-from spyx.engine.fused.products import gather, product
+from spyx.engine.fused.products import by_events, product
 
-_LIBRARY: dict[str, Callable[[str], Any]] = {"exp": exponential, "gather": gather, "product": product}
+_LIBRARY: dict[str, Callable[[str], Any]] = {"exp": exponential, "by_events": by_events, "product": product}
 """Functions that a source may call, by the dtype they compute in."""
 
 

@@ -1,7 +1,7 @@
 """The two products of a recurrent layer, spikes with W and cotangents with its transpose, inside a kernel.
 
 Rows of the result are sums of rows of W, so that the inner loop runs along memory and becomes vector instructions;
-four rows of W are added at a time, because otherwise loading and storing the sum costs more than the arithmetic.
+several rows of W are added at a time, because otherwise loading and storing the sum costs more than the arithmetic.
 """
 
 from __future__ import annotations
@@ -10,45 +10,31 @@ import functools
 from typing import Any
 
 from spyx.engine.compiler import kernel, widest_vectors
+from spyx.engine.events.rows import adding
 
 
 @functools.cache
-def gather(dtype: str) -> Any:
-    """`gather(x, a, w, y, b, size, n)`: `y[b:] = x[a:] @ w` for `size // n` rows of x; zeros of x cost a look.
+def by_events(dtype: str) -> Any:
+    """`by_events(x, a, w, y, b, size, n)`: `y[b:] = x[a:] @ w` for `size // n` rows of x; zeros of x cost a look.
 
     Spikes are mostly zeros, and with many of them set it is still a good product.
     """
     from numba import types
 
     pointer, integer, zero = _types(dtype)
-    wide = widest_vectors()
+    add = adding(dtype, dtype)
     slots = types.ExternalFunction("malloc", types.CPointer(integer)(integer))
     release = types.ExternalFunction("free", types.void(types.CPointer(integer)))
 
-    def gather(x, a, w, y, b, size, n):
-        wide()
-        rows = slots(8 * n)  # of W that a row of x asks for
+    def by_events(x, a, w, y, b, size, n):
+        named = slots(8 * n + 8)
         for row in range(0, size, n):
-            o, count = b + row, 0
-            for k in range(n):
-                rows[count] = k
-                count += x[a + row + k] != zero
             for i in range(n):
-                y[o + i] = zero
-            whole = count // 4 * 4
-            for j in range(0, whole, 4):
-                k0, k1, k2, k3 = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
-                x0, x1, x2, x3 = x[a + row + k0], x[a + row + k1], x[a + row + k2], x[a + row + k3]
-                r0, r1, r2, r3 = k0 * n, k1 * n, k2 * n, k3 * n
-                for i in range(n):
-                    y[o + i] = (((y[o + i] + x0 * w[r0 + i]) + x1 * w[r1 + i]) + x2 * w[r2 + i]) + x3 * w[r3 + i]
-            for j in range(whole, count):
-                x0, r0 = x[a + row + rows[j]], rows[j] * n
-                for i in range(n):
-                    y[o + i] += x0 * w[r0 + i]
-        release(rows)
+                y[b + row + i] = zero
+            add(x, a + row, w, y, b + row, n, n, named)
+        release(named)
 
-    return _compiled(gather, pointer, integer)
+    return _compiled(by_events, pointer, integer)
 
 
 @functools.cache
@@ -56,7 +42,7 @@ def product(dtype: str) -> Any:
     """`product(x, a, w, y, b, size, n)`: the same for an x without zeros: a row of W serves four rows of x."""
     pointer, integer, zero = _types(dtype)
     wide = widest_vectors()
-    one_row = gather(dtype)
+    one_row = by_events(dtype)
 
     def product(x, a, w, y, b, size, n):
         wide()

@@ -48,7 +48,7 @@ def forward_source(spec: Spec) -> str:
     reads = names.step_inputs("e{k}[i]", "c[i - first]")
     body.add(1, "for i in range(first, last):")
     write(body, 2, fed.spikes(spec), reads, [f"y{z}[r + i]"])
-    body.add(1, f"gather(y{z}, r + first, w, c, 0, width, U)", "for i in range(first, last):")
+    body.add(1, f"by_events(y{z}, r + first, w, c, 0, width, U)", "for i in range(first, last):")
     writes = [*(f"y{k}[r + i]" for k in names.outs if k != z), *names.each("e", "[i]")]
     write(body, 2, fed.forward(spec), reads, writes)
     body.add(0, "release(c)")
@@ -72,7 +72,7 @@ def backward_source(spec: Spec) -> str:
 
     again = names.step_inputs("b{k}[o + i]", "c[o + i]")
     body.add(1, "for t in range(begin, end):", "    r = t * N", "    o = (t - begin) * width - first")
-    body.add(2, "gather(z, r + first, w, c, o + first, width, U)", "for i in range(first, last):")
+    body.add(2, "by_events(z, r + first, w, c, o + first, width, U)", "for i in range(first, last):")
     write(body, 3, spec.advance, again, names.each("b", "[o + width + i]"))
 
     cotangents = [*(f"g{j}[r + i]" for j in names.outs), "a[i - first]", *names.each("h", "[i]")]

@@ -25,20 +25,15 @@ def by_events(layer: Any, x: jax.Array) -> jax.Array | None:
 
 
 def _linear(layer: nnx.Linear, x: jax.Array) -> jax.Array | None:
-    as_made = layer.dot_general is jax.lax.dot_general and layer.promote_dtype is dtypes.promote_dtype
-    dtype = layer.kernel.dtype
     if not (
-        as_made
-        and layer.precision is None
-        and layer.preferred_element_type is None
-        and layer.dtype in (None, dtype)
-        and dtype in (jnp.float32, jnp.float64)
-        and x.dtype in (dtype, jnp.uint8, jnp.bool_)
+        layer.dot_general is jax.lax.dot_general
+        and _plain_numbers(layer, x)
         and events.worthwhile(math.prod(x.shape[:-1]) * layer.kernel.size)
     ):
         return None
-    bias = jnp.zeros(layer.out_features, dtype) if layer.bias is None else layer.bias[...].astype(dtype)
-    rows = events.affine(x.reshape(-1, layer.in_features), layer.kernel[...], bias)
+    kernel = layer.kernel[...]
+    bias = jnp.zeros(layer.out_features, kernel.dtype) if layer.bias is None else layer.bias[...].astype(kernel.dtype)
+    rows = events.affine(x.reshape(-1, layer.in_features), kernel, bias)
     return rows.reshape(*x.shape[:-1], layer.out_features)
 
 
@@ -46,8 +41,7 @@ def _conv(layer: nnx.Conv, x: jax.Array) -> jax.Array | None:
     moves = (layer.strides, layer.kernel_dilation, layer.input_dilation, layer.feature_group_count)
     if not (
         layer.conv_general_dilated in (jax.lax.conv_general_dilated, convolve)
-        and layer.precision is None
-        and layer.preferred_element_type is None
+        and _plain_numbers(layer, x)
         and all(n in (None, 1) for n in jax.tree.leaves(moves))
         and len(layer.kernel_shape) in (3, 4)
         and events.worthwhile(x.size * layer.kernel.size // layer.in_features)
@@ -55,4 +49,17 @@ def _conv(layer: nnx.Conv, x: jax.Array) -> jax.Array | None:
         return None
     same = nnx.merge(*nnx.split(layer))
     same.conv_general_dilated = events.convolve
-    return same(x.astype(jnp.float32) if x.dtype in (jnp.uint8, jnp.bool_) else x)
+    return same(x.astype(layer.kernel.dtype))
+
+
+def _plain_numbers(layer: Any, x: jax.Array) -> bool:
+    """One floating dtype throughout, or spikes as integers, and nothing that the user asked of the product."""
+    dtype = layer.kernel.dtype
+    return (
+        layer.precision is None
+        and layer.preferred_element_type is None
+        and layer.promote_dtype is dtypes.promote_dtype
+        and layer.dtype in (None, dtype)
+        and dtype in (jnp.float32, jnp.float64)
+        and x.dtype in (dtype, jnp.uint8, jnp.bool_)
+    )

@@ -1,10 +1,10 @@
 """The time loop with a backward pass of its own: it keeps the states and recomputes the rest.
 
 Autodiff of a scan stores every intermediate of every step. Here the forward pass stores only the state before each
-step; the backward pass replays `jax.vjp` of one step from it. An output that needs only
-the state (a spike that answers the steps before) is computed from the kept states, all of time at once. A recurrent
-weight's gradient leaves the loop: the loop emits the spikes and the cotangent of the recurrent current, and one matrix
-product over all of time does the rest.
+step; the backward pass replays `jax.vjp` of one step from it. An output that needs only the state (a spike that
+answers the steps before) is computed from the kept states, all of time at once. A recurrent weight's gradient leaves
+the loop: the loop emits the spikes and the cotangent of the recurrent current, and one matrix product over all of time
+does the rest.
 
 Forward-mode differentiation needs `scan`: a `custom_vjp` has none.
 """

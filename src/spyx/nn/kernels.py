@@ -36,8 +36,8 @@ def kernel_source(neuron: Neuron, batch_size: int = 1) -> str:
         batch_size: samples; the kernel is the same for every number.
 
     Returns:
-        What Numba compiles. Arrays are flat (time, lanes), a lane being one unit of one sample; `gather` and
-        `product` are the products of a recurrent neuron, with W and with its transpose.
+        What Numba compiles. Arrays are flat (time, lanes), a lane being one unit of one sample; `by_events`
+        and `product` are the products of a recurrent neuron, with W and with its transpose.
 
     Raises:
         ValueError: no kernel can be generated from the step.

@@ -17,8 +17,7 @@ DENSITY = 0.2
 were measured by `python -m benchmarks.event_products`."""
 
 LARGE, DENSITY_OF_LARGE = 2**19, 0.07
-"""From so many weights on `affine` fetches its rows from beyond the second-level cache, and wins only below this
-density."""
+"""From so many weights on `affine` fetches its rows from beyond the second-level cache, and wins only up to here."""
 
 
 @jax.custom_vjp

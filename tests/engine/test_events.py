@@ -11,10 +11,10 @@ import pytest
 from flax import nnx
 
 from spyx import nn
-from spyx.engine import compiler, events
+from spyx.engine import device, events
 from spyx.engine.events import choice, maps, rows
 
-needs_numba = pytest.mark.skipif(not compiler.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
+needs_numba = pytest.mark.skipif(not device.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
 
 ROWS, INPUTS, OUTPUTS = 300, 37, 45
 
@@ -199,5 +199,5 @@ def test_a_linear_that_asks_for_something_of_its_own_gets_it(options):
 
 
 def test_without_the_extra_every_product_is_dense(monkeypatch):
-    monkeypatch.setattr(compiler, "has_numba", lambda: False)
+    monkeypatch.setattr(device, "has_numba", lambda: False)
     assert all("zeros" not in choice.why for choice in nn.explain(model(), jnp.zeros((8, 20, 64))))

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from tests.engine import every_primitive
 
 from spyx import axn, engine, nn
-from spyx.engine import compiler, fused, native
+from spyx.engine import device, fused, native
 from spyx.engine.fused.primitives import EXPRESSIONS
 from spyx.engine.fused.spec import spec_of
 
-needs_numba = pytest.mark.skipif(not compiler.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
+needs_numba = pytest.mark.skipif(not device.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
 
 LANES = (3, 23)
 
@@ -266,7 +266,7 @@ def test_arrays_that_are_not_lanes(p, xs, s0, reason):
 
 
 def test_without_numba_the_layer_runs_as_before(monkeypatch):
-    monkeypatch.setattr(compiler, "has_numba", lambda: False)
+    monkeypatch.setattr(device, "has_numba", lambda: False)
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     neuron, x = nn.LIF(4, beta=0.5), jnp.ones((2, 5, 4))
     choice = nn.explain(neuron, x, mode="fused")[0]

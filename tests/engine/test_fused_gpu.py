@@ -13,7 +13,7 @@ from flax import nnx
 from tests.engine import every_primitive
 
 from spyx import engine, nn
-from spyx.engine import compiler
+from spyx.engine import device
 from spyx.engine.fused import loop, pallas
 from spyx.engine.fused.spec import spec_of
 
@@ -120,7 +120,7 @@ def test_every_primitive_of_the_table_lowers_for_cuda():
     assert text.count("triton") >= 2
 
 
-@pytest.mark.skipif(not compiler.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
+@pytest.mark.skipif(not device.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
 def test_one_trace_runs_here_and_lowers_for_cuda():
     neuron = nn.LIF(8, beta=0.9)
     with as_if_on_a_gpu():

@@ -11,7 +11,7 @@ from flax import nnx
 from tests.engine.test_fused import assert_same, evaluate, needs_numba
 
 from spyx import engine, nn
-from spyx.engine import compiler, fused
+from spyx.engine import device, fused
 from spyx.nn.execution import KERNEL_UNITS
 
 FUSED = engine.MODES["fused"]
@@ -83,7 +83,7 @@ def test_shapes(hidden, batch, steps):
 
 @pytest.mark.parametrize("build", [partial(nn.RLIF, rngs=nnx.Rngs(0)), partial(Graded, rngs=nnx.Rngs(1))])
 def test_the_loop_keeps_the_contract_of_the_kernels(build, monkeypatch):
-    monkeypatch.setattr(compiler, "has_numba", lambda: False)
+    monkeypatch.setattr(device, "has_numba", lambda: False)
     with jax.enable_x64(True):
         assert_equals_scan(problem(build(6), 35, 2, jnp.float64), 1e-11)
 
@@ -175,7 +175,7 @@ def test_explain_and_source():
 
 def test_where_there_is_no_kernel_the_loop_runs(monkeypatch):
     neuron, x = nn.RLIF(4, rngs=nnx.Rngs(0)), jnp.ones((2, 5, 4))
-    monkeypatch.setattr(compiler, "has_numba", lambda: False)
+    monkeypatch.setattr(device, "has_numba", lambda: False)
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     choice = nn.explain(neuron, x, mode="fused")[0]
     assert choice.mode == "layer"

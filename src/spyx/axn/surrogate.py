@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from spyx.engine.derivative import Changes, Rule, call
+
 Activation = Callable[[jax.Array], jax.Array]
 """Type alias: membrane minus threshold in, spikes of the same shape and dtype out."""
 
@@ -72,7 +74,7 @@ class Surrogate:
     factory: Callable[..., Surrogate] | None = field(default=None, compare=False)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return _compiled(self, jnp.asarray(x))
+        return call(_Spike(self), jnp.asarray(x))
 
     def slope(self, x: jax.Array) -> jax.Array:
         """The surrogate derivative at `x`, in the shape and dtype of `x`: what is drawn in a neuron's docs."""
@@ -96,18 +98,18 @@ def _rebuild(factory: Callable[..., Surrogate], options: tuple[tuple[str, Any], 
     return factory(**dict(options))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _spike(s: Surrogate, x: jax.Array) -> jax.Array:
-    return s.forward(x)
+@dataclass(frozen=True)
+class _Spike(Rule):
+    """A surrogate as a primitive: `lax.scan` would forget a `custom_jvp` before a second derivative is taken."""
 
+    surrogate: Surrogate
 
-@_spike.defjvp
-def _spike_jvp(s: Surrogate, primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    # The primal goes through _spike again, so that a second derivative meets the surrogate and not the bare step.
-    return _spike(s, primals[0]), s.slope(primals[0]) * tangents[0]
+    def forward(self, x: jax.Array) -> jax.Array:
+        return self.surrogate.forward(x)
 
-
-_compiled = jax.jit(_spike, static_argnums=0, inline=True)
+    def jvp(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> tuple[jax.Array, Changes]:
+        (x,), ((t,),) = args, tangents
+        return call(self, x), [self.surrogate.slope(x) * t]
 
 
 def surrogate(

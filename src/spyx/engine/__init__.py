@@ -1,21 +1,21 @@
 """The engine: how time is executed. Pure JAX; every function takes `(step, p, xs, s0)` and knows no neuron by name.
 
 `step(p, x, s) -> (out, s')` is one time step, `p` a `Params`, `xs` has time on axis 0, `s0` is the state before.
-Every mode returns `(outs, s_T)` and gives the same answer.
+Every mode returns `(outs, s_T)`, the same numbers.
 """
 
 from __future__ import annotations
 
-from spyx.engine.adjoint import adjoint as adjoint
 from spyx.engine.affine import parallel as parallel
 from spyx.engine.fixed_point import Convergence as Convergence
 from spyx.engine.fixed_point import exact as _exact
 from spyx.engine.fixed_point import fixed_point as fixed_point
 from spyx.engine.fused import fused as _fused
+from spyx.engine.loop import layer as layer
+from spyx.engine.loop import single as _single
 from spyx.engine.params import Params as Params
-from spyx.engine.scan import scan as scan
 
-__all__ = ["MODES", "Convergence", "Params", "adjoint", "fixed_point", "parallel", "scan"]
+__all__ = ["MODES", "Convergence", "Params", "fixed_point", "layer", "parallel"]
 
-MODES = {"scan": scan, "layer": adjoint, "parallel": parallel, "fixed_point": _exact, "fused": _fused}
-"""How one neuron runs over time, by the mode's name."""
+MODES = {"step": _single, "layer": layer, "parallel": parallel, "fixed_point": _exact, "fused": _fused}
+"""How one neuron runs over time, by the mode's name; "step" is one time step."""

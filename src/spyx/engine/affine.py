@@ -12,14 +12,17 @@ The backward pass needs no loop either, and no affinity: the cotangent of the st
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from spyx.engine.derivative import Changes, Rule, Same, call
+from spyx.engine.loop import Loop, Step
 from spyx.engine.params import Params
-from spyx.engine.scan import Step, scan
+from spyx.engine.recurrent import Recurrent
 
 Leaves = list[jax.Array]
 Blocks = list[Leaves]
@@ -27,26 +30,20 @@ Blocks = list[Leaves]
 
 @partial(jax.jit, static_argnums=0)
 def parallel(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
-    """Run a step that is affine in its state by an associative scan; same answer as `scan`, up to rounding.
+    """Run a step that is affine in its state by an associative scan: `layer`, up to rounding.
+
+    A state that is not finite is found by the loop: zero times infinity would spread it.
 
     Args:
         step: `(p, x, s) -> (out, s')`, pure; `s'` affine in `s`, each unit reading only its own state.
-        p: parameters, read by every step.
-        xs: inputs, time on axis 0.
+        p: parameters, read by every step; like `xs` and `s0` of floating dtypes.
+        xs: inputs, time on axis 0; at least one step.
         s0: state before the first step.
 
     Returns:
         `(outs, s_T)`: outputs with time on axis 0 and the state after the last step.
     """
-    if not runs_at_once(p, xs, s0):
-        return scan(step, p, xs, s0)
-    return _parallel(step, p, xs, s0)
-
-
-def runs_at_once(p: Any, xs: Any, s0: Any) -> bool:
-    """Is there a time step to solve for, and has every array a cotangent? If not, the loop is as good."""
-    steps = jax.tree.leaves(xs)[0].shape[0]
-    return steps > 0 and all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves((p, xs, s0)))
+    return call(Parallel(step), p, xs, s0)[:2]
 
 
 def states_before(transition: Callable[[Any], Any], s0: Any, steps: int) -> Any:
@@ -97,13 +94,70 @@ def all_steps(step: Step, p: Params, xs: Any, before: Any) -> tuple[Any, Any]:
     return jax.vmap(step, (None, 0, 0))(p, xs, before)
 
 
-def backward(step: Step, kept: Any, cotangents: Any) -> tuple[Any, Any, Any]:
+@dataclass(frozen=True)
+class AtOnce(Rule):
+    """A run over all of time at once, from the states before every step; its derivatives are those of the loop."""
+
+    step: Step
+
+    def states(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+        """The state before every step, and arrays of integers that say how it was found."""
+        raise NotImplementedError
+
+    def forward(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Any, Any]:
+        return self._at_once(p, xs, s0)[0]
+
+    def keep(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+        return call(Same(self._at_once, self._by_loop), p, xs, s0)
+
+    def tangent(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> Changes:
+        return Loop(self.step).tangent(args, tangents)
+
+    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+        if isinstance(self.step, Recurrent):
+            return Loop(self.step).backward(args, kept, cotangents)
+        p, xs, s0 = args
+        shapes = jax.eval_shape(Loop(self.step).forward, *args)
+        g_outs, g_end = jax.tree.unflatten(jax.tree.structure(shapes), cotangents)
+        found = backward(self.step, p, xs, kept, g_outs, g_end)
+        return tuple(map(jax.tree.leaves, found))
+
+    def _at_once(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+        found, how = self.states(p, xs, s0)
+        finite = jnp.stack([jnp.isfinite(a).all() for a in jax.tree.leaves(found)]).all()
+        before = jax.lax.cond(finite, lambda: found, lambda: Loop(_States(self.step)).forward(p, xs, s0)[0])
+        outs, after = all_steps(self.step, p, xs, before)
+        return (outs, jax.tree.map(lambda s: s[-1], after), how), before
+
+    def _by_loop(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+        (outs, end), before = Loop(self.step).keep(p, xs, s0)
+        return (outs, end, self.states(*jax.lax.stop_gradient((p, xs, s0)))[1]), before
+
+
+@dataclass(frozen=True)
+class Parallel(AtOnce):
+    """By one associative scan."""
+
+    def states(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+        steps = jax.tree.leaves(xs)[0].shape[0]
+        return states_before(lambda s: all_steps(self.step, p, xs, s)[1], s0, steps), ()
+
+
+@dataclass(frozen=True)
+class _States:
+    """The step, whose output is the state before it."""
+
+    step: Step
+
+    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+        return s, self.step(p, x, s)[1]
+
+
+def backward(step: Step, p: Any, xs: Any, before: Any, g_outs: Any, g_end: Any) -> tuple[Any, Any, Any]:
     """Cotangents of `(p, xs, s0)` from those of `(outs, s_T)`, without a loop over time.
 
     Exact for every step whose units read only their own state, resets and surrogates included.
     """
-    p, xs, before = kept
-    g_outs, g_end = cotangents
     _, pull = jax.vjp(partial(all_steps, step), p, xs, before)
     g_end, tree = jax.tree.flatten(g_end)
     zeros = [jnp.zeros_like(leaf) for leaf in jax.tree.leaves(before)]
@@ -127,18 +181,3 @@ def _unit(zeros: Leaves, index: int) -> Leaves:
 def _dot(row: Leaves, column: Leaves) -> jax.Array:
     terms = [a * b for a, b in zip(row, column, strict=True)]
     return sum(terms[1:], terms[0])
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _parallel(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
-    return _forward(step, p, xs, s0)[0]
-
-
-def _forward(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
-    steps = jax.tree.leaves(xs)[0].shape[0]
-    before = states_before(lambda s: all_steps(step, p, xs, s)[1], s0, steps)
-    outs, after = all_steps(step, p, xs, before)
-    return (outs, jax.tree.map(lambda s: s[-1], after)), (p, xs, before)
-
-
-_parallel.defvjp(_forward, backward)

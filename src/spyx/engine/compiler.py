@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
-
-
-def has_numba() -> bool:
-    """Is the CPU extra installed, on a system whose C library has what kernels call?"""
-    return os.name == "posix" and find_spec("numba") is not None
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:

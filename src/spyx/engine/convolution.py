@@ -8,16 +8,19 @@ they are cheaper to cut out again than to keep. Without a gradient, or on an acc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
 
-Binary = Callable[[jax.Array, jax.Array], jax.Array]
+from spyx.engine import device
+from spyx.engine.derivative import Changes, Rule, call, push
+
+Pads = tuple[tuple[int, int], ...]
 
 PATCH_ELEMENTS = 2**19
 """Patches worth 2 MB of float32 at a time: measured best where they still fit the second-level cache."""
@@ -56,14 +59,38 @@ def convolve(
     pads = dense_pads(
         lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, numbers, feature_group_count=groups
     )
-    if jax.default_backend() != "cpu" or pads is None or lhs.dtype != rhs.dtype:
+    if device.backend() != "cpu" or pads is None or lhs.dtype != rhs.dtype:
         return plain(lhs, rhs)
     dilation = tuple(rhs_dilation or (1,) * len(pads))
+    return call(_Convolution(tuple(window_strides), pads, dilation, options.get("precision")), lhs, rhs)
 
-    def patches(lhs: jax.Array, rhs: jax.Array) -> jax.Array:
-        return by_patches(lhs, rhs, tuple(window_strides), pads, dilation, options.get("precision"))
 
-    return _differentiated_by(patches, plain)(lhs, rhs)
+@dataclass(frozen=True)
+class _Convolution(Rule):
+    """XLA's convolution where nothing is differentiated, products over patches where something is."""
+
+    strides: tuple[int, ...]
+    pads: Pads
+    dilation: tuple[int, ...]
+    precision: Any
+
+    def forward(self, x: jax.Array, w: jax.Array) -> jax.Array:
+        rank = x.ndim - 2
+        spatial = tuple(range(1, rank + 1))
+        return lax.conv_general_dilated(
+            x,
+            w,
+            self.strides,
+            self.pads,
+            rhs_dilation=self.dilation,
+            dimension_numbers=lax.ConvDimensionNumbers(
+                (0, rank + 1, *spatial), (rank + 1, rank, *range(rank)), (0, rank + 1, *spatial)
+            ),
+            precision=self.precision,
+        )
+
+    def jvp(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> tuple[Any, Changes]:
+        return push(partial(by_patches, **vars(self)), args, tangents)
 
 
 def dense_pads(
@@ -76,7 +103,7 @@ def dense_pads(
     dimension_numbers: Any = None,
     feature_group_count: int = 1,
     **options: Any,
-) -> tuple[tuple[int, int], ...] | None:
+) -> Pads | None:
     """Places added before and after each spatial axis, for a convolution that `by_patches` can do; else None."""
     rank = lhs.ndim - 2
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
@@ -94,30 +121,11 @@ def dense_pads(
     return tuple((low, high) for low, high in padding)
 
 
-def _differentiated_by(smooth: Binary, plain: Binary) -> Binary:
-    """`plain` where nobody differentiates, `smooth`, the same function by another way, where somebody does."""
-    function = jax.custom_jvp(plain)
-
-    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-        varying = [i for i, t in enumerate(tangents) if type(t) is not SymbolicZero]
-
-        def partly(*moved: jax.Array) -> jax.Array:
-            arguments = list(primals)
-            for i, value in zip(varying, moved, strict=True):
-                arguments[i] = value
-            return smooth(*arguments)
-
-        return jax.jvp(partly, [primals[i] for i in varying], [tangents[i] for i in varying])
-
-    function.defjvp(rule, symbolic_zeros=True)
-    return function
-
-
 def by_patches(
     x: jax.Array,
     weight: jax.Array,
     strides: tuple[int, ...],
-    pads: tuple[tuple[int, int], ...],
+    pads: Pads,
     dilation: tuple[int, ...],
     precision: Any,
 ) -> jax.Array:

@@ -8,6 +8,7 @@ many rounds it takes grows with how often resets change later spikes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,9 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from spyx.engine import affine
-from spyx.engine.adjoint import _backward as loop_backward
+from spyx.engine.affine import AtOnce
+from spyx.engine.derivative import call
+from spyx.engine.loop import Step, layer
 from spyx.engine.params import Params
-from spyx.engine.scan import Step, scan
 
 
 class Convergence(NamedTuple):
@@ -81,17 +83,22 @@ def exact(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _compiled(step: Step, p: Params, xs: Any, s0: Any, rounds: int | None) -> tuple[Any, Any, Convergence]:
-    if not affine.runs_at_once(p, xs, s0):
-        return *scan(step, p, xs, s0), Convergence(jnp.int32(0), jnp.int32(0))
-    return _fixed_point(step, rounds, p, xs, s0)
+    if jax.tree.leaves(xs)[0].shape[0] == 0:
+        return *layer(step, p, xs, s0), Convergence(jnp.int32(0), jnp.int32(0))
+    return call(FixedPoint(step, rounds), p, xs, s0)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _fixed_point(step: Step, rounds: int | None, p: Params, xs: Any, s0: Any) -> tuple[Any, Any, Convergence]:
-    return _forward(step, rounds, p, xs, s0)[0]
+@dataclass(frozen=True)
+class FixedPoint(AtOnce):
+    """By guessing the spikes until they agree; BPTT at the states that were found."""
+
+    rounds: int | None
+
+    def states(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Convergence]:
+        return _solve(self.step, self.rounds, p, xs, s0)
 
 
-def _forward(step: Step, rounds: int | None, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+def _solve(step: Step, rounds: int | None, p: Params, xs: Any, s0: Any) -> tuple[Any, Convergence]:
     steps = jax.tree.leaves(xs)[0].shape[0]
     limit = steps if rounds is None else rounds
 
@@ -124,15 +131,4 @@ def _forward(step: Step, rounds: int | None, p: Params, xs: Any, s0: Any) -> tup
     states = jax.tree.map(lambda s: jnp.broadcast_to(s, (steps, *s.shape)), s0)
     silence = [jnp.zeros(z.shape, z.dtype) for z in jax.eval_shape(jax.vmap(fired), xs, states)]
     done, _, before, changed = jax.lax.while_loop(go_on, one_round, (jnp.int32(0), silence, states, jnp.int32(1)))
-    outs, after = affine.all_steps(step, p, xs, before)
-    answer = outs, jax.tree.map(lambda s: s[-1], after), Convergence(done, changed)
-    return answer, (p, xs, before)
-
-
-def _backward(step: Step, rounds: int | None, kept: Any, cotangents: Any) -> tuple[Any, Any, Any]:
-    """BPTT at the states that were found: the gradient of `scan`, surrogate by surrogate."""
-    coupled = "recurrent_w" in vars(kept[0])
-    return (loop_backward if coupled else affine.backward)(step, kept, cotangents[:2])
-
-
-_fixed_point.defvjp(_forward, _backward)
+    return before, Convergence(done, changed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ class Params:
     Static values (numbers, the surrogate) are compared by value, so two equal neurons share one trace.
 
     Args:
-        arrays: name to array.
+        arrays: name to array, or to a pytree of arrays.
         static: name to hashable value.
 
     Example:
@@ -28,9 +28,8 @@ class Params:
     # Any attribute is allowed: which ones exist is the neuron's business.
     def __getattr__(self, name: str) -> Any:
         known = ", ".join(sorted(k for k in vars(self) if not k.startswith("_")))
-        raise AttributeError(
-            f"p.{name}: expected a parameter of this neuron ({known}); got {name!r}. Store it on self."
-        )
+        advice = "Feed a neuron back with spyx.nn.Recurrent" if name == "feedback" else "Store it on self"
+        raise AttributeError(f"p.{name}: expected a parameter of this neuron ({known}); got {name!r}. {advice}.")
 
     def __init__(self, arrays: Mapping[str, Any], static: Mapping[str, Any]) -> None:
         self.__dict__.update(arrays, **static)
@@ -48,7 +47,7 @@ class Params:
         return cls(dict(zip(aux[0], leaves, strict=True)), dict(aux[1]))
 
     def replace(self, **functions: Any) -> Params:
-        """A copy whose functions (`spike`, `feedback`) are swapped; how the engine looks inside a step."""
+        """A copy whose functions (`spike`) are swapped; how the engine looks inside a step."""
         other = Params({k: self.__dict__[k] for k in self._names}, dict(self._static))
         other.__dict__.update(functions)
         return other
@@ -56,16 +55,13 @@ class Params:
     def astype(self, dtype: Any) -> Params:
         """A copy whose floating arrays have `dtype`: the state's dtype is the one a step computes in."""
 
-        def cast(a: jax.Array) -> jax.Array:
+        def cast(a: Any) -> jax.Array:
+            a = jnp.asarray(a)
             return a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
-        return Params({k: cast(jnp.asarray(self.__dict__[k])) for k in self._names}, dict(self._static))
+        return Params({k: jax.tree.map(cast, self.__dict__[k]) for k in self._names}, dict(self._static))
 
-    def feedback(self, spikes: jax.Array) -> jax.Array:
-        """The recurrent current `spikes @ recurrent_w`, contracted over all hidden axes.
 
-        A step that needs a layer's own spikes calls this, so that the engine can keep the product out of the
-        weight's gradient loop.
-        """
-        weight = self.recurrent_w
-        return jnp.tensordot(spikes, weight, axes=weight.ndim // 2)
+def without(p: Params, names: Collection[str]) -> Params:
+    """A copy without these arrays."""
+    return Params({k: p.__dict__[k] for k in p._names if k not in names}, dict(p._static))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from spyx.nn.convolution import Conv as Conv
-from spyx.nn.execution import MODES as MODES
-from spyx.nn.execution import Choice as Choice
+from spyx.engine.plan import MODES as MODES
+from spyx.engine.plan import Plan as Plan
+from spyx.nn.execution import Execution as Execution
 from spyx.nn.foreign import EquinoxLayer as EquinoxLayer
 from spyx.nn.integrate import ALIF as ALIF
 from spyx.nn.integrate import IF as IF
@@ -12,19 +12,23 @@ from spyx.nn.integrate import LI as LI
 from spyx.nn.integrate import LIF as LIF
 from spyx.nn.integrate import CuBaLIF as CuBaLIF
 from spyx.nn.kernels import kernel_source as kernel_source
-from spyx.nn.layer import StatefulLayer as StatefulLayer
+from spyx.nn.layer import Layer as Layer
 from spyx.nn.neuron import Neuron as Neuron
 from spyx.nn.parameters import Constant as Constant
 from spyx.nn.parameters import Fixed as Fixed
 from spyx.nn.pooling import SumPool as SumPool
 from spyx.nn.pooling import sum_pool as sum_pool
+from spyx.nn.products import Conv as Conv
+from spyx.nn.products import Linear as Linear
 from spyx.nn.readout import ActivityRegularization as ActivityRegularization
 from spyx.nn.readout import PopulationCode as PopulationCode
 from spyx.nn.recurrent import RALIF as RALIF
 from spyx.nn.recurrent import RIF as RIF
 from spyx.nn.recurrent import RLIF as RLIF
 from spyx.nn.recurrent import RCuBaLIF as RCuBaLIF
+from spyx.nn.recurrent import Recurrent as Recurrent
 from spyx.nn.run import explain as explain
+from spyx.nn.run import observe as observe
 from spyx.nn.run import run as run
 from spyx.nn.sequential import Flatten as Flatten
 from spyx.nn.sequential import Sequential as Sequential
@@ -40,21 +44,25 @@ __all__ = [
     "RIF",
     "RLIF",
     "ActivityRegularization",
-    "Choice",
     "Constant",
     "Conv",
     "CuBaLIF",
     "EquinoxLayer",
+    "Execution",
     "Fixed",
     "Flatten",
+    "Layer",
+    "Linear",
     "Neuron",
+    "Plan",
     "PopulationCode",
     "RCuBaLIF",
+    "Recurrent",
     "Sequential",
-    "StatefulLayer",
     "SumPool",
     "explain",
     "kernel_source",
+    "observe",
     "run",
     "stream",
     "sum_pool",

@@ -1,85 +1,129 @@
-"""Which mode a layer runs in: the request, the rule, and the record that `explain` prints."""
+"""How a run is carried out: the request that `run` hands down through containers to layers, and what comes back."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 
-from spyx.nn.kernels import obstacle
-
-if TYPE_CHECKING:
-    from spyx.nn.neuron import Neuron
-
-MODES = ("auto", "step", "layer", "parallel", "fixed_point", "fused")
-"""Names that `run(mode=)` accepts."""
-
-PARALLEL = {
-    "parallel": ("always", "one associative scan"),
-    "fixed_point": ("given_spikes", "spikes guessed and solved for until none changes"),
-}
-"""Modes without a loop over time: the trait that makes each legal, and what it does."""
-
-KERNEL_UPDATES = 2**15
-"""Updates of state variables (time, batch, units, variables; a recurrent current is one more) from which a CPU kernel
-was measured to beat the loop, forward and backward."""
-
-KERNEL_UNITS = 720
-"""Units up to which a recurrent layer gains as well, whatever its spikes: W stays in the second-level cache."""
+from spyx.engine.plan import MODES, PARALLEL, Plan
 
 
-def _worth_a_kernel(neuron: Neuron, xs: Any) -> bool:
-    # On a GPU the kernels have not been measured yet, and over several devices they would gather the batch.
-    one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    recurrent = hasattr(neuron, "recurrent_w")
-    if recurrent and math.prod(neuron.hidden_shape) > KERNEL_UNITS:
-        return False
-    return one_cpu and math.prod(xs.shape) * (len(neuron.state) + recurrent) >= KERNEL_UPDATES
+class Recorder:
+    """Collects the plans of a run, one for every layer, by its path; equal to itself alone."""
+
+    def __init__(self) -> None:
+        self.plans: dict[tuple[str, ...], Plan] = {}
+        self.time: str | None = None
 
 
-class Choice(NamedTuple):
-    """One line of `explain`: which layer, the shape of its input over time, the mode and the reason."""
+@dataclass(frozen=True)
+class Tap:
+    """What `observe` asks for.
 
-    layer: str
-    shape: tuple[int, ...]
-    mode: str
-    why: str
+    Args:
+        what: "outputs", "state", or names of state variables.
+        where: the paths of the layers, or a function `(path, layer) -> bool`; None for all.
+    """
+
+    what: tuple[str, ...]
+    where: Any = None
+
+    def takes(self, path: str, layer: Any) -> bool:
+        if self.where is None:
+            return True
+        return bool(self.where(path, layer)) if callable(self.where) else path in self.where
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a layer shall run over time; handed down from `run` through containers to neurons.
+    """The request of a run.
 
     Args:
-        mode: one of `MODES`; "auto" lets the rule choose.
-        record: a list that collects every `Choice`, or None.
+        mode: one of `spyx.nn.MODES`; "auto" lets the plan choose.
+        path: where in the network the layer is that this is handed to, a name per container.
+        recorder: collects plans, or None.
+        tap: what is observed, or None.
+        seen: what was observed so far, by path; time on axis 0.
+
+    Example:
+        >>> Execution(mode="layer").inside("0").path
+        ('0',)
     """
 
     mode: str = "auto"
-    record: list[Choice] | None = None
+    path: tuple[str, ...] = ()
+    recorder: Recorder | None = None
+    tap: Tap | None = None
+    seen: dict[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
 
-    def choose(self, neuron: Neuron, xs: Any) -> str:
-        """The engine's mode for this neuron and input, by the rule of `docs/explanation/choosing-a-mode.md`."""
-        mode, why = "layer", "one loop over time with a hand-derived backward pass"
-        if self.mode in PARALLEL:
-            needs, how = PARALLEL[self.mode]
-            if neuron.affine == needs and neuron.local:
-                mode, why = self.mode, f"asked for: {how}"
-            else:
-                why += f"; {self.mode} needs a local neuron with affine = {needs!r}"
-        if self.mode == "fused" or (self.mode == "auto" and _worth_a_kernel(neuron, xs)):
-            missing = obstacle(neuron, xs)
-            if missing is None:
-                asked = "asked for" if self.mode == "fused" else f"at least {KERNEL_UPDATES} state updates"
-                mode, why = "fused", f"{asked}: one kernel forward and one backward, generated from step"
-            else:
-                why += f"; no fused kernel: {missing}"
-        self.note(neuron, xs, mode, why)
-        return mode
+    def inside(self, name: str) -> Execution:
+        """The request for the layer of that name in a container."""
+        return replace(self, path=(*self.path, name))
 
-    def note(self, layer: Any, xs: Any, mode: str, why: str) -> None:
-        """Record a choice, if someone is listening."""
-        if self.record is not None:
-            self.record.append(Choice(type(layer).__name__, tuple(getattr(xs, "shape", ())), mode, why))
+    def fresh(self) -> Execution:
+        """The same request with nothing seen, for the body of a loop."""
+        return replace(self, seen={})
+
+    def add(self, plan: Plan) -> None:
+        """Record the plan of this layer."""
+        if self.recorder is not None:
+            self.recorder.plans[self.path] = plan
+
+    def note(self, layer: Any, xs: Any, mode: str, why: str, *, granted: bool = False) -> None:
+        """Record how a layer runs that runs itself."""
+        shape = tuple(getattr(jax.tree.leaves(xs)[0], "shape", ())) if jax.tree.leaves(xs) else ()
+        self.add(Plan(layer._kind, shape, mode, why, None, granted or mode == self.mode))
+
+    def output(self, layer: Any, outs: Any) -> None:
+        """Record the output of this layer, if somebody asked for it."""
+        if self.tap is not None and "outputs" in self.tap.what and self.tap.takes(self._name, layer):
+            self.seen[self._name] = outs
+
+    def watched(self, layer: Any) -> Callable[[str], bool] | None:
+        """Which state variables of this layer are asked for, by name; None if none can be."""
+        if self.tap is None or set(self.tap.what) <= {"outputs"} or not self.tap.takes(self._name, layer):
+            return None
+        what = self.tap.what
+        return lambda name: "state" in what or name in what
+
+    def states(self, states: Mapping[str, Any]) -> None:
+        """Record state variables over time, by name."""
+        wanted = self.tap.what if self.tap is not None else ()
+        for name, values in states.items():
+            if "state" in wanted or name in wanted:
+                self.seen[".".join((*self.path, name))] = values
+
+    def absorb(self, seen: Mapping[str, Any]) -> None:
+        """Take over what the body of a loop saw; the loop has stacked it along a new axis 0."""
+        self.seen.update({k: jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), v) for k, v in seen.items()})
+
+    @property
+    def _name(self) -> str:
+        return ".".join(self.path)
+
+
+def check_granted(how: Execution) -> None:
+    """A mode asked for by name that no layer can run in is an error, not another mode."""
+    if how.mode not in (*PARALLEL, "fused") or how.recorder is None:
+        return
+    plans = how.recorder.plans.values()
+    if any(plan.granted for plan in plans):
+        return
+    needs = "one that has a kernel"
+    if how.mode in PARALLEL:
+        needs = f"one with affine = {PARALLEL[how.mode][0]!r} that is local"
+    reasons = "; ".join(dict.fromkeys(f"{plan.layer}: {plan.why}" for plan in plans)) or "no layer"
+    raise ValueError(
+        f"spyx.nn.run(mode={how.mode!r}): expected a neuron that can run so, {needs}; got a model without one "
+        f"({reasons}). Use mode='layer'."
+    )
+
+
+def known_mode(mode: str) -> str:
+    """The name of a mode, checked."""
+    if mode not in MODES:
+        raise ValueError(f"spyx.nn.run(mode=): expected one of {', '.join(MODES)}; got {mode!r}. Use 'auto'.")
+    return mode

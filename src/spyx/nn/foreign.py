@@ -1,32 +1,11 @@
-"""Layers that other libraries wrote: how each becomes a layer of a container."""
+"""`EquinoxLayer`: a module of Equinox among the layers of a network."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import jax
 from flax import nnx
-
-
-def as_layer(owner: str, layer: Any) -> Any:
-    """`layer` itself, an Equinox module wrapped, or a TypeError that names `owner`.
-
-    Args:
-        owner: the public name to blame.
-        layer: something with `initial_state` and `__call__`, or a callable.
-    """
-    equinox = sys.modules.get("equinox")  # whoever holds an Equinox module has imported it
-    if equinox is not None and isinstance(layer, equinox.Module):
-        return EquinoxLayer(layer)
-    if isinstance(layer, type):
-        raise TypeError(f"{owner}: expected a layer; got the class {layer.__name__}. Make an instance of it.")
-    if not callable(layer):
-        raise TypeError(
-            f"{owner}: expected a layer or a function; got {type(layer).__name__}. "
-            "A layer has initial_state(batch_size) and layer(x, state)."
-        )
-    return layer
 
 
 class EquinoxLayer(nnx.Module):

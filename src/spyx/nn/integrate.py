@@ -240,7 +240,7 @@ class ALIF(Neuron):
         threshold = p.threshold + p.adaptation * s.a
         z = p.spike(s.v - threshold)
         v = p.beta * s.v + x - z * threshold
-        return z, ALIF.State(v=v, a=p.gamma * s.a + (1 - p.gamma) * z)
+        return z, s._replace(v=v, a=p.gamma * s.a + (1 - p.gamma) * z)
 
 
 class CuBaLIF(Neuron):
@@ -301,4 +301,4 @@ class CuBaLIF(Neuron):
     def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
         z = p.spike(s.v - p.threshold)
         i = p.alpha * s.i + x
-        return z, CuBaLIF.State(v=p.beta * (s.v - z * p.threshold) + i, i=i)
+        return z, s._replace(v=p.beta * (s.v - z * p.threshold) + i, i=i)

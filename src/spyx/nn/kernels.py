@@ -1,8 +1,8 @@
-"""Fused kernels as neurons see them: whether one can be generated, and what it looks like."""
+"""`kernel_source`: the kernels that mode "fused" generates, to read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -13,26 +13,13 @@ if TYPE_CHECKING:
     from spyx.nn.neuron import Neuron
 
 
-def obstacle(neuron: Neuron, xs: Any) -> str | None:
-    """Why mode "fused" cannot run this neuron here, or None: an extra, a platform, or a primitive that is missing.
-
-    Args:
-        neuron: any neuron.
-        xs: its input (time, batch, *hidden_shape); only shape and dtype matter.
-    """
-    recurrent = hasattr(neuron, "recurrent_w")
-    if not neuron.local and not recurrent:
-        return "its units read one another"
-    return fused.unavailable(recurrent=recurrent) or fused.obstacle(neuron.step, *_like_run(neuron, xs))
-
-
 def kernel_source(neuron: Neuron, batch_size: int = 1) -> str:
     """The kernels that mode "fused" generates from a neuron's step for CPUs, forward and backward, as Python.
 
     The backward kernel computes the states again from the last checkpoint, then runs the step's derivative in reverse.
 
     Args:
-        neuron: local, or recurrent with one call of `p.feedback`.
+        neuron: local, or recurrent with a dense weight.
         batch_size: samples; the kernel is the same for every number.
 
     Returns:
@@ -49,17 +36,11 @@ def kernel_source(neuron: Neuron, batch_size: int = 1) -> str:
         True
     """
     x = jax.ShapeDtypeStruct((1, batch_size, *neuron.hidden_shape), jnp.float32)
+    p, s = jax.eval_shape(lambda: (neuron.params().astype(jnp.float32), neuron.initial_state(batch_size)))
     try:
-        return fused.source(neuron.step, *_like_run(neuron, x))
+        return fused.source(neuron.step, p, x, s)
     except fused.Unsupported as reason:
         raise ValueError(
             f"spyx.nn.kernel_source: expected a step of elementwise operations; got {reason}. "
             f"{type(neuron).__name__} runs in mode='layer'."
         ) from reason
-
-
-def _like_run(neuron: Neuron, xs: Any) -> tuple[Any, Any, Any]:
-    """Shapes of `(p, xs, s0)`, as `Neuron.sequence` hands them to the engine."""
-    p, s = jax.eval_shape(lambda: (neuron.params().astype(jnp.float32), neuron.initial_state(xs.shape[1])))
-    dtype = xs.dtype if jnp.issubdtype(xs.dtype, jnp.floating) else jnp.float32
-    return p, jax.ShapeDtypeStruct(xs.shape, dtype), s

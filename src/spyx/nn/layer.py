@@ -1,176 +1,282 @@
-"""What a container accepts as a layer, and how anything it accepts runs over time.
-
-A layer has `initial_state(batch_size)` and `layer(x, state) -> (out, state)`; one that also has
-`sequence(xs, state)` handles all of time itself. A plain callable or a stateless Flax module is a layer without
-state: it sees all of time in one call, time and batch merged.
-
-A layer whose state depends on the shape of its input (a delay line) says so with `state_needs_input = True` and has
-`state_for(x)`, where `x` is one time step of input, or only its shape and dtype.
-"""
+"""`Layer`: what containers accept, and the door at which everything else becomes one."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, Literal, Protocol, runtime_checkable
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from spyx.engine.adjoint import KEPT
+from spyx.engine import loop
+from spyx.engine.derivative import together
 from spyx.nn.execution import Execution
 from spyx.nn.parameters import Constant
-from spyx.nn.products import WHY, by_events
-
-Call = Callable[[Any, Any, Any], tuple[Any, Any]]
-
-Again = Literal["nothing", "cheap", "all"]
-"""What the way back computes again: "cheap" is all but the loops over time of neurons, and what only those read."""
 
 
-@runtime_checkable
-class StatefulLayer(Protocol):
-    """The two methods that make a layer stateful.
+class Layer(nnx.Module):
+    """What `run` and every container work with: `out, state' = layer(x, state)`, once per time step.
+
+    Only `__call__` must be written. `initial_state` is None unless there is a state; `sequence` steps through time
+    unless the layer knows a faster way. See the page "Extending" for a worked example.
+
+    Shapes:
+        one step: x (batch, *features), state with the batch on axis 0 -> out (batch, *features'), state.
+        `sequence`: xs (time, batch, *features) -> outs (time, batch, *features'), state.
 
     Example:
+        >>> class Sum(Layer):
+        ...     def initial_state(self, batch_size):
+        ...         return jnp.zeros((batch_size, 2))
+        ...     def __call__(self, x, state):
+        ...         return state + x, state + x
         >>> from spyx import nn
-        >>> isinstance(nn.LI(4), StatefulLayer)
-        True
+        >>> nn.run(nn.Sequential(Sum()), jnp.ones((1, 3, 2)))[0][0, :, 0].tolist()
+        [1.0, 2.0, 3.0]
     """
 
+    container = False
+    """It runs layers inside it."""
+
+    counts_spikes = False
+    """Its state is a count of spikes, which `spyx.fn.spike_counts` collects."""
+
+    whole_time = False
+    """It needs all of time in one call: `run` never cuts time for it."""
+
+    @property
+    def _kind(self) -> str:
+        """The name of its class, as plans and errors print it."""
+        return type(self).__name__
+
+    @property
+    def state_needs_input(self) -> bool:
+        """The shape of its state depends on that of its input: `state_for` makes it, `initial_state` may not."""
+        return False
+
     def initial_state(self, batch_size: int) -> Any:
-        """The state of `batch_size` samples before the first step."""
-        ...
+        """The state of `batch_size` samples before the first step; None for a layer without state."""
+        return None
+
+    def state_for(self, x: Any) -> Any:
+        """The state before the first step for input like `x`: one time step, or its `jax.ShapeDtypeStruct`."""
+        return self.initial_state(jax.tree.leaves(x)[0].shape[0])
 
     def __call__(self, x: Any, state: Any) -> tuple[Any, Any]:
         """One time step: `(x, state) -> (out, new state)`."""
-        ...
+        raise NotImplementedError("spyx.nn.Layer: write __call__(x, state) -> (out, new_state) in your subclass.")
+
+    def sequence(self, xs: Any, state: Any, how: Execution = Execution()) -> tuple[Any, Any]:
+        """All of time: `xs` has time on axis 0. `how` is the request of the run; a layer may leave it alone."""
+        how.note(self, xs, "step", "one call per time step")
+        return step_through(self, xs, state, how)
+
+    def children(self, state: Any) -> dict[str, tuple[Layer, Any]]:
+        """The layers inside by name, each with its part of `state`; empty for a layer that is no container."""
+        return {}
 
 
-def is_stateful(layer: Any) -> bool:
-    """Has it a state, that is an `initial_state` method?"""
-    return callable(getattr(layer, "initial_state", None))
+def as_layer(owner: str, module: Any) -> Layer:
+    """The door: a layer as it is, and every foreign module in the view that makes it one.
+
+    Args:
+        owner: the public name to blame.
+        module: a `Layer`; an object with `initial_state` and `__call__`, of any class; a Flax module or a function
+            without state; an Equinox module, which becomes an `EquinoxLayer`.
+
+    Raises:
+        TypeError: something that is none of these.
+    """
+    if isinstance(module, Layer):
+        return module
+    if isinstance(module, type):
+        raise TypeError(f"{owner}: expected a layer; got the class {module.__name__}. Make an instance of it.")
+    if callable(getattr(module, "initial_state", None)) and callable(module):
+        return Stateful(module)
+    if isinstance(module, (nnx.Linear, nnx.Conv)):
+        from spyx.nn.products import Product
+
+        return Product(module)
+    if callable(module):
+        return Stateless(module)
+    raise TypeError(
+        f"{owner}: expected a layer or a function; got {type(module).__name__}. "
+        "A layer has initial_state(batch_size) and layer(x, state)."
+    )
 
 
-def initial_state(layer: Any, batch_size: int) -> Any:
-    """The layer's state before the first step; None for a layer without state."""
-    return layer.initial_state(batch_size) if is_stateful(layer) else None
+def checked_module(owner: str, module: Any) -> Any:
+    """What a container stores: the module itself, an Equinox module wrapped, or the error of `as_layer`."""
+    equinox = sys.modules.get("equinox")  # whoever holds an Equinox module has imported it
+    if equinox is not None and isinstance(module, equinox.Module):
+        from spyx.nn.foreign import EquinoxLayer
+
+        return EquinoxLayer(module)
+    as_layer(owner, module)
+    return module
 
 
-def needs_input(layer: Any) -> bool:
-    """Does the shape of its state depend on the shape of its input?"""
-    return getattr(layer, "state_needs_input", False)
+class View(Layer):
+    """A foreign module as a layer. It is made where the module is used and holds nothing of its own."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module if isinstance(module, nnx.Module) else nnx.static(module)
+
+    @property
+    def _kind(self) -> str:
+        return getattr(self.module, "__name__", type(self.module).__name__)
 
 
-def state_for(layer: Any, x: Any) -> Any:
-    """The layer's state before the first step, for input like `x`: one time step, or its `jax.ShapeDtypeStruct`."""
-    if needs_input(layer):
-        return layer.state_for(x)
-    return initial_state(layer, jax.tree.leaves(x)[0].shape[0])
+class Stateful(View):
+    """An object with `initial_state(batch_size)` and `layer(x, state)`, of a class that is not ours."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__(module)
+        takes = inspect.signature(module.sequence).parameters if hasattr(module, "sequence") else None
+        self._sequence, self._takes_how = takes is not None, takes is not None and "how" in takes
+
+    @property
+    def state_needs_input(self) -> bool:
+        return getattr(self.module, "state_needs_input", False)
+
+    def initial_state(self, batch_size: int) -> Any:
+        return self.module.initial_state(batch_size)
+
+    def state_for(self, x: Any) -> Any:
+        return self.module.state_for(x) if hasattr(self.module, "state_for") else super().state_for(x)
+
+    def __call__(self, x: Any, state: Any) -> tuple[Any, Any]:
+        return self.module(x, state)
+
+    def sequence(self, xs: Any, state: Any, how: Execution = Execution()) -> tuple[Any, Any]:
+        if not self._sequence or how.watched(self) is not None:
+            return super().sequence(xs, state, how)
+        if self._takes_how:
+            return self.module.sequence(xs, state, how)
+        how.note(self, xs, "layer", "its own `sequence`")
+        return self.module.sequence(xs, state)
 
 
-def step_shape(layer: Any, x: Any) -> Any:
-    """Shape and dtype of what one step of the layer answers to input like `x`; nothing is computed or changed."""
-    if not isinstance(layer, nnx.Module):
-        return jax.eval_shape(lambda x: one_step(layer, x, state_for(layer, x))[0], x)
-    graphdef, variables = nnx.split(layer)  # a copy, so that BatchNorm cannot keep a tracer
+class Stateless(View):
+    """A function or a Flax module without state: it sees all of time in one call, time and batch merged."""
+
+    def __call__(self, x: Any, state: Any) -> tuple[Any, Any]:
+        check_features(self.module, x, lead=1)
+        return self.module(jax.tree.map(as_current, x)), state
+
+    def sequence(self, xs: Any, state: Any, how: Execution = Execution()) -> tuple[Any, Any]:
+        check_features(self.module, xs, lead=2)
+        how.note(self, xs, "layer", "no state: one call over all of time")
+        return over_merged_time(lambda x: self.module(jax.tree.map(as_current, x)), xs), state
+
+
+def over_merged_time(function: Any, xs: Any) -> Any:
+    """One call with (time, batch) as one axis: one matrix product instead of one per step."""
+    steps, batch = jax.tree.leaves(xs)[0].shape[:2]
+    outs = function(jax.tree.map(lambda a: a.reshape(steps * batch, *a.shape[2:]), xs))
+    return jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), outs)
+
+
+def as_current(x: jax.Array) -> jax.Array:
+    """Spikes travel as uint8 or bool; a product needs a floating dtype, and strict promotion would refuse the mix."""
+    return x.astype(jnp.float32) if x.dtype in (jnp.uint8, jnp.bool_) else x
+
+
+def check_features(module: Any, x: Any, lead: int) -> None:
+    """Flax names the width that it takes; a wrong one is reported in the layer's words, not in those of a product."""
+    expected = getattr(module, "in_features", getattr(module, "num_features", None))
+    shape = getattr(x, "shape", None)
+    if isinstance(module, nnx.Module) and isinstance(expected, int) and shape is not None and shape[-1] != expected:
+        got = ", ".join(map(str, ("batch", *shape[lead:])))
+        raise ValueError(
+            f"{type(module).__name__}: expected {expected} features on the last axis; got input of shape ({got}). "
+            "Change the layer, or what feeds it."
+        )
+
+
+def step_shape(layer: Layer, x: Any) -> Any:
+    """Shape and dtype of the output of one step for input like `x`; nothing is computed or changed."""
+    graphdef, variables = nnx.split(layer)  # a copy, so that BatchNorm cannot store a tracer
 
     def probe(variables: Any, x: Any) -> Any:
         copy = nnx.merge(graphdef, variables)
-        return one_step(copy, x, state_for(copy, x))[0]
+        return copy(x, copy.state_for(x))[0]
 
     return jax.eval_shape(probe, variables, x)
 
 
-def one_step(layer: Any, x: Any, state: Any) -> tuple[Any, Any]:
-    """One time step of any layer."""
-    if is_stateful(layer):
-        return layer(x, state)
-    _check_features(layer, x, lead=1)
-    return layer(jax.tree.map(_as_current, x)), None
-
-
-def over_time(layer: Any, xs: Any, state: Any, how: Execution) -> tuple[Any, Any]:
-    """All of time of any layer: `xs` has time on axis 0."""
-    if not is_stateful(layer):
-        return _merged(layer, xs, how), None
-    if hasattr(layer, "sequence"):
-        takes_how = "how" in inspect.signature(layer.sequence).parameters
-        return layer.sequence(xs, state, how) if takes_how else layer.sequence(xs, state)
-    how.note(layer, xs, "step", "has no `sequence`: one call per time step")
-    return scan_layer(layer, xs, state)
-
-
-def scan_layer(layer: Any, xs: Any, state: Any) -> tuple[Any, Any]:
-    """One call of `layer` per time step inside one scan; what it changes on itself (BatchNorm, Dropout) is carried."""
-    return scan_calls(layer, lambda layer, x, s: layer(x, s), xs, state)
-
-
-def scan_calls(layer: Any, call: Call, xs: Any, state: Any, *, again: Again = "nothing") -> tuple[Any, Any]:
-    """One `call(layer, x, state) -> (out, state)` per entry of `xs`; `again` is what the way back recomputes."""
-    changing: Any = {}
-    touched: set[Any] = set()
-    if isinstance(layer, nnx.Module):
-        graphdef, weights, changing = nnx.split(layer, (nnx.Param, Constant), ...)
-
-    def fixed(s: Any, x: Any) -> tuple[Any, Any]:
-        out, s = call(layer, x, s)
-        return s, out
-
-    def mutable(carry: Any, x: Any) -> tuple[Any, Any]:
-        s, changing = carry
-        before = _values(changing)
-        module = nnx.merge(graphdef, weights, changing)
-        out, s = call(module, x, s)
-        after = nnx.split(module, (nnx.Param, Constant), ...)[2]
-        touched.update(path for path, value in _values(after).items() if value is not before[path])
-        return (s, after), out
-
-    def wrap(body: Any) -> Any:
-        if again == "nothing":
-            return body
-        policy = jax.checkpoint_policies.save_only_these_names(KEPT) if again == "cheap" else None
-        return jax.checkpoint(body, prevent_cse=False, policy=policy)
-
-    if not jax.tree.leaves(changing):
-        state, outs = jax.lax.scan(wrap(fixed), state, xs)
-        return outs, state
-    (state, changing), outs = jax.lax.scan(wrap(mutable), (state, changing), xs)
-    # What no call touched may belong to an outer trace, where it cannot be written.
-    nnx.update(layer, nnx.from_flat_state([(p, v) for p, v in nnx.to_flat_state(changing) if p in touched]))
+def step_through(layer: Layer, xs: Any, state: Any, how: Execution = Execution()) -> tuple[Any, Any]:
+    """One call of the layer per time step; what it changes on itself (BatchNorm, Dropout) is carried."""
+    graphdef, weights, changing = nnx.split(layer, (nnx.Param, Constant), ...)
+    step = Calls(graphdef, how.fresh() if how.tap is not None else None, _token(layer))
+    weights, xs, start = together(weights, xs, (state, changing))
+    if jax.tree.leaves(changing):
+        touched = _touched(step, weights, xs, start)
+    (outs, seen), (state, after) = loop.layer(step, weights, xs, start)
+    how.absorb(seen)
+    if jax.tree.leaves(changing):
+        # What no call touched may belong to an outer trace, where it cannot be written.
+        nnx.update(layer, nnx.from_flat_state([(p, v) for p, v in nnx.to_flat_state(after) if p in touched]))
     return outs, state
 
 
-def _values(state: Any) -> dict[Any, Any]:
-    return {path: variable.get_value() for path, variable in nnx.to_flat_state(state)}
+@dataclass(frozen=True)
+class Calls:
+    """A layer's call as a step of the engine: parameters are its weights, the state holds what it changes on itself."""
+
+    graphdef: Any
+    how: Execution | None = None
+    token: Any = None
+
+    def __call__(self, weights: Any, x: Any, s: Any) -> tuple[Any, Any]:
+        state, changing = s
+        layer = nnx.merge(self.graphdef, weights, changing, copy=True)
+        if self.how is None:
+            out, state = layer(x, state)
+            seen: Any = {}
+        else:
+            out, state, seen = self._observed(layer, x, state)
+        return (out, seen), (state, nnx.split(layer, (nnx.Param, Constant), ...)[2])
+
+    def _observed(self, layer: Layer, x: Any, state: Any) -> tuple[Any, Any, Any]:
+        how = self.how.fresh()  # type: ignore[union-attr]
+        first = partial(jax.tree.map, lambda a: a[None])
+        if layer.container:
+            out, state = layer.sequence(first(x), state, how)
+            return jax.tree.map(lambda a: a[0], out), state, how.seen
+        out, state = layer(x, state)
+        if how.watched(layer) is not None:
+            how.states(first(named(state)))
+        return out, state, how.seen
 
 
-def _merged(layer: Any, xs: Any, how: Execution) -> Any:
-    """Call a stateless layer once, with (time, batch) as one axis: one matrix product instead of one per step."""
-    _check_features(layer, xs, lead=2)
-    steps, batch = jax.tree.leaves(xs)[0].shape[:2]
-    flat = jax.tree.map(lambda a: a.reshape(steps * batch, *a.shape[2:]), xs)
-    outs = by_events(layer, flat) if how.mode in ("auto", "fused") else None
-    why = "no state: one call over all of time"
-    how.note(layer, xs, "layer", why if outs is None else f"{why}; {WHY}")
-    if outs is None:
-        outs = layer(jax.tree.map(_as_current, flat))
-    return jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), outs)
+def named(state: Any) -> dict[str, Any]:
+    """State variables by name: fields of a NamedTuple, keys of a dict, "state" for a bare array."""
+    if hasattr(state, "_asdict"):
+        return state._asdict()
+    if isinstance(state, dict):
+        return {str(k): v for k, v in state.items()}
+    return {} if state is None else {"state": state}
 
 
-def _as_current(x: jax.Array) -> jax.Array:
-    # Spikes travel as uint8 or bool; a product needs a floating dtype, and strict promotion would refuse the mix.
-    return x.astype(jnp.float32) if x.dtype in (jnp.uint8, jnp.bool_) else x
+def _touched(step: Calls, weights: Any, xs: Any, start: Any) -> set[Any]:
+    """Paths of the variables that one call changes."""
+    found: set[Any] = set()
+
+    def probe(weights: Any, x: Any, s: Any) -> None:
+        before = {path: v.get_value() for path, v in nnx.to_flat_state(s[1])}
+        _, (_, after) = step(weights, x, s)
+        found.update(path for path, v in nnx.to_flat_state(after) if v.get_value() is not before[path])
+
+    jax.eval_shape(probe, weights, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs), start)
+    return found
 
 
-def _check_features(layer: Any, x: Any, lead: int) -> None:
-    """Flax names the width that it takes; a wrong one is said in the layer's words, not in those of a product."""
-    expected = getattr(layer, "in_features", getattr(layer, "num_features", None))
-    shape = getattr(x, "shape", None)
-    if isinstance(layer, nnx.Module) and isinstance(expected, int) and shape is not None and shape[-1] != expected:
-        got = ", ".join(map(str, ("batch", *shape[lead:])))
-        raise ValueError(
-            f"{type(layer).__name__}: expected {expected} features on the last axis; got input of shape ({got}). "
-            "Change the layer, or what feeds it."
-        )
+def _token(layer: Layer) -> Any:
+    """Arrays inside a foreign object are constants of a compiled loop: it is compiled again for every call."""
+    foreign = isinstance(layer, Stateful) and not isinstance(layer.module, nnx.Module)
+    return object() if foreign else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -12,20 +14,26 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spyx import engine
 from spyx.axn import superspike
+from spyx.engine import plan
+from spyx.engine.derivative import together
 from spyx.engine.params import Params
+from spyx.nn import traits
 from spyx.nn.execution import Execution
+from spyx.nn.layer import Layer
 from spyx.nn.parameters import Shape, as_rank, hidden_shape_of, public_name, unit_interval
 
+RESERVED = ("spike",)
+"""Names in `p` that are not the neuron's to give."""
 
-class Neuron(nnx.Module):
+
+class Neuron(Layer):
     """Base of every neuron: write `state` and `step`, and it runs in every mode.
 
     `step(p, x, s) -> (out, s')` is one time step for a batch: `x` is (batch, *hidden_shape), `s` is the bare array
     when the state has one variable and `State(...)` (a NamedTuple) when it has several, `p` holds every number,
-    parameter and function that the constructor stored on `self`. `p.spike` is the activation; `p.feedback(z)` is the
-    recurrent current when there is a `recurrent_w`.
+    parameter and function that the constructor stored on `self`. `p.spike` is the activation. Write the new state of
+    several variables as `s._replace(v=...)`. `spyx.nn.Recurrent(neuron)` feeds a neuron back into itself.
 
     Class attributes:
         state: name of each state variable and its resting value.
@@ -69,13 +77,15 @@ class Neuron(nnx.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "state" in vars(cls):
-            cls.State = collections.namedtuple(f"{cls.__name__}State", tuple(cls.state), module=cls.__module__)
+        names = tuple(cls.state) if isinstance(cls.state, Mapping) else ()
+        if names and names != getattr(getattr(cls, "State", None), "_fields", None):
+            cls.State = collections.namedtuple(f"{cls.__name__}State", names, module=cls.__module__)
             cls.State.__qualname__ = f"{cls.__qualname__}.State"
 
     def __init__(
         self, hidden_shape: Shape, activation: Callable[..., Any] | None = None, *, name: str | None = None
     ) -> None:
+        _check_class(type(self))
         self.hidden_shape = hidden_shape_of(public_name(self), hidden_shape)
         self.activation = superspike() if activation is None else activation
         self.name = name
@@ -98,6 +108,11 @@ class Neuron(nnx.Module):
         for name, value in vars(self).items():
             if name.startswith("_"):
                 continue
+            if name in RESERVED:
+                raise ValueError(
+                    f"{public_name(self)}.{name}: expected another name; got one that p has already: p.spike is the "
+                    "activation. Rename the attribute, or pass it as activation=."
+                )
             if isinstance(value, nnx.Variable):
                 own = unit_interval if name in self.clipped else None
                 constraint = value.get_metadata().get("constraint", own)
@@ -132,20 +147,69 @@ class Neuron(nnx.Module):
     def __call__(self, x: jax.Array, state: Any) -> tuple[jax.Array, Any]:
         """One time step: `(x, state) -> (out, new state)`; the output has the dtype of a floating `x`."""
         self._check(x.shape, state)
-        dtype = _compute_dtype(state)
+        dtype = compute_dtype(state)
         out, state = self.step(self.params().astype(dtype), x.astype(dtype), state)
-        return _like(out, x), state
+        return like(out, x), state
 
-    def sequence(self, xs: jax.Array, state: Any, how: Execution | None = None) -> tuple[jax.Array, Any]:
+    def sequence(self, xs: jax.Array, state: Any, how: Execution = Execution()) -> tuple[jax.Array, Any]:
         """All of time at once: `xs` (time, batch, *hidden_shape) -> outputs of that layout and the last state."""
         self._check(xs.shape[1:], state)
-        how = Execution() if how is None else how
-        dtype = _compute_dtype(state)
-        mode = how.choose(self, xs)
-        narrow = mode == "fused" and jnp.issubdtype(xs.dtype, jnp.floating)  # a kernel reads bfloat16 as it is
-        inputs = xs if narrow else xs.astype(dtype)
-        outs, state = engine.MODES[mode](self.step, self.params().astype(dtype), inputs, state)
-        return _like(outs, xs), state
+        dtype = compute_dtype(state)
+        p, inputs, state = together(self.params().astype(dtype), xs, state)
+        narrow = how.mode in ("auto", "fused") and jnp.issubdtype(xs.dtype, jnp.floating)
+        inputs = inputs if narrow else inputs.astype(dtype)
+        step = self._checked_step(p, inputs, state, dtype)
+        watched = how.watched(self)
+        step = step if watched is None else Watched(step)
+        self._verify(how.mode)
+        chosen = plan.neuron(how.mode, self._kind, step, p, inputs, state, affine=self.affine, local=self.local)
+        how.add(chosen)
+        outs, end = chosen.run(p, inputs if chosen.mode == "fused" else inputs.astype(dtype), state)
+        if watched is not None:
+            outs, states = outs
+            how.states(states._asdict() if len(self.state) > 1 else {next(iter(self.state)): states})
+        return like(outs, xs), end
+
+    def _verify(self, mode: str) -> None:
+        """A mode that stands on a trait proves the trait first, once for every class."""
+        trait = plan.PARALLEL[mode][0] if mode in plan.PARALLEL else None
+        if trait is not None and self.affine == trait and self.local:
+            traits.verify(self)
+
+    def _checked_step(self, p: Params, xs: Any, state: Any, dtype: Any) -> Any:
+        """The step, after one abstract call of it: what it returns must be an output and the new state."""
+        x = jax.ShapeDtypeStruct(xs.shape[1:], dtype)
+        who = f"{public_name(self)}.step"
+        try:
+            jaxpr, returned = jax.make_jaxpr(self.step, return_shape=True)(p, x, state)
+        except AttributeError as error:
+            fields = ", ".join(self.state)
+            raise AttributeError(
+                f"{who}: expected a step of the state variable(s) {fields}, the bare array s for one, s.name for "
+                f"several; got this from it: {error}. Declare them: state = dict({fields}=0.0, ...)."
+            ) from error
+        if any(isinstance(c, jax.core.Tracer) for c in jaxpr.consts):
+            raise ValueError(
+                f"{who}: expected a function of (p, x, s) alone; got one that closes over a traced array, whose "
+                "gradient would be lost. Store the array on self and read it from p."
+            )
+        if not isinstance(returned, tuple) or len(returned) != 2 or hasattr(returned, "_fields"):
+            raise TypeError(
+                f"{who}: expected (out, new state); got {_kind_of(returned)}. Return two values: z, s._replace(v=v)."
+            )
+        before, after = jax.tree.structure(state), jax.tree.structure(returned[1])
+        if before != after:
+            raise TypeError(
+                f"{who}: expected the new state as {_kind_of(state)}, as it came in; got {_kind_of(returned[1])}. "
+                "Return s._replace(...), or State(...) of the class that declares the state."
+            )
+        for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(returned[1]), strict=True):
+            if (old.shape, old.dtype) != (new.shape, new.dtype):
+                raise TypeError(
+                    f"{who}: expected state variables of shape and dtype {old.shape} {old.dtype}, as they came in; got "
+                    f"{new.shape} {new.dtype}. Keep shapes, and compute in the dtype of the state."
+                )
+        return self.step
 
     def _check(self, shape: tuple[int, ...], state: Any) -> None:
         """Broadcasting here would be a wrong network that runs, so shapes must match exactly."""
@@ -164,10 +228,49 @@ class Neuron(nnx.Module):
                 )
 
 
-def _compute_dtype(state: Any) -> Any:
+@dataclass(frozen=True)
+class Watched:
+    """A step whose outputs are its own and the state after it."""
+
+    step: Any
+
+    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+        out, after = self.step(p, x, s)
+        return (out, after), after
+
+
+def compute_dtype(state: Any) -> Any:
+    """The dtype that a step computes in: that of the first floating state variable."""
     dtypes = (leaf.dtype for leaf in jax.tree.leaves(state))
     return next((dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)), jnp.float32)
 
 
-def _like(out: jax.Array, x: jax.Array) -> jax.Array:
+def like(out: jax.Array, x: jax.Array) -> jax.Array:
+    """The output in the dtype of a floating input."""
     return out.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else out
+
+
+def _check_class(cls: type[Neuron]) -> None:
+    """What a subclass declares, checked when it is used."""
+    step = inspect.getattr_static(cls, "step")
+    if inspect.isfunction(step) or isinstance(step, classmethod):
+        raise TypeError(
+            f"{cls.__name__}.step: expected a static method step(p, x, s); got a method of an instance, whose "
+            "attributes would be constants of the compiled loop. Write @staticmethod above it, and read parameters "
+            "from p."
+        )
+    declared = cls.state
+    if not isinstance(declared, (Mapping, property)) or (isinstance(declared, Mapping) and not declared):
+        raise TypeError(
+            f"{cls.__name__}.state: expected a dict of variable name to resting value; got {declared!r}. "
+            "For example state = dict(v=0.0)."
+        )
+
+
+def _kind_of(value: Any) -> str:
+    """A returned value in words."""
+    if hasattr(value, "_fields"):
+        return f"{type(value).__name__}({', '.join(value._fields)})"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return "one array" if hasattr(value, "shape") else type(value).__name__

@@ -1,4 +1,4 @@
-"""Flax's `Linear` and `Conv` over all of time, by the product that is fastest for their input: dense, or by events."""
+"""`Linear` and `Conv`: Flax's layers, by the product that is fastest for their input, dense or by events."""
 
 from __future__ import annotations
 
@@ -12,24 +12,101 @@ from flax.nnx.nn import dtypes
 
 from spyx.engine import events
 from spyx.engine.convolution import convolve
-from spyx.nn.convolution import Conv
+from spyx.nn.execution import Execution
+from spyx.nn.layer import Stateless, as_current, check_features, over_merged_time
 
-WHY = "zeros are skipped where few entries of the input are not zero"
+WHY = "no state: one call over all of time"
+BY_EVENTS = f"{WHY}; zeros are skipped where few entries of the input are not zero"
+
+
+class Linear(nnx.Linear):
+    """`flax.nnx.Linear`, which skips the zeros of spikes: `y = x kernel + bias`.
+
+    Same arguments, parameters, checkpoints and result (up to the order of sums). With the extra `cpu`, on one CPU, a
+    large product adds up the rows of the kernel that spikes name, where few entries of `x` are not zero; its gradients
+    likewise.
+
+    Args:
+        *args: `in_features`, `out_features`, as for `flax.nnx.Linear`.
+        **kwargs: `use_bias`, `kernel_init`, `rngs` and the rest, as for `flax.nnx.Linear`.
+
+    Shapes:
+        (..., in_features) -> (..., out_features).
+
+    Example:
+        >>> Linear(3, 4, rngs=nnx.Rngs(0))(jnp.ones((2, 3))).shape
+        (2, 4)
+    """
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> jax.Array:
+        found = None if args or kwargs else by_events(self, inputs)
+        return super().__call__(inputs, *args, **kwargs) if found is None else found
+
+
+class Conv(nnx.Conv):
+    """`flax.nnx.Conv` by the algorithm that is fastest here: `y = x * kernel + bias`, channels last.
+
+    Same arguments, parameters, checkpoints and result (up to the order of sums). On a CPU both gradients are matrix
+    products over patches, and with the extra `cpu` a spike adds its patch of weights where few entries of `x` are not
+    zero; on an accelerator nothing changes.
+
+    Args:
+        *args: `in_features`, `out_features`, `kernel_size`, `strides`, as for `flax.nnx.Conv`.
+        **kwargs: `padding`, `kernel_dilation`, `use_bias`, `rngs` and the rest, as for `flax.nnx.Conv`.
+
+    Shapes:
+        (batch, *spatial, in_features) -> (batch, *spatial', out_features).
+
+    Example:
+        >>> Conv(2, 12, (5, 5), padding="VALID", rngs=nnx.Rngs(0))(jnp.ones((3, 34, 34, 2))).shape
+        (3, 30, 30, 12)
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("conv_general_dilated", convolve)
+        super().__init__(*args, **kwargs)
+
+
+class Product(Stateless):
+    """The view of Flax's `Linear` and `Conv` and of what derives from them, `spyx.nn.Linear` and `Conv` included.
+
+    This is where Flax's own layers become event-driven. A subclass with a `__call__` of its own is called as it is,
+    and the plan says so.
+    """
+
+    def sequence(self, xs: Any, state: Any, how: Execution = Execution()) -> tuple[Any, Any]:
+        check_features(self.module, xs, lead=2)
+        plain = type(self.module).__call__ in (nnx.Linear.__call__, Linear.__call__, nnx.Conv.__call__)
+        why = WHY if plain else f"{WHY}; dense, {self._kind} has a __call__ of its own"
+
+        def product(x: jax.Array) -> jax.Array:
+            nonlocal why
+            found = by_events(self.module, x) if plain and how.mode in ("auto", "fused") else None
+            if found is not None:
+                why = BY_EVENTS
+                return found
+            return dense(self.module, as_current(x)) if plain else self.module(as_current(x))
+
+        outs = over_merged_time(product, xs)
+        how.note(self, xs, "layer", why, granted=why is BY_EVENTS)
+        return outs, state
+
+
+def dense(layer: Any, x: jax.Array) -> jax.Array:
+    """Flax's own product."""
+    return nnx.Linear.__call__(layer, x) if isinstance(layer, nnx.Linear) else layer(x)
 
 
 def by_events(layer: Any, x: jax.Array) -> jax.Array | None:
-    """What `layer(x)` answers for x (rows, ..., features), or None if it has no event-driven form or x is too small."""
-    if type(layer) is nnx.Linear:
-        return _linear(layer, x)
-    return _conv(layer, x) if type(layer) in (nnx.Conv, Conv) else None
+    """`layer(x)` for x (rows, ..., features) by events, or None if it has no such form or x is too small."""
+    if getattr(x, "ndim", 0) < 2 or not _plain_numbers(layer, x):
+        return None
+    return _linear(layer, x) if isinstance(layer, nnx.Linear) else _conv(layer, x)
 
 
 def _linear(layer: nnx.Linear, x: jax.Array) -> jax.Array | None:
-    if not (
-        layer.dot_general is jax.lax.dot_general
-        and _plain_numbers(layer, x)
-        and events.worthwhile(math.prod(x.shape[:-1]) * layer.kernel.size)
-    ):
+    large = events.by_events(math.prod(x.shape[:-1]) * layer.kernel.size)
+    if layer.dot_general is not jax.lax.dot_general or not large or x.shape[-1] != layer.in_features:
         return None
     kernel = layer.kernel[...]
     bias = jnp.zeros(layer.out_features, kernel.dtype) if layer.bias is None else layer.bias[...].astype(kernel.dtype)
@@ -41,15 +118,14 @@ def _conv(layer: nnx.Conv, x: jax.Array) -> jax.Array | None:
     moves = (layer.strides, layer.kernel_dilation, layer.input_dilation, layer.feature_group_count)
     if not (
         layer.conv_general_dilated in (jax.lax.conv_general_dilated, convolve)
-        and _plain_numbers(layer, x)
         and all(n in (None, 1) for n in jax.tree.leaves(moves))
         and len(layer.kernel_shape) in (3, 4)
-        and events.worthwhile(x.size * layer.kernel.size // layer.in_features)
+        and events.by_events(x.size * layer.kernel.size // layer.in_features)
     ):
         return None
     same = nnx.merge(*nnx.split(layer))
     same.conv_general_dilated = events.convolve
-    return same(x.astype(layer.kernel.dtype))
+    return nnx.Conv.__call__(same, x.astype(layer.kernel.dtype))
 
 
 def _plain_numbers(layer: Any, x: jax.Array) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from spyx.nn.execution import Execution
+from spyx.nn.layer import Layer
 from spyx.nn.parameters import Shape, hidden_shape_of
 
 
@@ -50,7 +50,7 @@ def PopulationCode(num_classes: int) -> Callable[[jax.Array], jax.Array]:
     return population_code
 
 
-class ActivityRegularization(nnx.Module):
+class ActivityRegularization(Layer):
     """Counts the spikes that pass through it: `out = x`, `count' = count + x`.
 
     Put it behind a spiking layer; `spyx.fn.spike_counts(model, final_state)` collects the counts for the regularisers.
@@ -93,11 +93,14 @@ class ActivityRegularization(nnx.Module):
         self._check(spikes.shape)
         return spikes, count + spikes.astype(self.dtype)
 
-    def sequence(self, xs: jax.Array, count: jax.Array, how: Execution | None = None) -> tuple[jax.Array, jax.Array]:
+    def sequence(
+        self, xs: jax.Array, count: jax.Array, how: Execution = Execution()
+    ) -> tuple[jax.Array, jax.Array]:
         """All of time at once: `xs` is (time, batch, *hidden_shape)."""
         self._check(xs.shape[1:])
-        if how is not None:
-            how.note(self, xs, "layer", "a sum over time")
+        if how.watched(self) is not None:
+            return super().sequence(xs, count, how)
+        how.note(self, xs, "layer", "a sum over time")
         return xs, count + xs.sum(0, dtype=self.dtype)
 
     def _check(self, shape: tuple[int, ...]) -> None:

@@ -1,24 +1,32 @@
-"""Recurrent neurons: the integrate-and-fire family with a dense matrix from a layer's spikes back to its input.
-
-`recurrent_w[i, j]` leads from unit i to unit j, self-connections included; for a hidden shape of rank n it has rank
-2n and is contracted over all hidden axes. The recurrent current of a step comes from that step's spikes, which answer
-the inputs up to the step before.
-"""
+"""Neurons that are fed back into themselves: `Recurrent`, and the integrate-and-fire family in that form."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import collections
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from spyx.axn import Activation
+from spyx.engine.loop import depends
+from spyx.engine.params import Params
+from spyx.engine.recurrent import Carried, Dense
+from spyx.engine.recurrent import Recurrent as RecurrentStep
 from spyx.nn.integrate import ALIF, IF, LIF, CuBaLIF
+from spyx.nn.layer import Layer, Stateful, as_layer, checked_module
 from spyx.nn.neuron import Neuron
-from spyx.nn.parameters import Shape, draw, public_name
+from spyx.nn.parameters import Constant, draw, public_name
 
 Initializer = Callable[..., jax.Array]
+
+WEIGHT = Dense("recurrent_w")
+"""The connection of a neuron that holds its weight in `recurrent_w`."""
 
 
 def recurrent_weight(neuron: Neuron, init: Initializer | None, rngs: nnx.Rngs | None) -> nnx.Param:
@@ -28,223 +36,244 @@ def recurrent_weight(neuron: Neuron, init: Initializer | None, rngs: nnx.Rngs | 
     return nnx.Param(draw(public_name(neuron), "recurrent_w", rngs, init, shape))
 
 
+@dataclass(frozen=True)
+class ModuleConnection:
+    """A module without state as a connection; its variables are the entry `via` of `p`."""
+
+    graphdef: Any
+    names: tuple[str, ...] = ("via",)
+
+    def __call__(self, p: Params, sent: jax.Array) -> jax.Array:
+        layer: Layer = nnx.merge(self.graphdef, p.via, copy=True)
+        current = layer(sent, None)[0]
+        if current.shape != sent.shape:
+            raise ValueError(
+                f"spyx.nn.Recurrent(via=): expected a current of shape {sent.shape}, that of the spikes; got "
+                f"{current.shape} from {layer._kind}. Change the connection, or hidden_shape."
+            )
+        return current.astype(sent.dtype)
+
+
+class Recurrent(Neuron):
+    """Any neuron fed back into itself: the current `x` becomes `x + via(z)`; the neuron's own equation stays as it is.
+
+    `z` is the output of the same step where that follows from the state alone, as in IF, LIF, ALIF and CuBaLIF, which
+    spike from the membrane before its update. Where the output depends on this step's input, `z` is the output of the
+    step before; the state then has one variable more, `z`, which is 0 before the first step.
+
+    Args:
+        neuron: a local neuron.
+        via: the connection from outputs to currents. None: a trainable dense weight `recurrent_w`, where
+            `recurrent_w[i, j]` leads from unit i to unit j. Or any layer without state that takes and returns
+            (batch, *hidden_shape): masked, convolutional, symmetric, without self-connections.
+        recurrent_init: initialiser `(key, shape) -> array` of the dense weight; None is a truncated normal of std 0.01.
+        rngs: needed for the dense weight, which starts from a random draw.
+        name: stored, for your own use.
+
+    Shapes:
+        x (batch, *hidden_shape) -> out (batch, *hidden_shape); state as of the neuron, with `z` where it is carried.
+
+    Raises:
+        TypeError: no neuron; a connection with a state.
+        ValueError: no `rngs` for the dense weight; a neuron that is recurrent already; a connection that changes shape.
+
+    Example:
+        >>> net = Recurrent(LIF(4, beta=0.9), via=nnx.Linear(4, 4, use_bias=False, rngs=nnx.Rngs(0)))
+        >>> out, v = net(jnp.ones((2, 4)), net.initial_state(2))
+        >>> v.shape
+        (2, 4)
+
+    Reference:
+        The recurrent layer of Spyx (Heckel & Nowotny 2024, arXiv:2402.18994), for any neuron.
+    """
+
+    local = False
+
+    def __init__(
+        self,
+        neuron: Neuron,
+        via: Any = None,
+        *,
+        recurrent_init: Initializer | None = None,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not isinstance(neuron, Neuron):
+            raise TypeError(
+                f"spyx.nn.Recurrent: expected a spyx.nn.Neuron; got {type(neuron).__name__}. Wrap the neuron alone."
+            )
+        if not neuron.local:
+            raise ValueError(
+                f"spyx.nn.Recurrent: expected a local neuron; got {type(neuron).__name__}, whose units read one another. "
+                "Give the connection as via=, once."
+            )
+        self.neuron = neuron
+        self.hidden_shape = neuron.hidden_shape
+        self.activation = neuron.activation
+        self.name = name
+        if via is None:
+            self.recurrent_w = recurrent_weight(self, recurrent_init, rngs)
+        else:
+            self.via = _checked_connection(via)
+        sent_late, spikes = _look_inside(neuron)
+        self._carried = nnx.static(_carried(neuron, sent_late))
+        self._affine = "given_spikes" if neuron.affine == "always" and spikes else neuron.affine
+
+    @property
+    def step(self) -> RecurrentStep:  # type: ignore[override]
+        """The recurrent step, made of the neuron's own."""
+        via = WEIGHT if self._dense else ModuleConnection(nnx.split(self._connection())[0])
+        return RecurrentStep(self.neuron.step, via, self._carried)
+
+    @property
+    def state(self) -> Mapping[str, float]:  # type: ignore[override]
+        """Name and resting value of each state variable."""
+        carried = self._carried
+        return self.neuron.state if carried is None else {**self.neuron.state, carried.outer._fields[-1]: 0.0}
+
+    @property
+    def State(self) -> Any:  # type: ignore[override]
+        """The NamedTuple of several state variables."""
+        return getattr(self.neuron, "State", None) if self._carried is None else self._carried.outer
+
+    @property
+    def affine(self) -> Any:  # type: ignore[override]
+        """The trait of the neuron; where it is affine whatever it fires, the spikes that are fed back must be known."""
+        return self._affine
+
+    @property
+    def _kind(self) -> str:
+        return f"Recurrent({self.neuron._kind})"
+
+    def params(self) -> Params:
+        """Those of the neuron, and the connection's."""
+        own = self.neuron.params()
+        arrays = {name: getattr(own, name) for name in own._names}
+        if self._dense:
+            arrays["recurrent_w"] = self.recurrent_w[...]
+        else:
+            arrays["via"] = nnx.split(self._connection())[1]
+        return Params(arrays, dict(own._static))
+
+    @property
+    def _dense(self) -> bool:
+        return "via" not in vars(self)
+
+    def _connection(self) -> Layer:
+        return as_layer("spyx.nn.Recurrent(via=)", self.via)
+
+
+def _look_inside(neuron: Neuron) -> tuple[bool, bool]:
+    """Does the output of a step depend on its input, and does the step spike?"""
+    spikes: list[Any] = []
+    p, s = jax.eval_shape(lambda: (neuron.params(), neuron.initial_state(1)))
+    x = jax.ShapeDtypeStruct((1, *neuron.hidden_shape), jnp.float32)
+
+    def spike(u: jax.Array) -> jax.Array:
+        spikes.append(u)
+        return neuron.activation(u)
+
+    def out(x: jax.Array, p: Any, s: Any) -> Any:
+        return neuron.step(p.replace(spike=spike), x, s)[0]
+
+    return depends(lambda x: out(x, *jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (p, s))), x), bool(spikes)
+
+
+def _carried(neuron: Neuron, late: bool) -> Carried | None:
+    if not late:
+        return None
+    names = tuple(neuron.state)
+    return Carried(neuron.State if len(names) > 1 else None, _with_output(names))
+
+
+@functools.lru_cache(maxsize=256)
+def _with_output(names: tuple[str, ...]) -> Any:
+    """The state type of a neuron whose output is carried; one for equal names, so that equal layers are equal."""
+    return collections.namedtuple("RecurrentState", (*names, "z" if "z" not in names else "z_before"))
+
+
+def _checked_connection(via: Any) -> Any:
+    who = "spyx.nn.Recurrent(via=)"
+    module = checked_module(who, via)
+    layer = as_layer(who, module)
+    changing = jax.tree.leaves(nnx.split(layer, (nnx.Param, Constant), ...)[2])
+    if isinstance(layer, (Neuron, Stateful)) or layer.container or jax.tree.leaves(layer.initial_state(1)) or changing:
+        raise TypeError(
+            f"{who}: expected a layer without state that does not change itself; got {layer._kind}. "
+            "For example nnx.Linear, nn.Conv, or a function of the spikes."
+        )
+    return module
+
+
+def _recurrent_form(cls: type[Neuron]) -> type[Neuron]:
+    """Make a subclass of a neuron its recurrent form: step, constructor and documentation follow from the parent."""
+    base: type[Neuron] = cls.__mro__[1]
+
+    def __init__(
+        self: Any,
+        *args: Any,
+        recurrent_init: Initializer | None = None,
+        rngs: nnx.Rngs | None = None,
+        **kwargs: Any,
+    ) -> None:
+        base.__init__(self, *args, rngs=rngs, **kwargs)
+        self.recurrent_w = recurrent_weight(self, recurrent_init, rngs)
+
+    signature = inspect.signature(base.__init__)
+    own = inspect.Parameter("recurrent_init", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Initializer | None)
+    parameters = list(signature.parameters.values())
+    at = [p.name for p in parameters].index("rngs")
+    __init__.__signature__ = signature.replace(parameters=[*parameters[:at], own, *parameters[at:]])  # type: ignore
+    cls.__init__ = __init__
+    cls.step = RecurrentStep(base.step, WEIGHT)
+    cls.local = False
+    cls.__doc__ = _documentation(cls, base)
+    return cls
+
+
+def _documentation(cls: type, base: type) -> str:
+    """The parent's docstring, with the weight added and an example of its own."""
+    text = inspect.cleandoc(base.__doc__ or "")
+    first, rest = text.split("\n\n", 1)
+    rngs = re.search(r"^    rngs:.*$", rest, re.MULTILINE)
+    init = "    recurrent_init: initialiser `(key, shape) -> array` of W; None is a truncated normal of std 0.01."
+    rest = rest.replace(rngs[0] if rngs else "", f"{init}\n    rngs: needed, W starts from a random draw.")
+    shapes = "    W is the parameter `recurrent_w`: hidden_shape + hidden_shape, `recurrent_w[i, j]` from unit i to unit j."
+    before, example = rest.split("Raises:", 1)
+    reference = example[example.index("Reference:") :]
+    return f"""{inspect.cleandoc(cls.__doc__ or "")}
+
+`{base.__name__}` is: {first[0].lower() + first[1:]}
+
+{before.rstrip()}
+{shapes}
+
+Raises:
+    ValueError: no `rngs`; an input or a state of another shape.
+
+Example:
+    >>> layer = {cls.__name__}(2, recurrent_init=nnx.initializers.constant(0.5), rngs=nnx.Rngs(0))
+    >>> layer.recurrent_w[...].tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+
+{reference}"""
+
+
+@_recurrent_form
 class RIF(IF):
-    """Recurrent integrate and fire: `z = H(v - threshold)`, then `v' = v + x + z W - z threshold`.
-
-    The spike answers the inputs up to the step before.
-
-    Args:
-        hidden_shape: shape of one sample's units; int, list or tuple.
-        threshold: firing threshold and size of the subtractive reset; a number or a per-unit array. Default 1.
-        activation: surrogate; None is `superspike()`.
-        recurrent_init: initialiser `(key, shape) -> array` of W; None is a truncated normal of std 0.01.
-        rngs: needed, W starts from a random draw.
-        name: stored, for your own use.
-
-    Shapes:
-        x, state v: (batch, *hidden_shape) -> spikes (batch, *hidden_shape), v. W: hidden_shape + hidden_shape.
-
-    Raises:
-        ValueError: no `rngs`; an input or a state of another shape.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> layer = RIF(2, recurrent_init=nnx.initializers.constant(0.5), rngs=nnx.Rngs(0))
-        >>> z, v = layer(jnp.zeros((1, 2)), jnp.array([[2.0, 0.0]]))
-        >>> z.tolist(), v.tolist()
-        ([[1.0, 0.0]], [[1.5, 0.5]])
-
-    Reference:
-        Spyx (Heckel & Nowotny 2024, arXiv:2402.18994).
-    """
-
-    affine, local = "given_spikes", False
-
-    def __init__(
-        self,
-        hidden_shape: Shape,
-        threshold: Any = 1.0,
-        activation: Activation | None = None,
-        *,
-        recurrent_init: Initializer | None = None,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(hidden_shape, threshold, activation, name=name)
-        self.recurrent_w = recurrent_weight(self, recurrent_init, rngs)
-
-    @staticmethod
-    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
-        z = p.spike(v - p.threshold)
-        return z, v + x + p.feedback(z) - z * p.threshold
+    """Recurrent integrate and fire: `IF` with the current `x + z W` in the place of `x`."""
 
 
+@_recurrent_form
 class RLIF(LIF):
-    """Recurrent leaky integrate and fire: `z = H(v - threshold)`, then `v' = beta v + x + z W - z threshold`.
-
-    The spike answers the inputs up to the step before. Sits on feature maps of any rank without flattening.
-
-    Args:
-        hidden_shape: shape of one sample's units; int, list or tuple.
-        beta: membrane decay per step in [0, 1]; None, number, array or `Fixed`, as in `LIF`.
-        threshold: firing threshold and size of the subtractive reset; a number or a per-unit array. Default 1.
-        activation: surrogate; None is `superspike()`.
-        recurrent_init: initialiser `(key, shape) -> array` of W; None is a truncated normal of std 0.01.
-        rngs: needed, W starts from a random draw.
-        name: stored, for your own use.
-
-    Shapes:
-        x, state v: (batch, *hidden_shape) -> spikes (batch, *hidden_shape), v. W: hidden_shape + hidden_shape.
-
-    Raises:
-        ValueError: no `rngs`; an input or a state of another shape.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> layer = RLIF(2, beta=0.5, recurrent_init=nnx.initializers.constant(0.5), rngs=nnx.Rngs(0))
-        >>> z, v = layer(jnp.zeros((1, 2)), jnp.array([[2.0, 0.0]]))
-        >>> z.tolist(), v.tolist()
-        ([[1.0, 0.0]], [[0.5, 0.5]])
-
-    Reference:
-        Spyx (Heckel & Nowotny 2024, arXiv:2402.18994). Departs from snnTorch's RLeaky, which spikes from the updated
-        membrane.
-    """
-
-    affine, local = "given_spikes", False
-
-    def __init__(
-        self,
-        hidden_shape: Shape,
-        beta: Any = None,
-        threshold: Any = 1.0,
-        activation: Activation | None = None,
-        *,
-        recurrent_init: Initializer | None = None,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(hidden_shape, beta, threshold, activation, rngs=rngs, name=name)
-        self.recurrent_w = recurrent_weight(self, recurrent_init, rngs)
-
-    @staticmethod
-    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
-        z = p.spike(v - p.threshold)
-        return z, p.beta * v + x + p.feedback(z) - z * p.threshold
+    """Recurrent leaky integrate and fire: `LIF` with the current `x + z W` in the place of `x`."""
 
 
+@_recurrent_form
 class RALIF(ALIF):
-    """Recurrent adaptive LIF: `ALIF` with the recurrent current `z W` added to its input.
-
-    `th = threshold + adaptation a`, `z = H(v - th)`, `v' = beta v + x + z W - z th`, `a' = gamma a + (1 - gamma) z`.
-    The spike answers the inputs up to the step before.
-
-    Args:
-        hidden_shape: shape of one sample's units; int, list or tuple.
-        beta: membrane decay per step in [0, 1]; None, number, array or `Fixed`, as in `LIF`.
-        gamma: decay of the adaptation per step in [0, 1]; None, number, array or `Fixed`.
-        threshold: resting threshold; a number or a per-unit array. Default 1.
-        activation: surrogate; None is `superspike()`.
-        adaptation: strength of the adaptation; a number or a per-unit array. Default 1.
-        recurrent_init: initialiser `(key, shape) -> array` of W; None is a truncated normal of std 0.01.
-        rngs: needed, W starts from a random draw.
-        name: stored, for your own use.
-
-    Shapes:
-        x: (batch, *hidden_shape); state `RALIF.State(v, a)`. W: hidden_shape + hidden_shape.
-
-    Raises:
-        ValueError: no `rngs`; an input or a state of another shape.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> layer = RALIF(2, beta=0.5, gamma=0.5, rngs=nnx.Rngs(0))
-        >>> z, s = layer(jnp.ones((1, 2)), layer.initial_state(1))
-        >>> s.v.tolist()
-        [[1.0, 1.0]]
-
-    Reference:
-        The recurrent network of Bellec et al. 2018, arXiv:1803.09574 (LSNN).
-    """
-
-    affine, local = "given_spikes", False
-
-    def __init__(
-        self,
-        hidden_shape: Shape,
-        beta: Any = None,
-        gamma: Any = None,
-        threshold: Any = 1.0,
-        activation: Activation | None = None,
-        *,
-        adaptation: Any = 1.0,
-        recurrent_init: Initializer | None = None,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(hidden_shape, beta, gamma, threshold, activation, adaptation=adaptation, rngs=rngs, name=name)
-        self.recurrent_w = recurrent_weight(self, recurrent_init, rngs)
-
-    @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
-        threshold = p.threshold + p.adaptation * s.a
-        z = p.spike(s.v - threshold)
-        v = p.beta * s.v + x + p.feedback(z) - z * threshold
-        return z, RALIF.State(v=v, a=p.gamma * s.a + (1 - p.gamma) * z)
+    """Recurrent adaptive LIF: `ALIF` with the current `x + z W` in the place of `x`."""
 
 
+@_recurrent_form
 class RCuBaLIF(CuBaLIF):
-    """Recurrent current-based LIF: the spikes feed back into the synaptic current.
-
-    `z = H(v - threshold)`, `i' = alpha i + x + z W`, `v' = beta (v - z threshold) + i'`. The spike answers the inputs
-    up to the step before.
-
-    Args:
-        hidden_shape: shape of one sample's units; int, list or tuple.
-        alpha: synaptic decay per step in [0, 1]; None, number, array or `Fixed`, as in `LIF`.
-        beta: membrane decay per step in [0, 1]; None, number, array or `Fixed`.
-        threshold: firing threshold and size of the subtractive reset; a number or a per-unit array. Default 1.
-        activation: surrogate; None is `superspike()`.
-        recurrent_init: initialiser `(key, shape) -> array` of W; None is a truncated normal of std 0.01.
-        rngs: needed, W starts from a random draw.
-        name: stored, for your own use.
-
-    Shapes:
-        x: (batch, *hidden_shape); state `RCuBaLIF.State(v, i)`. W: hidden_shape + hidden_shape.
-
-    Raises:
-        ValueError: no `rngs`; an input or a state of another shape.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> layer = RCuBaLIF(2, alpha=0.5, beta=0.5, rngs=nnx.Rngs(0))
-        >>> z, s = layer(jnp.ones((1, 2)), layer.initial_state(1))
-        >>> s.i.tolist(), s.v.tolist()
-        ([[1.0, 1.0]], [[1.0, 1.0]])
-
-    Reference:
-        Spyx 1.0; compare Cramer et al. 2022, doi:10.1109/TNNLS.2020.3044364.
-    """
-
-    affine, local = "given_spikes", False
-
-    def __init__(
-        self,
-        hidden_shape: Shape,
-        alpha: Any = None,
-        beta: Any = None,
-        threshold: Any = 1.0,
-        activation: Activation | None = None,
-        *,
-        recurrent_init: Initializer | None = None,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(hidden_shape, alpha, beta, threshold, activation, rngs=rngs, name=name)
-        self.recurrent_w = recurrent_weight(self, recurrent_init, rngs)
-
-    @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
-        z = p.spike(s.v - p.threshold)
-        i = p.alpha * s.i + x + p.feedback(z)
-        return z, RCuBaLIF.State(v=p.beta * (s.v - z * p.threshold) + i, i=i)
+    """Recurrent current-based LIF: `CuBaLIF` with the current `x + z W` in the place of `x`."""

@@ -1,16 +1,23 @@
-"""`run`: the one place where time is handled and where the mode of execution is chosen."""
+"""`run`, `observe` and `explain`: the one place where time is handled."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from spyx.nn.chunks import Chunks, automatic, in_chunks, whole
-from spyx.nn.execution import MODES, PARALLEL, Choice, Execution
-from spyx.nn.layer import is_stateful, state_for
+from spyx.engine import plan
+from spyx.engine.derivative import Changes, Rule, call, push, together
+from spyx.engine.plan import Again, Cut, Plan
+from spyx.nn.execution import Execution, Recorder, Tap, check_granted, known_mode
+from spyx.nn.layer import Layer, Stateless, as_layer, step_through
+from spyx.nn.neuron import Neuron
+from spyx.nn.parameters import Constant
 
 
 def run(
@@ -23,6 +30,7 @@ def run(
     chunk: int | None = None,
     remat: bool = False,
     truncate: bool = False,
+    check_finite: bool = False,
     batch_major: bool | None = None,
 ) -> tuple[Any, Any]:
     """Run a model over time: `out[t], state = model(x[t], state)` for every `t`.
@@ -34,14 +42,19 @@ def run(
             go on with a stream.
         time_axis: where time is in `x` and in the outputs; default 1, batch-major. 0 is time-major.
         mode: "layer" lets a stateless layer see all of time in one call, and only neurons recur; "step" runs the
-            whole network one time step at a time (least memory, forward-mode differentiation); "auto" (default)
-            picks the fastest exact mode. "parallel" runs every neuron that never resets by an associative scan, and
-            "fixed_point" every resetting one by guessing its spikes until they agree; the other layers run as in
-            "layer". All modes give the same answer.
-        chunk: run this many time steps at a time and carry the state; None (default) runs all at once. Same answer.
-        remat: keep only the state between chunks and recompute the rest on the way back: memory grows with the square
-            root of the number of steps, for about one more forward pass. Without `chunk`, the square root is its size.
-        truncate: let no gradient cross from a chunk to the one before it (truncated backpropagation through time).
+            whole network one time step at a time (least memory); "auto" (default) picks the fastest exact mode.
+            "parallel" runs every neuron that never resets by an associative scan, "fixed_point" every resetting one by
+            guessing its spikes until they agree, and "fused" every neuron by a kernel; the other layers run as in
+            "layer". All modes give the same numbers, in value and in every derivative, forward mode and higher orders
+            included.
+        chunk: run this many time steps at a time and carry the state; None (default) runs all at once. Same numbers.
+        remat: store only the state between chunks and recompute the rest in the backward pass: memory grows with the
+            square root of the number of steps, for about one more forward pass. Without `chunk`, the square root is
+            its size.
+        truncate: let no gradient cross from a chunk to the one before it (truncated backpropagation through time). The
+            first chunk passes none to `state` either.
+        check_finite: refuse an input that holds NaN: spikes would hide it. It looks at the numbers, so the input must
+            not be traced. Default False.
         batch_major: Spyx 1.0's spelling: True is `time_axis=1`, False is `time_axis=0`.
 
     Returns:
@@ -49,8 +62,8 @@ def run(
 
     Raises:
         TypeError: a model without `initial_state`.
-        ValueError: an unknown mode, or one that no neuron of the model can run in; an axis out of range; a shape that
-            a layer does not take; a chunk below 1, or `truncate` without one.
+        ValueError: an unknown mode, or one that no layer of the model can run in; an axis out of range; a shape that a
+            layer does not take; a chunk below 1, or `truncate` without one; NaN where `check_finite` looks for it.
 
     Example:
         >>> from spyx import nn
@@ -58,25 +71,84 @@ def run(
         >>> out[0, :, 0].tolist()
         [1.0, 1.5, 1.75]
     """
-    chunks = Chunks.checked(chunk, remat, truncate)
-    return _run(model, x, state, _axis(time_axis, batch_major), Execution(_known(mode)), chunks)
+    asked = _asked_cut(chunk, remat, truncate)
+    job = _prepare(model, x, state, _axis(time_axis, batch_major), Execution(known_mode(mode)), asked, check_finite)
+    if job.pure:
+        outs, state, _ = _carry_out(job)
+    else:
+        outs, state = job.layer.sequence(job.time_major(), job.state, job.how)
+        check_granted(job.how)
+    return job.as_given(outs), state
 
 
-class Explanation(list[Choice]):
-    """What `explain` found: a list of `Choice`, printed as a table."""
+def observe(
+    model: Any,
+    x: Any,
+    state: Any = None,
+    *,
+    what: str | tuple[str, ...] = ("outputs",),
+    where: Any = None,
+    time_axis: int = 1,
+    mode: str = "auto",
+) -> tuple[Any, Any, dict[str, Any]]:
+    """`run` with a tap: outputs and states of the layers inside, at every time step; the network is not changed.
+
+    Args:
+        model: as for `run`; any container, graphs with branches, delays and feedback included.
+        x: as for `run`.
+        state: as for `run`.
+        what: "outputs"; "state", every state variable; or names of state variables: "v" or "membrane", "i" or
+            "current", "a" or "adaptation", or whatever a neuron calls its own. Default the outputs.
+        where: paths of the layers to observe, or a function `(path, layer) -> bool`; None (default) is all of them.
+        time_axis: as for `run`.
+        mode: as for `run`.
+
+    Returns:
+        `(outputs, final_state, seen)`. `seen` maps paths to arrays (batch, time, ...), time on `time_axis`. The path of
+        a layer in a `Sequential` is its index, in a graph its name; inside a nested container "2.0". The path alone is
+        the layer's output, and "2.0.v" its state variable v after each step.
+
+    Raises:
+        TypeError: as for `run`.
+        ValueError: as for `run`; nothing in the model is called as `what` or `where` asks.
+
+    Example:
+        >>> from spyx import nn
+        >>> net = nn.Sequential(nn.IF(2), nn.LI(2, beta=0.5))
+        >>> out, state, seen = nn.observe(net, jnp.ones((1, 4, 2)), what=("outputs", "v"))
+        >>> sorted(seen), seen["0.v"][0, :, 0].tolist()
+        (['0', '0.v', '1', '1.v'], [1.0, 2.0, 2.0, 2.0])
+    """
+    tap = _tap(what, where)
+    how = Execution(known_mode(mode), tap=tap if tap.what else None)
+    job = _prepare(model, x, state, time_axis, how, None, False)
+    outs, state, seen = _carry_out(job)
+    if tap.what and not seen:
+        raise ValueError(
+            f"spyx.nn.observe: expected what= and where= to name something in {job.layer._kind}; got {what!r} and "
+            f"{where!r}, which name nothing. what='outputs' and where=None observe every layer."
+        )
+    return job.as_given(outs), state, {path: job.as_given(value) for path, value in seen.items()}
+
+
+class Explanation(list[Plan]):
+    """What `explain` found: a list of `Plan`, printed as a table; `time` says whether time is cut, and why."""
+
+    time: str | None = None
 
     def __str__(self) -> str:
         lines = [(c.layer, str(c.shape), c.mode, c.why) for c in self]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(
-            "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
-        )
+        table = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+        return "\n".join([*table, *([self.time] if self.time else [])])
 
     __repr__ = __str__
 
 
-def explain(model: Any, x: Any, state: Any = None, *, time_axis: int = 1, mode: str = "auto") -> Explanation:
-    """What `run` would do without a gradient: for every layer, the mode it runs in and why. Nothing is computed.
+def explain(
+    model: Any, x: Any, state: Any = None, *, time_axis: int = 1, mode: str = "auto", grad: bool = False
+) -> Explanation:
+    """The plan that `run` would carry out, for these very dtypes, state and shapes. Nothing is computed.
 
     Args:
         model: as for `run`.
@@ -84,67 +156,263 @@ def explain(model: Any, x: Any, state: Any = None, *, time_axis: int = 1, mode: 
         state: as for `run`.
         time_axis: as for `run`.
         mode: as for `run`.
+        grad: the plan of a run whose gradient is taken, by the parameters. Default False.
 
     Returns:
-        One `Choice(layer, shape, mode, why)` per layer, in the order of execution; `shape` is (time, batch, ...), the
+        One `Plan(layer, shape, mode, why)` per layer, in the order of execution; `shape` is (time, batch, ...), the
         time of a chunk where time is cut. It prints as a table.
+
+    Raises:
+        TypeError: as for `run`.
+        ValueError: as for `run`.
 
     Example:
         >>> from spyx import nn
         >>> nn.explain(nn.LI(2), jnp.ones((1, 3, 2)))
         LI  (3, 1, 2)  layer  one loop over time with a hand-derived backward pass
     """
-    record = Explanation()
-    how = Execution(_known(mode), record)
-    if isinstance(model, nnx.Module):
-        graphdef, variables = nnx.split(model)  # a copy, so that BatchNorm cannot keep a tracer
-        jax.eval_shape(lambda v, x: _run(nnx.merge(graphdef, v), x, state, time_axis, how)[0], variables, x)
-    else:
-        jax.eval_shape(lambda x: _run(model, x, state, time_axis, how)[0], x)
-    return record
+    recorder = Recorder()
+    how = Execution(known_mode(mode), recorder=recorder)
+    layer = as_layer("spyx.nn.explain", model)
+    graphdef, weights, rest = nnx.split(layer, nnx.Param, ...)  # a copy, so that BatchNorm cannot store a tracer
+
+    def carried_out(weights: Any, rest: Any, x: Any) -> Any:
+        copy = nnx.merge(graphdef, weights, rest, copy=True)
+        outs, _, _ = _carry_out(_prepare(copy, x, state, time_axis, how, None, False))
+        return sum(jnp.sum(jnp.real(leaf).astype(jnp.float32)) for leaf in jax.tree.leaves(outs))
+
+    jax.eval_shape(jax.grad(carried_out) if grad else carried_out, weights, rest, jax.tree.map(jnp.asarray, x))
+    found = Explanation(recorder.plans.values())
+    found.time = recorder.time
+    return found
 
 
-def _run(
-    model: Any, x: Any, state: Any, time_axis: int, how: Execution, chunks: Chunks | None = None
-) -> tuple[Any, Any]:
-    if not is_stateful(model):
+class _Job(NamedTuple):
+    """A run, checked: what runs, on what, and how time is cut."""
+
+    layer: Layer
+    x: Any
+    axis: int
+    state: Any
+    how: Execution
+    cut: Cut | None
+
+    @property
+    def pure(self) -> bool:
+        """It needs more than one call of the layer's `sequence`."""
+        return self.cut is not None or self.how.mode == "step" or self.how.tap is not None
+
+    def time_major(self) -> Any:
+        return jax.tree.map(lambda a: jnp.moveaxis(a, self.axis, 0), self.x)
+
+    def as_given(self, outs: Any) -> Any:
+        return jax.tree.map(lambda a: jnp.moveaxis(a, 0, self.axis), outs)
+
+
+def _prepare(model: Any, x: Any, state: Any, axis: int, how: Execution, cut: Cut | None, check_finite: bool) -> _Job:
+    layer = as_layer("spyx.nn.run", model)
+    if isinstance(layer, Stateless):
         raise TypeError(
-            f"spyx.nn.run: expected a model with initial_state(batch_size); got {type(model).__name__}. "
+            f"spyx.nn.run: expected a model with initial_state(batch_size); got {layer._kind}. "
             "Wrap layers without state in spyx.nn.Sequential(...)."
         )
+    if check_finite:
+        _refuse_nan(x)
     x = jax.tree.map(jnp.asarray, x)
-    axis = _checked_axis(x, time_axis)
+    axis = _checked_axis(x, axis)
     if state is None:
-        state = state_for(model, jax.tree.map(lambda a: jax.ShapeDtypeStruct(_without(a.shape, axis), a.dtype), x))
-    if how.mode in PARALLEL and how.record is None:
-        how = Execution(how.mode, [])
-    if chunks is None and how.mode == "auto":
-        chunks = automatic(model, x, axis, state)
-    if chunks is None:
-        outs, state = whole(model, jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), x), state, how)
+        state = layer.state_for(jax.tree.map(lambda a: jax.ShapeDtypeStruct(_without(a.shape, axis), a.dtype), x))
+    x, state = _varying_together(layer, x, state)
+    if how.mode in (*plan.PARALLEL, "fused") and how.recorder is None:
+        how = replace(how, recorder=Recorder())
+    if cut is None and how.mode == "auto":
+        cut = _automatic_cut(layer, x, axis)
+    steps = jax.tree.leaves(x)[0].shape[axis]
+    return _Job(layer, x, axis, state, how, cut if steps else None)
+
+
+def _carry_out(job: _Job) -> tuple[Any, Any, dict[str, Any]]:
+    """Outputs with time on axis 0, the last state, and what was seen."""
+    how = job.how.fresh()
+    if job.cut is not None:
+        return _in_chunks(job)
+    if how.mode == "step":
+        how.note(job.layer, job.time_major(), "step", "asked for: the whole network inside one scan")
+        outs, state = step_through(job.layer, job.time_major(), job.state, how)
     else:
-        outs, state = in_chunks(model, x, axis, state, how, chunks)
-    _check_used(how)
-    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), outs), state
+        outs, state = job.layer.sequence(job.time_major(), job.state, how)
+        check_granted(how)
+    how.output(job.layer, outs)
+    how.seen.pop("", None) if job.layer.container else None
+    return outs, state, how.seen
+
+
+def _in_chunks(job: _Job) -> tuple[Any, Any, dict[str, Any]]:
+    """The layer, a chunk of time at a time with the state carried over."""
+    graphdef, weights, changing = nnx.split(job.layer, (nnx.Param, Constant), ...)
+    how = replace(job.how, seen={})
+    if how.recorder is not None and job.cut is not None:
+        steps = jax.tree.leaves(job.x)[0].shape[job.axis]
+        how.recorder.time = f"time is cut into chunks of {job.cut.steps(steps)} of {steps} steps: {job.cut.why}"
+    rule = Chunks(graphdef, how, job.axis, job.cut)
+    outs, state, after, seen = call(rule, weights, changing, job.x, job.state)
+    if jax.tree.leaves(changing):
+        nnx.update(job.layer, after)
+    return outs, state, seen
+
+
+@dataclass(frozen=True)
+class Chunks(Rule):
+    """`(weights, changing, x, state) -> (outs, state', changing', seen)`, time in pieces.
+
+    Without a gradient a chunk is cut out of the input and turned time-major where it is needed. With a gradient of the
+    input, it is turned as a whole: a gradient put back piece by piece would touch all of it for every chunk.
+    """
+
+    graphdef: Any
+    how: Execution
+    axis: int
+    cut: Cut
+
+    def forward(self, weights: Any, changing: Any, x: Any, state: Any) -> Any:
+        return self._run(weights, changing, x, state, self.axis, "nothing")
+
+    def jvp(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> tuple[Any, Changes]:
+        turned = any(t is not None for t in tangents[2])
+
+        def differentiated(weights: Any, changing: Any, x: Any, state: Any) -> Any:
+            if turned or self.cut.inference_only:
+                x = jax.tree.map(lambda a: jnp.moveaxis(a, self.axis, 0), x)
+            if self.cut.inference_only:
+                return self._whole(weights, changing, x, state)
+            return self._run(weights, changing, x, state, 0 if turned else self.axis, self.cut.again)
+
+        return push(differentiated, args, tangents)
+
+    def _whole(self, weights: Any, changing: Any, xs: Any, state: Any) -> Any:
+        if self.how.recorder is not None:
+            self.how.recorder.time = None
+        return self._call(self.how, weights, changing, xs, state)
+
+    def _call(self, how: Execution, weights: Any, changing: Any, xs: Any, state: Any) -> Any:
+        how = how.fresh()
+        layer = nnx.merge(self.graphdef, weights, changing, copy=True)
+        if how.mode == "step":
+            how.note(layer, xs, "step", "asked for: the whole network inside one scan")
+            outs, state = step_through(layer, xs, state, how)
+        else:
+            outs, state = layer.sequence(xs, state, how)
+            check_granted(how)
+        return outs, state, nnx.split(layer, (nnx.Param, Constant), ...)[2], how.seen
+
+    def _run(self, weights: Any, changing: Any, x: Any, state: Any, axis: int, again: Again) -> Any:
+        weights, x, (changing, state) = together(weights, x, (changing, state))
+        steps = jax.tree.leaves(x)[0].shape[axis]
+        length = self.cut.steps(steps)
+        full, rest = divmod(steps, length)
+
+        def pieces(first: int, count: int, size: int, carry: Any, how: Execution) -> Any:
+            """`count` chunks of `size` steps, from step `first` on."""
+
+            def body(carry: Any, piece: Any) -> Any:
+                changing, state = carry
+                state = jax.lax.stop_gradient(state) if self.cut.truncate else state
+                if axis:
+                    piece = jax.tree.map(
+                        lambda a: jnp.moveaxis(jax.lax.dynamic_slice_in_dim(a, piece, size, axis), axis, 0), x
+                    )
+                outs, state, changing, seen = self._call(how, weights, changing, piece, state)
+                return (changing, state), (outs, seen)
+
+            xs: Any = first + size * jnp.arange(count)
+            if not axis:
+                xs = jax.tree.map(lambda a: a[first : first + count * size].reshape(count, size, *a.shape[1:]), x)
+            carry, found = jax.lax.scan(_recomputing(body, again), carry, xs)
+            return carry, jax.tree.map(lambda a: a.reshape(count * size, *a.shape[2:]), found)
+
+        carry, found = pieces(0, full, length, (changing, state), self.how)
+        if rest:
+            carry, last = pieces(full * length, 1, rest, carry, replace(self.how, recorder=None))
+            found = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, last)
+        (changing, state), (outs, seen) = carry, found
+        return outs, state, changing, seen
+
+
+def _recomputing(body: Any, again: Again) -> Any:
+    if again == "nothing":
+        return body
+    from spyx.engine.loop import STATES
+
+    policy = jax.checkpoint_policies.save_only_these_names(STATES) if again == "cheap" else None
+    return jax.checkpoint(body, prevent_cse=False, policy=policy)
+
+
+def _automatic_cut(layer: Layer, x: Any, axis: int) -> Cut | None:
+    """What the plan needs to know of the model, read off its modules."""
+    size = jax.tree.leaves(x)[0].shape
+    modules = [module for _, module in nnx.iter_modules(layer)]
+    neurons = [module for module in modules if isinstance(module, Neuron)]
+    _, weights, changing = nnx.split(layer, (nnx.Param, Constant), ...)
+    return plan.cut(
+        size[axis],
+        size[0 if axis else 1],
+        max((math.prod(neuron.hidden_shape) for neuron in neurons), default=0),
+        max((len(neuron.state) for neuron in neurons), default=1),
+        jax.tree.leaves(weights),
+        changes=bool(jax.tree.leaves(changing)),
+        whole=any(isinstance(module, Layer) and module.whole_time for module in modules),
+    )
+
+
+def _varying_together(layer: Layer, x: Any, state: Any) -> tuple[Any, Any]:
+    """Inside `jax.shard_map`, the state made here varies from device to device as the input and the weights do."""
+    _, x, state = together(jax.tree.leaves(nnx.state(layer)), x, state)
+    return x, state
+
+
+def _asked_cut(chunk: Any, remat: bool, truncate: bool) -> Cut | None:
+    """The cut that the arguments of `run` ask for, None for none."""
+    if chunk is not None and (not isinstance(chunk, (int, np.integer)) or isinstance(chunk, bool) or chunk < 1):
+        raise ValueError(f"spyx.nn.run(chunk=): expected at least 1 time step; got {chunk!r}. Pass an int, or None.")
+    if truncate and chunk is None:
+        raise ValueError("spyx.nn.run(truncate=): expected a chunk to cut at; got chunk=None. Pass chunk=.")
+    if chunk is None and not remat:
+        return None
+    return Cut(None if chunk is None else int(chunk), "all" if remat else "nothing", truncate)
+
+
+_ALIASES = {"membrane": "v", "current": "i", "adaptation": "a", "spikes": "outputs"}
+
+
+def _tap(what: Any, where: Any) -> Tap:
+    names = (what,) if isinstance(what, str) else tuple(what)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"spyx.nn.observe(what=): expected names; got {what!r}. For example ('outputs', 'v')."
+        )
+    if where is not None and not callable(where):
+        where = (where,) if isinstance(where, str) else tuple(where)
+    return Tap(tuple(dict.fromkeys(_ALIASES.get(name, name) for name in names)), where)
+
+
+def _refuse_nan(x: Any) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(x):
+        if isinstance(leaf, jax.core.Tracer):
+            raise ValueError(
+                "spyx.nn.run(check_finite=): expected numbers to look at; got a traced input. "
+                "Check before jax.jit, or use jax.experimental.checkify."
+            )
+        array = np.asarray(leaf)
+        if jnp.issubdtype(array.dtype, jnp.inexact) and (count := int(np.isnan(array).sum())):
+            at = f" in x{jax.tree_util.keystr(path)}" if path else ""
+            raise ValueError(
+                f"spyx.nn.run(check_finite=): expected input without NaN; got {count} of {array.size} values NaN{at}. "
+                "Drop or fill the missing values first."
+            )
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return shape[:axis] + shape[axis + 1 :]
-
-
-def _check_used(how: Execution) -> None:
-    """Asked for by name and used nowhere: the answer would be right, and the wish silently dropped."""
-    if how.mode in PARALLEL and all(choice.mode != how.mode for choice in how.record or ()):
-        raise ValueError(
-            f"spyx.nn.run(mode={how.mode!r}): expected a neuron with affine = {PARALLEL[how.mode][0]!r} that is local; "
-            "got a model without one. Use mode='layer'."
-        )
-
-
-def _known(mode: str) -> str:
-    if mode not in MODES:
-        raise ValueError(f"spyx.nn.run(mode=): expected one of {', '.join(MODES)}; got {mode!r}. Use 'auto'.")
-    return mode
 
 
 def _axis(time_axis: int, batch_major: bool | None) -> int:

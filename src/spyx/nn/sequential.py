@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
 from flax import nnx
 
 from spyx.nn.execution import Execution
-from spyx.nn.foreign import as_layer
-from spyx.nn.layer import initial_state, needs_input, one_step, over_time, state_for, step_shape
+from spyx.nn.layer import Layer, as_layer, checked_module, step_shape
 
 
-class Sequential(nnx.Module):
+class Sequential(Layer):
     """A chain of layers, each fed with the output of the one before at the same time step.
 
     Layers with a state (`initial_state` and `layer(x, state)`) and without (Flax or Equinox modules, plain functions)
@@ -32,69 +32,90 @@ class Sequential(nnx.Module):
     Example:
         >>> import jax.numpy as jnp
         >>> from spyx import nn
-        >>> net = nn.Sequential(nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nn.IF(4), nn.LI(2 * 2))
+        >>> net = nn.Sequential(nn.Linear(3, 4, rngs=nnx.Rngs(0)), nn.IF(4), nn.LI(2 * 2))
         >>> out, state = net(jnp.ones((5, 3)), net.initial_state(5))
         >>> out.shape, len(state)
         ((5, 4), 3)
     """
+
+    container = True
 
     def __init__(self, *layers: Any) -> None:
         if not layers:
             raise ValueError("spyx.nn.Sequential: expected at least one layer; got none. Pass layers as arguments.")
         if len(layers) == 1 and isinstance(layers[0], (list, tuple)):
             raise TypeError("spyx.nn.Sequential: expected layers as arguments; got a list. Write Sequential(*layers).")
-        self.layers = nnx.List([as_layer("spyx.nn.Sequential", layer) for layer in layers])
+        self.layers = nnx.List([checked_module("spyx.nn.Sequential", layer) for layer in layers])
 
     def initial_state(self, batch_size: int) -> list[Any]:
         """One state per layer, None for a layer without state."""
-        return [initial_state(layer, batch_size) for layer in self.layers]
+        return [layer.initial_state(batch_size) for layer in self._layers()]
 
     @property
     def state_needs_input(self) -> bool:
-        """Has a layer a state whose shape depends on its input? Then `state_for` makes it, not `initial_state`."""
-        return any(needs_input(layer) for layer in self.layers)
+        """A layer has a state whose shape depends on its input: `state_for` makes it, not `initial_state`."""
+        return any(layer.state_needs_input for layer in self._layers())
 
     def state_for(self, x: Any) -> list[Any]:
         """One state per layer for input like `x`: one time step (batch, *features), or its `jax.ShapeDtypeStruct`."""
-        unknown = [None] * len(self.layers)
-        return self._chain(lambda layer, x, _: (step_shape(layer, x), state_for(layer, x)), x, unknown, lead=1)[1]
+        states = []
+        for index, layer in enumerate(self._layers()):
+            try:
+                states.append(layer.state_for(x))
+                x = step_shape(layer, x)
+            except (TypeError, ValueError) as error:
+                raise _blame(index, layer, x, 1, error) from error
+        return states
 
     def __call__(self, x: Any, state: list[Any]) -> tuple[Any, list[Any]]:
         """One time step: `(x, state) -> (out, new state)`."""
-        return self._chain(lambda layer, x, s: one_step(layer, x, s), x, state, lead=1)
+        after = []
+        for index, (layer, s) in enumerate(zip(self._layers(), self._checked(state), strict=True)):
+            try:
+                y, s = layer(x, s)
+            except (TypeError, ValueError) as error:
+                raise _blame(index, layer, x, 1, error) from error
+            x = y
+            after.append(s)
+        return x, after
 
-    def sequence(self, xs: Any, state: list[Any], how: Execution | None = None) -> tuple[Any, list[Any]]:
+    def sequence(self, xs: Any, state: list[Any], how: Execution = Execution()) -> tuple[Any, list[Any]]:
         """All of time, layer after layer: `xs` is (time, batch, *features)."""
-        how = Execution() if how is None else how
-        return self._chain(lambda layer, x, s: over_time(layer, x, s, how), xs, state, lead=2)
+        after = []
+        for index, (layer, s) in enumerate(zip(self._layers(), self._checked(state), strict=True)):
+            inner = how.inside(str(index))
+            try:
+                ys, s = layer.sequence(xs, s, inner)
+            except (TypeError, ValueError) as error:
+                raise _blame(index, layer, xs, 2, error) from error
+            inner.output(layer, ys)
+            xs = ys
+            after.append(s)
+        return xs, after
 
-    def children(self, state: list[Any]) -> list[tuple[Any, Any]]:
-        """Every layer with its part of `state`."""
-        return list(zip(self.layers, state, strict=True))
+    def children(self, state: list[Any]) -> dict[str, tuple[Layer, Any]]:
+        """Every layer by its index, with its part of `state`."""
+        return {str(i): (layer, s) for i, (layer, s) in enumerate(zip(self._layers(), state, strict=True))}
 
-    def _chain(self, call: Any, x: Any, state: list[Any], lead: int) -> tuple[Any, list[Any]]:
+    def _layers(self) -> list[Layer]:
+        return [as_layer("spyx.nn.Sequential", layer) for layer in self.layers]
+
+    def _checked(self, state: Any) -> list[Any]:
         if not isinstance(state, (list, tuple)) or len(state) != len(self.layers):
             got = f"{len(state)} entries" if isinstance(state, (list, tuple)) else type(state).__name__
             raise ValueError(
                 f"spyx.nn.Sequential: expected a state list with {len(self.layers)} entries, one per layer; got {got}. "
                 "Make it with initial_state(batch_size)."
             )
-        after = []
-        for index, (layer, s) in enumerate(zip(self.layers, state, strict=True)):
-            try:
-                x, s = call(layer, x, s)
-            except (TypeError, ValueError) as error:
-                shape = jax.tree.map(lambda a: ("batch", *a.shape[lead:]), x)
-                raise type(error)(
-                    f"spyx.nn.Sequential: layer {index} ({type(layer).__name__}) cannot take input of shape "
-                    f"{_shape_text(shape)}; got this from it: {error}"
-                ) from error
-            after.append(s)
-        return x, after
+        return list(state)
 
 
-def _shape_text(shape: Any) -> str:
-    return "(" + ", ".join(map(str, shape)) + ")" if isinstance(shape, tuple) else str(shape)
+def _blame(index: int, layer: Layer, x: Any, lead: int, error: Exception) -> Exception:
+    shape = jax.tree.map(lambda a: ("batch", *a.shape[lead:]), x)
+    text = "(" + ", ".join(map(str, shape)) + ")" if isinstance(shape, tuple) else str(shape)
+    return type(error)(
+        f"spyx.nn.Sequential: layer {index} ({layer._kind}) cannot take input of shape {text}; got this from it: {error}"
+    )
 
 
 class Flatten(nnx.Module):
@@ -107,7 +128,4 @@ class Flatten(nnx.Module):
     """
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        size = 1
-        for n in x.shape[1:]:
-            size *= n
-        return x.reshape(x.shape[0], size)
+        return x.reshape(x.shape[0], math.prod(x.shape[1:]))

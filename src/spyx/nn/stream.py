@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
 from flax import nnx
 
+from spyx.nn.execution import known_mode
+from spyx.nn.layer import Stateful, as_layer
 from spyx.nn.run import run
 
 
@@ -40,14 +43,19 @@ def stream(
         >>> [out[0, -1, 0].item() for out, _ in nn.stream(nn.IF(1, threshold=9.0), pieces)]
         [0.0, 0.0, 0.0]
     """
-    if isinstance(model, nnx.Module):
-        step = nnx.jit(lambda model, x, state: run(model, x, state, time_axis=time_axis, mode=mode))
-    else:
-        compiled = jax.jit(lambda x, state: run(model, x, state, time_axis=time_axis, mode=mode))
-
-        def step(model: Any, x: Any, state: Any) -> tuple[Any, Any]:
-            return compiled(x, state)
-
+    known_mode(mode)
+    layer = as_layer("spyx.nn.stream", model)
     for x in chunks:
-        outs, state = step(model, x, state)
+        graphdef, variables = nnx.split(layer)
+        token = object() if isinstance(layer, Stateful) else None  # its arrays are constants of what is compiled
+        outs, state, variables = _chunk(graphdef, time_axis, mode, token, variables, x, state)
+        nnx.update(layer, variables)
         yield outs, state
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _chunk(graphdef: Any, time_axis: int, mode: str, token: Any, variables: Any, x: Any, state: Any) -> Any:
+    """Compiled once for equal networks and shapes, whatever stream they belong to."""
+    layer = nnx.merge(graphdef, variables)
+    outs, state = run(layer, x, state, time_axis=time_axis, mode=mode)
+    return outs, state, nnx.split(layer)[1]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from spyx import nn
+from spyx.nn.traits import affine_kind, is_local
 from spyx.testing.compare import require, require_docstring
 from spyx.testing.layers import check_batch_independence, check_gradients, check_layer, check_streaming
 
@@ -54,65 +55,6 @@ def check_neuron(neuron: nn.Neuron, *, docstring: bool = False, tolerance: float
     modes.append("fused")  # the loop again where there is no kernel
     check_gradients(name, neuron, x, tuple(m for m in modes if m in nn.MODES), tolerance)
     check_layer(nn.Sequential(neuron), neuron.hidden_shape, tolerance=tolerance)
-
-
-def affine_kind(neuron: nn.Neuron) -> str:
-    """What `affine` should say: is the new state affine in the old, always, given the spikes, or never?
-
-    Probed around rest at three scales: near zero alone every spiking neuron would reset to the same constant and look
-    affine.
-    """
-    keys = jax.random.split(jax.random.key(1), 4)
-    rest = neuron.initial_state(4)
-    x = jax.random.normal(keys[0], (4, *neuron.hidden_shape))
-    spikes = jax.random.bernoulli(keys[3], 0.5, x.shape).astype(x.dtype)
-
-    def holds(p: Any, scale: float) -> bool:
-        def new_state(s: Any) -> Any:
-            return neuron.step(p, x, s)[1]
-
-        def near(key: Any) -> Any:
-            leaves, tree = jax.tree.flatten(rest)
-            each = jax.random.split(key, len(leaves))
-            moved = [leaf + scale * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, each, strict=True)]
-            return jax.tree.unflatten(tree, moved)
-
-        def mix(u: Any, v: Any) -> Any:
-            return jax.tree.map(lambda a, b: 0.3 * a + 0.7 * b, u, v)
-
-        a, b = near(keys[1]), near(keys[2])
-        left, right = new_state(mix(a, b)), mix(new_state(a), new_state(b))
-        close = jax.tree.map(lambda u, v: bool(jnp.allclose(u, v, rtol=1e-4, atol=1e-4 * scale)), left, right)
-        return all(jax.tree.leaves(close))
-
-    given = neuron.params().replace(spike=lambda _: spikes)
-    for kind, p in (("always", neuron.params()), ("given_spikes", given)):
-        if all(holds(p, scale) for scale in (1.0, 10.0, 100.0)):
-            return kind
-    return "never"
-
-
-def is_local(neuron: nn.Neuron) -> bool:
-    """Does every unit's new state depend on that unit's state and input alone?"""
-    leaves, tree = jax.tree.flatten(neuron.initial_state(1))
-    if leaves[0].size == 1:
-        return True
-    rest = [leaf + 2.0 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape) for leaf in leaves]
-    x = jnp.ones((1, *neuron.hidden_shape))
-    p = neuron.params()
-
-    def new(shift: float) -> Any:
-        # Each variable moves by another amount: a membrane and its threshold that move together would not spike.
-        by = [shift * (-1.0) ** i for i in range(len(rest))]
-        moved = [leaf.reshape(-1).at[0].add(d).reshape(leaf.shape) for leaf, d in zip(rest, by, strict=True)]
-        return neuron.step(p, x, jax.tree.unflatten(tree, moved))
-
-    still, *others = (new(shift) for shift in (0.0, 50.0, -50.0))
-    for other in others:
-        for a, b in zip(jax.tree.leaves(still), jax.tree.leaves(other), strict=True):
-            if not bool((a.reshape(-1)[1:] == b.reshape(-1)[1:]).all()):
-                return False
-    return True
 
 
 def input_with_margin(neuron: nn.Neuron, steps: int = 8) -> jax.Array:

@@ -7,9 +7,9 @@ is not finite counts as zero here.
 
 from __future__ import annotations
 
-from spyx.engine.events.choice import worthwhile as worthwhile
+from spyx.engine.events.choice import by_events as by_events
 from spyx.engine.events.convolution import convolve as convolve
 from spyx.engine.events.products import affine as affine
 from spyx.engine.events.products import outer as outer
 
-__all__ = ["affine", "convolve", "outer", "worthwhile"]
+__all__ = ["affine", "by_events", "convolve", "outer"]

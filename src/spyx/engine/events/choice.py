@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spyx.engine import compiler
+from spyx.engine import device
 
 SAMPLED_ROWS = 400
 """Rows, at least, whose entries are counted: they tell a fifth from a tenth, and a look at all would cost time."""
@@ -20,18 +20,17 @@ SMALLEST = 2**20
 """Multiplications of the dense product below which there is nothing to win."""
 
 
-def worthwhile(multiplications: int) -> bool:
-    """Is the dense product large enough, and is this one CPU with the extra `cpu`?"""
-    one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    return one_cpu and multiplications >= SMALLEST and compiler.has_numba()
+def by_events(multiplications: int) -> bool:
+    """May this product skip zeros: it is large enough, on one CPU with the extra `cpu`?"""
+    return multiplications >= SMALLEST and device.one_cpu() and device.has_numba()
 
 
-def choose(plain: Any, by_events: Any, most: float, *operands: jax.Array) -> jax.Array:
+def choose(plain: Any, events: Any, most: float, *operands: jax.Array) -> jax.Array:
     """The kernel where at most the share `most` of the first operand is not zero. Mapped over an axis: always dense."""
 
     @jax.custom_batching.custom_vmap
     def product(*operands: jax.Array) -> jax.Array:
-        return jax.lax.cond(density(operands[0]) <= most, by_events, plain, *operands)
+        return jax.lax.cond(density(operands[0]) <= most, events, plain, *operands)
 
     @product.def_vmap
     def _(size: int, mapped: Any, *operands: Any) -> tuple[jax.Array, bool]:

@@ -7,6 +7,7 @@ over patches.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,8 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from spyx.engine import convolution
+from spyx.engine.derivative import Changes, Rule, call
 from spyx.engine.events import maps
-from spyx.engine.events.choice import choose, worthwhile
+from spyx.engine.events.choice import by_events, choose
 
 DENSITY = 0.5
 """Share of entries that are not zero up to which the kernels beat the products over patches."""
@@ -48,53 +50,88 @@ def convolve(
         or dtype not in (jnp.float32, jnp.float64)
         or min(map(min, pads)) < 0
         or options.get("precision") is not None
-        or not worthwhile(lhs.size * rhs.size // rhs.shape[-2])
+        or not by_events(lhs.size * rhs.size // rhs.shape[-2])
     ):
         return convolution.convolve(lhs, rhs, window_strides, padding, *args, **options)
     if rank == 2:
-        return _map(pads, lhs, rhs)
-    flat: jax.Array = _map(((0, 0), *pads), lhs[:, None], rhs[None])
+        return call(_Map(pads), lhs, rhs)
+    flat: jax.Array = call(_Map(((0, 0), *pads)), lhs[:, None], rhs[None])
     return flat[:, 0]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _map(pads: Pads, x: jax.Array, w: jax.Array) -> jax.Array:
+class _Bilinear(Rule):
+    """A function that is linear in each of its two arguments, with the two transposes to go with it."""
+
+    def tangent(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> Changes:
+        (a, b), ((d_a,), (d_b,)) = args, tangents
+        parts = [] if d_a is None else [call(self, d_a, b)]
+        parts += [] if d_b is None else [call(self, a, d_b)]
+        return [sum(parts[1:], parts[0])]
+
+
+@dataclass(frozen=True)
+class _Map(_Bilinear):
     """`y[i, j] = sum x[i + k - p, j + l - p'] w[k, l]` over the window and the channels."""
-    size = _moved(x.shape[1:3], pads, w.shape[:2], 1)
 
-    def by_events(x: jax.Array, w: jax.Array) -> jax.Array:
-        return maps.scatter(x, w[::-1, ::-1].transpose(0, 2, 1, 3), _offset(pads, w.shape), size)
+    pads: Pads
 
-    return choose(partial(_by_patches, pads), by_events, DENSITY, x, w)
+    def forward(self, x: jax.Array, w: jax.Array) -> jax.Array:
+        size = _moved(x.shape[1:3], self.pads, w.shape[:2], 1)
 
+        def events(x: jax.Array, w: jax.Array) -> jax.Array:
+            return maps.scatter(x, w[::-1, ::-1].transpose(0, 2, 1, 3), _offset(self.pads, w.shape), size)
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _input_gradient(pads: Pads, g: jax.Array, w: jax.Array) -> jax.Array:
-    """Its transpose in x."""
-    size = _moved(g.shape[1:3], pads, w.shape[:2], -1)
+        return choose(partial(_by_patches, self.pads), events, DENSITY, x, w)
 
-    def by_events(g: jax.Array, w: jax.Array) -> jax.Array:
-        return maps.scatter(g, w.transpose(0, 3, 1, 2), (pads[0][0], pads[1][0]), size)
-
-    def by_patches(g: jax.Array, w: jax.Array) -> jax.Array:
-        x = jnp.zeros((g.shape[0], *size, w.shape[2]), g.dtype)
-        return jax.vjp(lambda x: _by_patches(pads, x, w), x)[1](g)[0]
-
-    return choose(by_patches, by_events, 1.0 if w.size <= CACHED_WEIGHTS else DENSITY, g, w)
+    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+        (x, w), (g,) = args, cotangents
+        return [call(_InputGradient(self.pads), g, w)], [call(_WeightGradient(self.pads, w.shape[:2]), x, g)]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _weight_gradient(pads: Pads, window: Size, x: jax.Array, g: jax.Array) -> jax.Array:
-    """Its transpose in w."""
+@dataclass(frozen=True)
+class _InputGradient(_Bilinear):
+    """The transpose of `_Map` in x."""
 
-    def by_events(x: jax.Array, g: jax.Array) -> jax.Array:
-        return maps.gather(x, g, _offset(pads, window), window).transpose(0, 2, 1, 3)[::-1, ::-1]
+    pads: Pads
 
-    def by_patches(x: jax.Array, g: jax.Array) -> jax.Array:
-        w = jnp.zeros((*window, x.shape[-1], g.shape[-1]), g.dtype)
-        return jax.vjp(lambda w: _by_patches(pads, x, w), w)[1](g)[0]
+    def forward(self, g: jax.Array, w: jax.Array) -> jax.Array:
+        size = _moved(g.shape[1:3], self.pads, w.shape[:2], -1)
 
-    return choose(by_patches, by_events, DENSITY, x, g)
+        def events(g: jax.Array, w: jax.Array) -> jax.Array:
+            return maps.scatter(g, w.transpose(0, 3, 1, 2), (self.pads[0][0], self.pads[1][0]), size)
+
+        def by_patches(g: jax.Array, w: jax.Array) -> jax.Array:
+            x = jnp.zeros((g.shape[0], *size, w.shape[2]), g.dtype)
+            return jax.vjp(lambda x: _by_patches(self.pads, x, w), x)[1](g)[0]
+
+        return choose(by_patches, events, 1.0 if w.size <= CACHED_WEIGHTS else DENSITY, g, w)
+
+    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+        (g, w), (c,) = args, cotangents
+        return [call(_Map(self.pads), c, w)], [call(_WeightGradient(self.pads, w.shape[:2]), c, g)]
+
+
+@dataclass(frozen=True)
+class _WeightGradient(_Bilinear):
+    """The transpose of `_Map` in w."""
+
+    pads: Pads
+    window: Size
+
+    def forward(self, x: jax.Array, g: jax.Array) -> jax.Array:
+        def events(x: jax.Array, g: jax.Array) -> jax.Array:
+            found = maps.gather(x, g, _offset(self.pads, self.window), self.window)
+            return found.transpose(0, 2, 1, 3)[::-1, ::-1]
+
+        def by_patches(x: jax.Array, g: jax.Array) -> jax.Array:
+            w = jnp.zeros((*self.window, x.shape[-1], g.shape[-1]), g.dtype)
+            return jax.vjp(lambda w: _by_patches(self.pads, x, w), w)[1](g)[0]
+
+        return choose(by_patches, events, DENSITY, x, g)
+
+    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+        (x, g), (c,) = args, cotangents
+        return [call(_InputGradient(self.pads), g, c)], [call(_Map(self.pads), x, c)]
 
 
 def _by_patches(pads: Pads, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -109,17 +146,3 @@ def _moved(size: Sequence[int], pads: Pads, window: Sequence[int], way: int) -> 
     """Size of the map for that of the input (way 1), or the other way round (-1)."""
     first, second = (n + way * (sum(p) + 1 - k) for n, p, k in zip(size, pads, window, strict=True))
     return first, second
-
-
-_map.defvjp(
-    lambda pads, x, w: (_map(pads, x, w), (x, w)),
-    lambda pads, kept, g: (_input_gradient(pads, g, kept[1]), _weight_gradient(pads, kept[1].shape[:2], kept[0], g)),
-)
-_input_gradient.defvjp(
-    lambda pads, g, w: (_input_gradient(pads, g, w), (g, w)),
-    lambda pads, kept, c: (_map(pads, c, kept[1]), _weight_gradient(pads, kept[1].shape[:2], c, kept[0])),
-)
-_weight_gradient.defvjp(
-    lambda pads, window, x, g: (_weight_gradient(pads, window, x, g), (x, g)),
-    lambda pads, window, kept, c: (_input_gradient(pads, kept[1], c), _map(pads, kept[0], c)),
-)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from spyx.engine.derivative import Changes, Rule, call, filled
 from spyx.engine.events import rows
-from spyx.engine.events.choice import choose, worthwhile
+from spyx.engine.events.choice import by_events, choose
 
 DENSITY = 0.2
 """Share of entries that are not zero up to which both kernels beat the dense product. It and every number like it here
@@ -20,7 +20,6 @@ LARGE, DENSITY_OF_LARGE = 2**19, 0.07
 """From so many weights on `affine` fetches its rows from beyond the second-level cache, and wins only up to here."""
 
 
-@jax.custom_vjp
 def affine(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
     """`x @ w + b`, by events where few entries of x are not zero.
 
@@ -32,13 +31,9 @@ def affine(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
     Returns:
         (rows, outputs).
     """
-    if not worthwhile(x.size * w.shape[1]):
-        return _dense_affine(x, w, b)
-    most = DENSITY if w.size < LARGE else DENSITY_OF_LARGE
-    return choose(_dense_affine, rows.affine, most, x, w, b)
+    return call(_Affine(), x, w, b)
 
 
-@jax.custom_vjp
 def outer(x: jax.Array, g: jax.Array) -> jax.Array:
     """`x.T @ g`, by events where few entries of x are not zero.
 
@@ -49,9 +44,46 @@ def outer(x: jax.Array, g: jax.Array) -> jax.Array:
     Returns:
         (inputs, outputs).
     """
-    if not worthwhile(x.size * g.shape[1]):
-        return _dense_outer(x, g)
-    return choose(_dense_outer, rows.outer, DENSITY, x, g)
+    return call(_Outer(), x, g)
+
+
+@dataclass(frozen=True)
+class _Affine(Rule):
+    def forward(self, x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+        if not by_events(x.size * w.shape[1]):
+            return _dense_affine(x, w, b)
+        most = DENSITY if w.size < LARGE else DENSITY_OF_LARGE
+        return choose(_dense_affine, rows.affine, most, x, w, b)
+
+    def tangent(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> Changes:
+        x, w, b = args
+        (d_w,), (d_b,) = filled(tangents[1], [w]), filled(tangents[2], [b])
+        d_x = [t for t in tangents[0] if t is not None]  # spikes that travel as integers have none
+        return [affine(x, d_w, d_b) + (d_x[0] @ w if d_x else jnp.zeros((), w.dtype))]
+
+    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+        x, w, _ = args
+        (g,) = cotangents
+        return [g @ w.T] if _floating(x) else [], [outer(x, g)], [g.sum(0)]
+
+
+@dataclass(frozen=True)
+class _Outer(Rule):
+    def forward(self, x: jax.Array, g: jax.Array) -> jax.Array:
+        if not by_events(x.size * g.shape[1]):
+            return _dense_outer(x, g)
+        return choose(_dense_outer, rows.outer, DENSITY, x, g)
+
+    def tangent(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> Changes:
+        x, g = args
+        (d_g,) = filled(tangents[1], [g])
+        d_x = [t for t in tangents[0] if t is not None]
+        return [outer(x, d_g) + (d_x[0].T @ g if d_x else jnp.zeros((), g.dtype))]
+
+    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+        x, g = args
+        (c,) = cotangents
+        return [g @ c.T] if _floating(x) else [], [affine(x, c, jnp.zeros(c.shape[1:], c.dtype))]
 
 
 def _dense_affine(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
@@ -62,28 +94,5 @@ def _dense_outer(x: jax.Array, g: jax.Array) -> jax.Array:
     return x.astype(g.dtype).T @ g
 
 
-def _affine_forward(x: jax.Array, w: jax.Array, b: jax.Array) -> tuple[jax.Array, Any]:
-    return affine(x, w, b), (x, w)
-
-
-def _affine_backward(kept: Any, g: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
-    x, w = kept
-    return _input_gradient(x, partial(jnp.matmul, g, w.T)), outer(x, g), g.sum(0)
-
-
-def _outer_forward(x: jax.Array, g: jax.Array) -> tuple[jax.Array, Any]:
-    return outer(x, g), (x, g)
-
-
-def _outer_backward(kept: Any, c: jax.Array) -> tuple[Any, jax.Array]:
-    x, g = kept
-    return _input_gradient(x, partial(jnp.matmul, g, c.T)), affine(x, c, jnp.zeros(c.shape[1:], c.dtype))
-
-
-def _input_gradient(x: jax.Array, product: Any) -> Any:
-    """Spikes that travel as integers have no gradient."""
-    return product() if jnp.issubdtype(x.dtype, jnp.floating) else np.zeros(x.shape, jax.dtypes.float0)
-
-
-affine.defvjp(_affine_forward, _affine_backward)
-outer.defvjp(_outer_forward, _outer_backward)
+def _floating(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)

@@ -12,6 +12,7 @@ import numpy as np
 from spyx.engine import native
 from spyx.engine.compiler import kernel, pointer_to
 from spyx.engine.fused.exponential import exponential
+from spyx.engine.fused.primitives import DTYPES
 from spyx.engine.fused.products import by_events, product
 
 _LIBRARY: dict[str, Callable[[str], Any]] = {"exp": exponential, "by_events": by_events, "product": product}
@@ -39,7 +40,7 @@ def _compile(name: str, source: str, dtype: str, rank: int, count: int) -> Any:
         "scratch": _scratch(pointer),
         "release": types.ExternalFunction("free", types.void(pointer)),
         **{n: function(dtype) for n, function in _LIBRARY.items() if f"{n}(" in source},
-        **{n: getattr(np, n) for n in ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32")},
+        **{n: getattr(np, n) for n in DTYPES if n != "bool"},
     }
     exec(compile(source, f"<spyx {name} kernel>", "exec"), namespace)  # source that this module wrote
     signature = types.void(*[numba.int64] * (2 + rank), *[pointer] * count)

@@ -16,7 +16,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
-from spyx.engine import compiler
+from spyx.engine import device
 from spyx.engine.fused import cpu, loop, pallas
 from spyx.engine.fused.spec import Spec
 
@@ -77,7 +77,8 @@ def new_primitive(name: str, run: Any, shapes: Any, kernels: dict[str | None, Ke
 
     @primitive.def_abstract_eval
     def _(*avals: Any, spec: Spec) -> Any:
-        return [ShapedArray(s.shape, s.dtype) for s in shapes(spec, *avals[0].shape)]
+        varying = avals[0].manual_axis_type
+        return [ShapedArray(s.shape, s.dtype, manual_axis_type=varying) for s in shapes(spec, *avals[0].shape)]
 
     @primitive.def_impl
     def _(*flat: jax.Array, spec: Spec) -> Any:
@@ -105,7 +106,7 @@ def _more_lanes(primitive: Primitive, flat: Any, axes: Any, *, spec: Spec) -> tu
 
 def _cpu(kernel: Kernel, otherwise: Kernel) -> Kernel:
     def run(spec: Spec, *groups: Any) -> list[jax.Array]:
-        return (_in_state_dtype(kernel) if compiler.has_numba() else otherwise)(spec, *groups)
+        return (_in_state_dtype(kernel) if device.has_numba() else otherwise)(spec, *groups)
 
     return run
 

@@ -15,6 +15,7 @@ import jax
 from spyx.engine import native
 from spyx.engine.fused.build import call
 from spyx.engine.fused.emit import Lines, Names, write
+from spyx.engine.fused.spec import SPECS
 
 if TYPE_CHECKING:
     from spyx.engine.fused.spec import Spec
@@ -36,7 +37,7 @@ def backward(spec: Spec, xs: Any, ps: Any, marks: Any, g_ys: Any, g_ends: Any) -
     return call("backward", source, spec.dtype, LANES, arrays, shapes)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SPECS)
 def forward_source(spec: Spec) -> str:
     """The forward kernel as Python."""
     names = Names(spec.n_x, spec.n_p, spec.n_s, spec.n_y)
@@ -52,7 +53,7 @@ def forward_source(spec: Spec) -> str:
     return _function(spec, "forward", names.expand(arguments), body)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SPECS)
 def backward_source(spec: Spec) -> str:
     """The backward kernel as Python: states again from the last checkpoint, then the step's vjp in reverse."""
     names = Names(spec.n_x, spec.n_p, spec.n_s, spec.n_y)

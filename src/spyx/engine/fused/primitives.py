@@ -13,6 +13,9 @@ import numpy as np
 
 Expression = str | Callable[..., str]
 
+DTYPES = ("bool", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32")
+"""What a value may be: a step that rounds through another dtype runs in another mode."""
+
 
 def _power(exponent: int) -> str:
     """Square and multiply, in the order in which XLA does it, so that results round alike."""

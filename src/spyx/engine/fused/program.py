@@ -17,7 +17,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
 
-from spyx.engine.fused.primitives import EXPRESSIONS
+from spyx.engine.fused.primitives import DTYPES, EXPRESSIONS
 
 _NESTED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint")
 _SAME_LANE = ("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "copy", "copy_p", "stop_gradient")
@@ -114,9 +114,7 @@ def _inline(
 
     for eqn in jaxpr.eqns:
         name, operands = eqn.primitive.name, [read(a) for a in eqn.invars]
-        if name in _NESTED:
-            inner = next(eqn.params[k] for k in ("call_jaxpr", "jaxpr", "fun_jaxpr") if k in eqn.params)
-            inner = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+        if (inner := _inner(eqn)) is not None:
             results = _inline(inner, operands, shape, first, statements)
         elif name in _SAME_LANE:
             results = [_same_lane(eqn, operands[0], shape)]
@@ -126,6 +124,27 @@ def _inline(
             results = [_statement(eqn, operands, shape, first, statements)]
         values.update(zip(eqn.outvars, results, strict=True))
     return [read(a) for a in jaxpr.outvars]
+
+
+def _inner(eqn: Any) -> ClosedJaxpr | None:
+    """The function that an equation calls, or what it is made of; None for one operation."""
+    name = eqn.primitive.name
+    if name in _NESTED:
+        inner = next(eqn.params[k] for k in ("call_jaxpr", "jaxpr", "fun_jaxpr") if k in eqn.params)
+        return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+    if name == "spyx_call":
+        rule, tree = eqn.params["rule"], eqn.params["tree"]
+        return jax.make_jaxpr(lambda *flat: rule.forward(*jax.tree.unflatten(tree, flat)))(*(a.aval for a in eqn.invars))
+    if name == "select_n" and len(eqn.invars) > 3:
+        return jax.make_jaxpr(_select_in_pairs)(*(a.aval for a in eqn.invars))
+    return None
+
+
+def _select_in_pairs(which: jax.Array, *cases: jax.Array) -> jax.Array:
+    chosen = cases[-1]
+    for number in range(len(cases) - 2, -1, -1):
+        chosen = jax.lax.select(which == number, cases[number], chosen)
+    return chosen
 
 
 def _fold(eqn: Any, operands: list[Operand]) -> np.generic:
@@ -152,6 +171,9 @@ def _statement(
         raise Unsupported(f"primitive '{name}' of shape {aval.shape} for lanes of shape {shape}")
     value = first + len(statements)
     dtypes = tuple(np.dtype(a.aval.dtype) for a in eqn.invars)
+    for dtype in (*dtypes, np.dtype(aval.dtype)):
+        if dtype.name not in DTYPES:
+            raise Unsupported(f"a value of dtype {dtype.name}")
     statements.append(Statement(value, eqn.primitive, tuple(operands), dict(eqn.params), np.dtype(aval.dtype), dtypes))
     return value
 

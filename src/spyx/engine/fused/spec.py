@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,10 @@ import numpy as np
 from spyx.engine.fused.program import Program, Unsupported, trace
 
 CHUNK = 16
-"""Time steps between two checkpoints: kept states are 1/16 of a full trace, and a chunk's fit in the cache."""
+"""Time steps between two checkpoints: stored states are 1/16 of a full trace, and a chunk's fit in the cache."""
+
+SPECS = 256
+"""Specifications whose programs and sources are kept: enough for a network, bounded where classes come and go."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,9 @@ class Spec:
 
     @property
     def name(self) -> str:
-        return getattr(self.step, "__qualname__", "step").replace(".step", "")
+        """For people who read the kernel; it becomes part of its source, so nothing but letters and digits is left."""
+        name = str(getattr(self.step, "__qualname__", "step")).replace(".step", "")
+        return re.sub(r"\W", "_", name.rsplit("<locals>.", 1)[-1])[:60]
 
     @property
     def n_p(self) -> int:
@@ -127,7 +133,7 @@ def spec_of(step: Any, p: Any, xs: Any, s0: Any) -> Spec:
     return Spec(step, tree, shape, len(x_leaves), len(s_leaves), tuple(tuple(a.shape) for a in p_leaves), dtype, io)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SPECS)
 def _out_tree(spec: Spec) -> Any:
     shapes = [spec.shape] * spec.n_x + list(spec.p_shapes) + [spec.shape] * spec.n_s
     x, p, s = jax.tree.unflatten(spec.tree, [jax.ShapeDtypeStruct(shape, spec.dtype) for shape in shapes])
@@ -141,18 +147,18 @@ def _out_tree(spec: Spec) -> Any:
     return jax.tree.structure(out)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SPECS)
 def _forward(spec: Spec) -> Program:
     return trace(spec.run_step, spec.shape, spec.dtypes)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SPECS)
 def _advance(spec: Spec) -> Program:
     outs = spec.n_y
     return trace(lambda *leaves: spec.run_step(*leaves)[outs:], spec.shape, spec.dtypes)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SPECS)
 def _backward(spec: Spec) -> Program:
     n = spec.n_x + spec.n_p + spec.n_s
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 
-from spyx.engine import compiler
+from spyx.engine import device
 from spyx.engine.fused.call import new_primitive
 from spyx.engine.fused.recurrent import cpu, fed, loop
 from spyx.engine.fused.spec import Spec
@@ -59,7 +59,7 @@ def _more_samples(run: Any, primitive: Primitive, flat: Any, axes: Any, *, spec:
 
 
 def _cpu(kernel: Any, otherwise: Any) -> Any:
-    return lambda *arguments: (kernel if compiler.has_numba() else otherwise)(*arguments)
+    return lambda *arguments: (kernel if device.has_numba() else otherwise)(*arguments)
 
 
 _forward = new_primitive(

@@ -15,7 +15,7 @@ from spyx.engine import native
 from spyx.engine.fused.build import call
 from spyx.engine.fused.emit import Lines, Names, write
 from spyx.engine.fused.recurrent import fed
-from spyx.engine.fused.spec import Spec
+from spyx.engine.fused.spec import SPECS, Spec
 
 SAMPLES = native.Share(axis=1, smallest=4, largest=32)
 """Four samples share every row of W that is loaded on the way back; the states of 32 stay in the cache."""
@@ -35,7 +35,7 @@ def backward(
     return call("backward", backward_source(spec), spec.dtype, SAMPLES, arrays, shapes)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SPECS)
 def forward_source(spec: Spec) -> str:
     """The forward kernel as Python."""
     names, z = _names(spec), fed.spikes_at(spec)
@@ -56,7 +56,7 @@ def forward_source(spec: Spec) -> str:
     return _function(spec, "forward", [*names.expand("xps"), "w", *outs, *names.expand("em")], body)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=SPECS)
 def backward_source(spec: Spec) -> str:
     """The backward kernel as Python: states and currents again from the last checkpoint, then back through them."""
     names, size, c = _names(spec), spec.dtype.itemsize, fed.current_at(spec)

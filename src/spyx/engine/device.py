@@ -1,0 +1,26 @@
+"""What this machine offers: every fact about devices that a plan depends on is asked for here."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+import jax
+
+CACHE_BYTES = 2 * 2**20
+"""Second-level cache of a CPU core, on which the sizes of chunks were measured."""
+
+
+def backend() -> str:
+    """The platform that runs by default: "cpu", "gpu" or "tpu"."""
+    return jax.default_backend()
+
+
+def one_cpu() -> bool:
+    """One CPU device and no other: over several devices a CPU kernel would gather the batch."""
+    return backend() == "cpu" and jax.device_count() == 1
+
+
+def has_numba() -> bool:
+    """The CPU extra is installed, on a system whose C library has what kernels call."""
+    return os.name == "posix" and find_spec("numba") is not None

@@ -19,7 +19,7 @@ def neurons() -> dict[str, type[nn.Neuron]]:
     return {
         name: value
         for name, value in classes.items()
-        if isinstance(value, type) and issubclass(value, nn.Neuron) and value is not nn.Neuron
+        if isinstance(value, type) and issubclass(value, nn.Neuron) and value not in (nn.Neuron, nn.Recurrent)
     }
 
 
@@ -59,6 +59,6 @@ def make_network(config: Config, features: int, classes: int) -> nn.Sequential:
 
 def _neuron(config: Config, size: int, rngs: nnx.Rngs) -> nn.Neuron:
     kind = neurons()[pick("neuron", config.neuron, neurons())]
-    accepted = inspect.signature(kind.__init__).parameters
+    accepted = inspect.signature(kind).parameters
     offered = {"beta": np.float32(config.beta), "activation": make_surrogate(config.surrogate), "rngs": rngs}
     return kind(size, **{name: value for name, value in offered.items() if name in accepted})

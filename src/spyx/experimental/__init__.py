@@ -23,20 +23,6 @@ from spyx.experimental.stochastic import StochasticAssociativeLIF as StochasticA
 from spyx.experimental.stochastic import StochasticNeuron as StochasticNeuron
 
 __all__ = [
-    "PSU_LIF",
-    "SPSN",
-    "AssociativeLIF",
-    "Bernoulli",
-    "NoisyState",
-    "StochasticAssociativeCuBaLIF",
-    "StochasticAssociativeLIF",
-    "StochasticNeuron",
-    "refractory_sigmoid_bernoulli",
-    "sigmoid_bernoulli",
-    "with_key",
-]
-
-__all__ = [
     "AssociativeLIF",
     "AssociativeResonateFire",
     "Bernoulli",

@@ -10,11 +10,13 @@ from flax import nnx
 
 from spyx.axn import Activation, superspike
 from spyx.experimental.layout import batch_major, time_major
-from spyx.nn.execution import Execution
+from spyx.nn.execution import AUTO, Execution
+from spyx.nn.layer import Layer
+from spyx.nn.neuron import like
 from spyx.nn.parameters import Shape, draw, hidden_shape_of
 
 
-class TimeWeighted(nnx.Module):
+class TimeWeighted(Layer):
     """What weights over time have in common: their owner's name in errors, a shape and an activation."""
 
     def __init__(self, hidden_shape: Shape, activation: Activation | None, name: str | None) -> None:
@@ -70,6 +72,8 @@ class PSN(TimeWeighted):
         Fang et al. 2023, arXiv:2304.12760; thresholds start at 1, and the default surrogate is the house's.
     """
 
+    whole_time = True
+
     def __init__(
         self,
         hidden_shape: Shape,
@@ -102,17 +106,18 @@ class PSN(TimeWeighted):
             )
         return batch_major(self.sequence(time_major(self.owner, x, self.hidden_shape), ())[0])
 
-    def sequence(self, xs: jax.Array, state: Any, how: Execution | None = None) -> tuple[jax.Array, Any]:
+    def sequence(self, xs: jax.Array, state: Any, how: Execution = AUTO) -> tuple[jax.Array, Any]:
         """All of time: `xs` (num_steps, batch, *hidden_shape) -> (spikes, the empty state)."""
         if xs.shape[0] != self.num_steps or xs.shape[2:] != self.hidden_shape:
             raise ValueError(
                 f"{self.owner}: expected {self.num_steps} steps of shape {self.hidden_shape}; got {xs.shape[0]} of "
                 f"{xs.shape[2:]}. Its weights are per step: pad or cut the sequence, or use SlidingPSN."
             )
-        if how is not None:
-            how.note(self, xs, "parallel", "one matrix product over all of time")
-        threshold = self.threshold[...].reshape(-1, *(1,) * (xs.ndim - 1)).astype(xs.dtype)
-        return self.activation(jnp.tensordot(self.weights().astype(xs.dtype), xs, axes=1) - threshold), state
+        how.note(self, xs, "parallel", "one matrix product over all of time", granted=True)
+        x = xs if jnp.issubdtype(xs.dtype, jnp.floating) else xs.astype(jnp.float32)  # spikes may travel as integers
+        threshold = self.threshold[...].reshape(-1, *(1,) * (x.ndim - 1)).astype(x.dtype)
+        spikes = self.activation(jnp.tensordot(self.weights().astype(x.dtype), x, axes=1) - threshold)
+        return like(spikes, xs), state
 
 
 class MaskedPSN(PSN):

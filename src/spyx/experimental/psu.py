@@ -11,7 +11,8 @@ from spyx import engine
 from spyx.axn import arctan
 from spyx.experimental.layout import batch_major, check_start, time_major
 from spyx.nn import Neuron
-from spyx.nn.execution import Execution
+from spyx.nn.execution import AUTO, Execution
+from spyx.nn.neuron import like
 from spyx.nn.parameters import Shape, constant, decay
 
 
@@ -82,7 +83,7 @@ class PSU_LIF(Neuron):
     def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
         v, _ = leak(p, x, s.v)
         r, _ = leak(p, jax.nn.sigmoid(v), s.r)
-        return _fire(p, v, r), PSU_LIF.State(v, r)
+        return _fire(p, v, r), s._replace(v=v, r=r)
 
     def __call__(self, x: Any, state: Any = None, *, start: Any = None, return_state: bool = False) -> Any:
         """All of time, `(spikes, v)`; with a `state`, one time step, `(spikes, state)`.
@@ -101,19 +102,20 @@ class PSU_LIF(Neuron):
         spikes, v, end = self._at_once(xs, rest if start is None else check_start(who, start, rest))
         return (*batch_major((spikes, v)), end) if return_state else batch_major((spikes, v))
 
-    def sequence(self, xs: Any, state: Any, how: Execution | None = None) -> tuple[Any, Any]:
-        """All of time, `xs` (time, batch, *hidden_shape): the house's way, `(spikes, state)`."""
-        if how is None or how.mode != "parallel":
+    def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
+        """All of time, `xs` (time, batch, *hidden_shape), as every layer: `(spikes, state)`."""
+        if how.mode != "parallel" or 0 in xs.shape or how.watched(self) is not None:
             return super().sequence(xs, state, how)
         self._check(xs.shape[1:], state)
         how.note(self, xs, "parallel", "asked for: two associative scans, membrane then refractory trace")
         spikes, _, state = self._at_once(xs, state)
-        return spikes.astype(xs.dtype), state
+        return like(spikes, xs), state
 
     def _at_once(self, xs: Any, start: Any) -> tuple[Any, Any, Any]:
         p = self.params().astype(start.v.dtype)
-        v, v_end = engine.parallel(leak, p, xs.astype(start.v.dtype), start.v)
-        r, r_end = engine.parallel(leak, p, jax.nn.sigmoid(v), start.r)
+        solve = engine.layer if 0 in xs.shape else engine.parallel
+        v, v_end = solve(leak, p, xs.astype(start.v.dtype), start.v)
+        r, r_end = solve(leak, p, jax.nn.sigmoid(v), start.r)
         return jax.vmap(_fire, (None, 0, 0))(p, v, r), v, self.State(v_end, r_end)
 
 

@@ -80,7 +80,7 @@ class ResonateFire(Neuron):
     def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
         real, imaginary = ResonateFire.rotate(p, x, s)
         z = p.spike(imaginary - p.threshold)
-        return z, ResonateFire.State((1 - z) * real, (1 - z) * imaginary + z * p.threshold)
+        return z, s._replace(x=(1 - z) * real, y=(1 - z) * imaginary + z * p.threshold)
 
 
 class AssociativeResonateFire(ResonateFire):
@@ -121,4 +121,4 @@ class AssociativeResonateFire(ResonateFire):
     @staticmethod
     def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
         real, imaginary = ResonateFire.rotate(p, x, s)
-        return p.spike(imaginary - p.threshold), ResonateFire.State(real, imaginary)
+        return p.spike(imaginary - p.threshold), s._replace(x=real, y=imaginary)

@@ -11,7 +11,7 @@ from flax import nnx
 from spyx.axn import Activation
 from spyx.experimental.layout import batch_major, check_start, time_major
 from spyx.experimental.psn import TimeWeighted
-from spyx.nn.execution import Execution
+from spyx.nn.execution import AUTO, Execution
 from spyx.nn.parameters import Shape, parameter
 
 
@@ -81,7 +81,7 @@ class SlidingPSN(TimeWeighted):
         spikes, end = self.sequence(xs, rest if start is None else check_start(self.owner, start, rest))
         return (batch_major(spikes), end) if return_state else batch_major(spikes)
 
-    def sequence(self, xs: jax.Array, state: jax.Array, how: Execution | None = None) -> tuple[jax.Array, jax.Array]:
+    def sequence(self, xs: jax.Array, state: jax.Array, how: Execution = AUTO) -> tuple[jax.Array, jax.Array]:
         """All of time: `xs` (time, batch, *hidden_shape) -> (spikes, the last inputs)."""
         expected = (xs.shape[1], self.order - 1, *self.hidden_shape)
         if xs.shape[2:] != self.hidden_shape or state.shape != expected:
@@ -89,8 +89,9 @@ class SlidingPSN(TimeWeighted):
                 f"{self.owner}: expected steps of shape (batch, {', '.join(map(str, self.hidden_shape))}) and a state "
                 f"of shape {expected}; got {xs.shape[1:]} and {state.shape}. Make it with initial_state(batch_size)."
             )
-        if how is not None:
-            how.note(self, xs, "parallel", "a weighted sum of shifted inputs over all of time")
+        if how.watched(self) is not None:
+            return super().sequence(xs, state, how)
+        how.note(self, xs, "parallel", "a weighted sum of shifted inputs over all of time", granted=True)
         steps, dtype = xs.shape[0], state.dtype
         seen = jnp.concatenate([jnp.moveaxis(state, 1, 0), xs.astype(dtype)])
         weight = self.weight[...].astype(dtype)

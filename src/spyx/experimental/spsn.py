@@ -11,6 +11,7 @@ from flax import nnx
 from spyx.experimental.bernoulli import sigmoid_bernoulli
 from spyx.experimental.layout import time_major
 from spyx.experimental.stochastic import StochasticNeuron
+from spyx.nn.execution import Execution
 from spyx.nn.parameters import Fixed, Shape, decay, parameter
 
 GAINS = {
@@ -112,9 +113,15 @@ class SPSN(StochasticNeuron):
     def _rest(self, xs: jax.Array) -> jax.Array:
         return jnp.zeros(xs.shape[1:], jnp.float32)
 
-    def _membrane(self, xs: jax.Array, start: Any, mode: str = "parallel") -> tuple[jax.Array, Any]:
-        if mode != "parallel" or self.method == "scan" or xs.shape[0] == 0:
-            return super()._membrane(xs, start, mode)
+    def _membrane_of_run(self, xs: jax.Array, start: Any, how: Execution) -> tuple[jax.Array, Any]:
+        if how.mode != "parallel" or self.method == "scan" or 0 in xs.shape or how.watched(self) is not None:
+            return super()._membrane_of_run(xs, start, how)
+        how.note(self, xs, "parallel", "asked for: one convolution by FFT")
+        return self._membrane(xs, start)
+
+    def _membrane(self, xs: jax.Array, start: Any) -> tuple[jax.Array, Any]:
+        if self.method == "scan" or 0 in xs.shape:
+            return super()._membrane(xs, start)
         p = self.params().astype(start.dtype)
         v = convolve(p.beta, GAINS[p.normalize](p.beta), xs.astype(start.dtype), start)
         return v, v[-1]

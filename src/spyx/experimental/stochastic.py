@@ -13,8 +13,8 @@ from spyx.experimental.bernoulli import Bernoulli, refractory_sigmoid_bernoulli,
 from spyx.experimental.keys import NoisyState, checked_key, uniform, with_key
 from spyx.experimental.layout import batch_major, check_start, time_major
 from spyx.nn import Neuron
-from spyx.nn.execution import Execution
-from spyx.nn.neuron import _compute_dtype
+from spyx.nn.execution import AUTO, Execution
+from spyx.nn.neuron import compute_dtype, like
 from spyx.nn.parameters import Shape, decay
 
 
@@ -92,30 +92,33 @@ class StochasticNeuron(Neuron):
         out = self._answer(self.activation(v, key) if self.spiking else v, v)
         return (*(out if isinstance(out, tuple) else (out,)), end) if return_state else out
 
-    def sequence(self, xs: jax.Array, state: NoisyState, how: Execution | None = None) -> tuple[jax.Array, NoisyState]:
-        """All of time, `xs` (time, batch, *hidden_shape): the house's way, `(spikes, state)`."""
-        how = Execution() if how is None else how
+    def sequence(self, xs: jax.Array, state: NoisyState, how: Execution = AUTO) -> tuple[jax.Array, NoisyState]:
+        """All of time, `xs` (time, batch, *hidden_shape), as every layer: `(spikes, state)`."""
         self._check(xs.shape[1:], state.membrane)
-        v, end = self._membrane(xs, state.membrane, how.choose(self, xs))
+        v, end = self._membrane_of_run(xs.astype(compute_dtype(state.membrane)), state.membrane, how)
         times = state.time[None] + jnp.arange(xs.shape[0], dtype=jnp.int32)[:, None]
         out = v
         if self.spiking:
             keys = self._keys(state)
             noise = jax.vmap(lambda t: uniform(keys, t, self.hidden_shape, v.dtype))(times)
             out = self.activation.fire(v, noise)
-        return _like(out, xs), NoisyState(end, state.key, state.time + xs.shape[0])
+        return like(out, xs), NoisyState(end, state.key, state.time + xs.shape[0])
 
     def _one_step(self, x: jax.Array, state: NoisyState) -> tuple[jax.Array, NoisyState]:
         self._check(x.shape, state.membrane)
-        dtype = _compute_dtype(state.membrane)
+        dtype = compute_dtype(state.membrane)
         v, end = self.step(self.params().astype(dtype), x.astype(dtype), state.membrane)
         if self.spiking:
             v = self.activation.fire(v, uniform(self._keys(state), state.time, self.hidden_shape, v.dtype))
-        return _like(v, x), NoisyState(end, state.key, state.time + 1)
+        return like(v, x), NoisyState(end, state.key, state.time + 1)
 
-    def _membrane(self, xs: jax.Array, start: Any, mode: str = "parallel") -> tuple[jax.Array, Any]:
-        dtype = _compute_dtype(start)
-        return engine.MODES[mode](self.step, self.params().astype(dtype), xs.astype(dtype), start)
+    def _membrane_of_run(self, xs: jax.Array, start: Any, how: Execution) -> tuple[jax.Array, Any]:
+        return super().sequence(xs, start, how)
+
+    def _membrane(self, xs: jax.Array, start: Any) -> tuple[jax.Array, Any]:
+        dtype = compute_dtype(start)
+        solve = engine.layer if 0 in xs.shape else engine.parallel
+        return solve(self.step, self.params().astype(dtype), xs.astype(dtype), start)
 
     def _time_major(self, x: Any) -> jax.Array:
         return time_major(self.owner, x, self.hidden_shape)
@@ -133,10 +136,6 @@ class StochasticNeuron(Neuron):
                 "spyx.experimental.with_key(state, jax.random.key(0)), or build the layer with noise=nnx.Rngs(0)."
             )
         return state.key
-
-
-def _like(out: jax.Array, x: jax.Array) -> jax.Array:
-    return out.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else out
 
 
 class StochasticAssociativeLIF(StochasticNeuron):

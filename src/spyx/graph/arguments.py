@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from spyx.graph.merge import MERGES
 from spyx.graph.plan import Plan
 from spyx.graph.schedule import Edge
-from spyx.nn.foreign import as_layer
+from spyx.nn.layer import checked_module
 
 OWNER = "spyx.graph.Graph"
 
 
 def read_nodes(nodes: Any) -> dict[str, Any]:
-    """Name to layer, each a layer of the house."""
+    """Name to layer, each checked."""
     if not isinstance(nodes, Mapping):
         raise TypeError(
             f"{OWNER}(nodes=): expected a dict of name to layer; got {type(nodes).__name__}. Name the nodes."
@@ -27,7 +27,7 @@ def read_nodes(nodes: Any) -> dict[str, Any]:
     for name in nodes:
         if not isinstance(name, str):
             raise TypeError(f"{OWNER}(nodes=): expected names as keys; got {name!r}. Use a string.")
-    return {name: as_layer(f"{OWNER}(nodes[{name!r}])", layer) for name, layer in nodes.items()}
+    return {name: checked_module(f"{OWNER}(nodes[{name!r}])", layer) for name, layer in nodes.items()}
 
 
 def read_names(argument: str, names: Any) -> tuple[str, ...]:

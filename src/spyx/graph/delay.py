@@ -32,7 +32,13 @@ class Ring(NamedTuple):
 
 def silent(like: Any, length: int) -> Ring:
     """A ring of zeros for a signal whose step looks like `like`: (batch, *features) with a dtype."""
-    past = jax.tree.map(lambda a: jnp.zeros((a.shape[0], length, *a.shape[1:]), a.dtype), like)
+
+    def zeros(a: Any) -> jax.Array:
+        # Spikes may travel as integers in one run and as floating numbers in the next.
+        dtype = a.dtype if jnp.issubdtype(a.dtype, jnp.inexact) else jnp.float32
+        return jnp.zeros((a.shape[0], length, *a.shape[1:]), dtype)
+
+    past = jax.tree.map(zeros, like)
     return Ring(past, jnp.zeros((), jnp.int32))
 
 
@@ -54,7 +60,7 @@ def push(ring: Ring, signal: Any) -> Ring:
     def one(past: jax.Array, value: jax.Array) -> jax.Array:
         if value.shape != (past.shape[0], *past.shape[2:]):
             raise _other_shape((past.shape[0], *past.shape[2:]), value.shape)
-        value = value.astype(past.dtype)
+        value = _stored(value, past.dtype)
         if past.shape[1] == 1:
             return value[:, None]
         return jax.lax.dynamic_update_index_in_dim(past, value, ring.position, axis=1)
@@ -91,7 +97,17 @@ def _unrolled(past: jax.Array, position: Any, values: jax.Array) -> jax.Array:
     if values.shape[1:] != (past.shape[0], *past.shape[2:]):
         raise _other_shape((past.shape[0], *past.shape[2:]), values.shape[1:])
     oldest_first = past if past.shape[1] == 1 else jnp.roll(past, -position, axis=1)
-    return jnp.concatenate([jnp.moveaxis(oldest_first, 1, 0), values.astype(past.dtype)])
+    return jnp.concatenate([jnp.moveaxis(oldest_first, 1, 0), _stored(values, past.dtype)])
+
+
+def _stored(values: jax.Array, dtype: Any) -> jax.Array:
+    """The values in the dtype of the ring, which must be able to hold them."""
+    if jnp.issubdtype(values.dtype, jnp.inexact) and jnp.promote_types(values.dtype, dtype) != dtype:
+        raise ValueError(
+            f"spyx.graph.Graph: expected a state made for signals of dtype {values.dtype}; got one of {dtype}, which "
+            "would round them. Make the state for this input: run(model, x) does, or model.state_for(x[:, 0])."
+        )
+    return values.astype(dtype)
 
 
 def _length(ring: Ring) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spyx.graph.describe import word
 from spyx.graph.layout import layout
+from spyx.nn.layer import Stateless, as_layer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,7 +148,9 @@ def _box(axes: Axes, graph: Graph, name: str, centre: Point) -> None:
 
     plan, (x, y) = graph._plan, centre
     layer = graph.nodes[name] if name in plan.names else None
-    face, line = PORT if layer is None else STATEFUL if hasattr(layer, "initial_state") else STATELESS
+    face, line = PORT
+    if layer is not None:
+        face, line = STATELESS if isinstance(as_layer("spyx.graph.Graph.draw", layer), Stateless) else STATEFUL
     corner = f"round,pad=0,rounding_size={0.31 if layer is None else 0.1}"
     lower_left = (x - WIDTH / 2, y - HEIGHT / 2)
     axes.add_patch(

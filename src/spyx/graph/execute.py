@@ -12,8 +12,8 @@ from spyx.graph.delay import Ring, after, delayed, push, read
 from spyx.graph.merge import merge, text
 from spyx.graph.plan import Plan
 from spyx.graph.schedule import Edge
-from spyx.nn.execution import Execution
-from spyx.nn.layer import one_step, over_time, scan_layer
+from spyx.nn.execution import AUTO, Execution
+from spyx.nn.layer import Layer, as_layer, step_through
 
 
 class GraphState(NamedTuple):
@@ -47,7 +47,7 @@ def step(plan: Plan, layers: Mapping[str, Any], x: Any, state: GraphState) -> tu
 
 
 def sequence(
-    plan: Plan, layers: Mapping[str, Any], xs: Any, state: GraphState, how: Execution
+    plan: Plan, layers: Mapping[str, Layer], xs: Any, state: GraphState, how: Execution
 ) -> tuple[Any, GraphState]:
     """All of time: a node outside every cycle runs once over all of it, a cycle is stepped on its own."""
     signals = plan.named_inputs(xs)
@@ -58,9 +58,6 @@ def sequence(
         now = signals[edge.source]
         return delayed(state.past[edge.source], now, edge.delay) if edge.delay else now
 
-    def run_layer(layer: Any, x: Any, s: Any) -> tuple[Any, Any]:
-        return over_time(layer, x, s, how)
-
     for members, cyclic in plan.components:
         if cyclic:
             fed = {
@@ -70,22 +67,25 @@ def sequence(
                 if edge.source not in members
             }
             cycle = Cycle(plan, members, layers)
-            how.note(cycle, next(iter(fed.values())), "step", f"a cycle through {', '.join(members)}")
-            outs, inner = scan_layer(cycle, fed, cycle.part_of(state))
+            among = how.inside(members[0])
+            among.note(cycle, next(iter(fed.values())), "step", f"a cycle through {', '.join(members)}")
+            outs, inner = step_through(cycle, fed, cycle.part_of(state), how)
             signals.update(outs)
             nodes.update(inner.nodes)
             past.update(inner.past)
         else:
-            nodes.update(_visit(plan, layers, members, value, signals, state, run_layer, lead=2))
+            nodes.update(_visit(plan, layers, members, value, signals, state, how))
     outs = _outputs(plan, value)
     past = {source: past.get(source) or after(ring, signals[source]) for source, ring in state.past.items()}
     return outs, GraphState({name: nodes[name] for name in plan.names}, past)
 
 
-class Cycle(nnx.Module):
-    """The nodes of one cycle as a layer: takes what flows into the cycle, answers with what flows out of it."""
+class Cycle(Layer):
+    """The nodes of one cycle as a layer: its input is what flows into the cycle, its output what flows out of it."""
 
-    def __init__(self, plan: Plan, members: tuple[str, ...], layers: Mapping[str, Any]) -> None:
+    container = True
+
+    def __init__(self, plan: Plan, members: tuple[str, ...], layers: Mapping[str, Layer]) -> None:
         self._plan, self._members = plan, members
         self._told = tuple(
             name for name in members if any(e.source == name and e.target not in members for e in plan.edges)
@@ -98,7 +98,18 @@ class Cycle(nnx.Module):
         nodes = {name: state.nodes[name] for name in self._members}
         return GraphState(nodes, {name: state.past[name] for name in self._plan.names if name in late})
 
-    def __call__(self, fed: dict[int, Any], state: GraphState) -> tuple[dict[str, Any], GraphState]:
+    def __call__(self, x: dict[int, Any], state: GraphState) -> tuple[dict[str, Any], GraphState]:
+        return self._step(x, state, None)
+
+    def sequence(
+        self, xs: dict[int, Any], state: GraphState, how: Execution = AUTO
+    ) -> tuple[dict[str, Any], GraphState]:
+        """One time step, observed."""
+        fed = jax.tree.map(lambda a: a[0], xs)
+        outs, state = self._step(fed, state, how)
+        return jax.tree.map(lambda a: a[None], outs), state
+
+    def _step(self, fed: dict[int, Any], state: GraphState, how: Execution | None) -> tuple[Any, GraphState]:
         signals: dict[str, Any] = {}
 
         def value(index: int, edge: Edge) -> Any:
@@ -106,31 +117,44 @@ class Cycle(nnx.Module):
                 return fed[index]
             return read(state.past[edge.source], edge.delay) if edge.delay else signals[edge.source]
 
-        nodes = _visit(self._plan, self.layers, self._members, value, signals, state)
+        layers = {name: as_layer(self._plan.owner, self.layers[name]) for name in self._members}
+        nodes = _visit(self._plan, layers, self._members, value, signals, state, how, single=True)
         past = {source: push(ring, signals[source]) for source, ring in state.past.items()}
         return {name: signals[name] for name in self._told}, GraphState(nodes, past)
 
 
 def _visit(
     plan: Plan,
-    layers: Mapping[str, Any],
+    layers: Mapping[str, Layer],
     names: Iterable[str],
     value: Callable[[int, Edge], Any],
     signals: dict[str, Any],
     state: GraphState,
-    call: Callable[[Any, Any, Any], tuple[Any, Any]] = one_step,
-    lead: int = 1,
+    how: Execution | None = None,
+    single: bool = False,
 ) -> dict[str, Any]:
-    """Run nodes in order, each on its merged inputs: adds their answers to `signals`, returns their new states."""
+    """Run nodes in order, each on its merged inputs: adds their outputs to `signals`, returns their new states.
+
+    Without `how`, `signals` are those of one time step; with it they have time on axis 0, and with `single` those of
+    one step are observed.
+    """
     nodes = {}
     for name in names:
-        x = _taken(plan, name, value)
+        x, layer = _taken(plan, name, value), layers[name]
         try:
-            signals[name], nodes[name] = call(layers[name], x, state.nodes[name])
+            if how is None:
+                signals[name], nodes[name] = layer(x, state.nodes[name])
+            else:
+                inner = how.inside(name)
+                xs = jax.tree.map(lambda a: a[None], x) if single else x
+                outs, nodes[name] = layer.sequence(xs, state.nodes[name], inner)
+                inner.output(layer, outs)
+                signals[name] = jax.tree.map(lambda a: a[0], outs) if single else outs
         except (TypeError, ValueError) as error:
-            shapes = jax.tree.map(lambda a: text(a.shape[lead - 1 :]), x)
+            one = jax.tree.map(lambda a: a[0], x) if how is not None and not single else x
+            shapes = jax.tree.map(lambda a: text(a.shape), one)
             raise type(error)(
-                f"{plan.owner}: node {name!r} ({type(layers[name]).__name__}) cannot take input of shape {shapes}; "
+                f"{plan.owner}: node {name!r} ({layer._kind}) cannot take input of shape {shapes}; "
                 f"got this from it: {error}"
             ) from error
     return nodes

@@ -11,7 +11,7 @@ import jax
 from spyx.graph.merge import merge
 from spyx.graph.states import States, as_inputs, checked_layers
 from spyx.graph.structure import GraphStructure
-from spyx.nn.layer import is_stateful, one_step
+from spyx.nn.layer import Stateless, as_layer
 
 
 def default_forward_fn(layers: Sequence[Any], struct: GraphStructure, key: Any, states: States, data: Any) -> Any:
@@ -107,9 +107,10 @@ def _step(
 
 
 def _call(layer: Any, x: Any, state: Any, key: Any) -> tuple[Any, Any]:
+    view = as_layer("spyx.graph.default_forward_fn", layer)
     if key is None or "key" not in _parameters(layer):
-        return one_step(layer, x, state)
-    return layer(x, state, key=key) if is_stateful(layer) else (layer(x, key=key), None)
+        return view(x, state)
+    return (layer(x, key=key), None) if isinstance(view, Stateless) else layer(x, state, key=key)
 
 
 def _parameters(layer: Any) -> Iterable[str]:

@@ -14,14 +14,14 @@ from spyx.graph.delay import silent
 from spyx.graph.describe import describe
 from spyx.graph.execute import GraphState
 from spyx.graph.plan import Plan, merge_problems, raise_all, structure_problems
-from spyx.nn.execution import Execution
-from spyx.nn.layer import initial_state, needs_input, state_for
+from spyx.nn.execution import AUTO, Execution
+from spyx.nn.layer import Layer, as_layer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Graph(nnx.Module):
+class Graph(Layer):
     """A network of named nodes: `out_n[t] = node_n(merge(out_m[t - delay] for every edge m -> n))`.
 
     An edge without a delay arrives within the same time step, an edge with delay d arrives d steps later; before the
@@ -63,6 +63,8 @@ class Graph(nnx.Module):
         (5, 7, 4)
     """
 
+    container = True
+
     def __init__(
         self,
         nodes: Mapping[str, Any],
@@ -95,9 +97,9 @@ class Graph(nnx.Module):
         self.nodes = nnx.Dict(layers)
         self._input = read_shapes(self._plan, input_shape)
         if self._input is None:
-            problems += shapes.early_problems(self._plan, self.nodes)
+            problems += shapes.early_problems(self._plan, self._layers())
         else:
-            problems += shapes.infer(self._plan, self.nodes, dict(self._input)).problems
+            problems += shapes.infer(self._plan, self._layers(), dict(self._input)).problems
         raise_all(OWNER, problems)
 
     @property
@@ -123,7 +125,7 @@ class Graph(nnx.Module):
     @property
     def state_needs_input(self) -> bool:
         """Does the shape of the state depend on the input's? Then `state_for` makes it."""
-        return bool(self._plan.memory) or any(map(needs_input, self._layers()))
+        return bool(self._plan.memory) or any(layer.state_needs_input for layer in self._layers().values())
 
     def initial_state(self, batch_size: int) -> GraphState:
         """The state of `batch_size` samples before the first step: nodes at rest, nothing on its way.
@@ -132,9 +134,9 @@ class Graph(nnx.Module):
             ValueError: the shape of a delayed signal follows neither from `input_shape` nor from the layers.
         """
         if not self.state_needs_input:
-            return GraphState({name: initial_state(self.nodes[name], batch_size) for name in self._plan.names}, {})
+            return GraphState({name: node.initial_state(batch_size) for name, node in self._layers().items()}, {})
         if self._input is None:
-            return self._state(shapes.guessed_inputs(self._plan, self.nodes, batch_size), batch_size)
+            return self._state(shapes.guessed_inputs(self._plan, self._layers(), batch_size), batch_size)
         given = {n: jax.ShapeDtypeStruct((batch_size, *spec.shape[1:]), spec.dtype) for n, spec in self._input}
         return self._state(given, batch_size)
 
@@ -145,16 +147,17 @@ class Graph(nnx.Module):
 
     def __call__(self, x: Any, state: GraphState) -> tuple[Any, GraphState]:
         """One time step: `(x, state) -> (out, new state)`."""
-        return self._run(lambda: execute.step(self._plan, self.nodes, x, self._checked(state)), x, lead=0)
+        return self._run(lambda: execute.step(self._plan, self._layers(), x, self._checked(state)), x, lead=0)
 
-    def sequence(self, xs: Any, state: GraphState, how: Execution | None = None) -> tuple[Any, GraphState]:
+    def sequence(self, xs: Any, state: GraphState, how: Execution = AUTO) -> tuple[Any, GraphState]:
         """All of time: `xs` is (time, batch, *features)."""
-        how = Execution() if how is None else how
-        return self._run(lambda: execute.sequence(self._plan, self.nodes, xs, self._checked(state), how), xs, lead=1)
+        return self._run(
+            lambda: execute.sequence(self._plan, self._layers(), xs, self._checked(state), how), xs, lead=1
+        )
 
-    def children(self, state: GraphState) -> list[tuple[Any, Any]]:
-        """Every layer with its part of `state`."""
-        return [(self.nodes[name], state.nodes[name]) for name in self._plan.names]
+    def children(self, state: GraphState) -> dict[str, tuple[Layer, Any]]:
+        """Every node by its name, with its part of `state`."""
+        return {name: (layer, state.nodes[name]) for name, layer in self._layers().items()}
 
     def draw(self, path: Any = None) -> Figure:
         """A picture of the graph, with the delays on the edges.
@@ -177,14 +180,14 @@ class Graph(nnx.Module):
 
     __str__ = __repr__
 
-    def _layers(self) -> list[Any]:
-        return [self.nodes[name] for name in self._plan.names]
+    def _layers(self) -> dict[str, Layer]:
+        return {name: as_layer(OWNER, self.nodes[name]) for name in self._plan.names}
 
     def _state(self, given: dict[str, Any], batch: int) -> GraphState:
-        found = shapes.infer(self._plan, self.nodes, given, batch)
+        found = shapes.infer(self._plan, self._layers(), given, batch)
         raise_all(OWNER, found.problems)
         unknown = [source for source in self._plan.memory if source not in found.signals]
-        unknown += [n for n in self._plan.names if needs_input(self.nodes[n]) and n not in found.taken]
+        unknown += [n for n, layer in self._layers().items() if layer.state_needs_input and n not in found.taken]
         if unknown:
             raise ValueError(
                 f"{OWNER}.initial_state: expected to know the shapes that the state depends on; got no shape for "
@@ -192,8 +195,8 @@ class Graph(nnx.Module):
                 "the state to run."
             )
         nodes = {
-            name: state_for(layer, found.taken[name]) if needs_input(layer) else initial_state(layer, batch)
-            for name, layer in zip(self._plan.names, self._layers(), strict=True)
+            name: layer.state_for(found.taken[name]) if layer.state_needs_input else layer.initial_state(batch)
+            for name, layer in self._layers().items()
         }
         past = {source: silent(found.signals[source], length) for source, length in self._plan.memory.items()}
         return GraphState(nodes, past)
@@ -209,11 +212,11 @@ class Graph(nnx.Module):
         )
 
     def _run(self, execution: Any, x: Any, lead: int) -> tuple[Any, GraphState]:
-        """Run, and if it fails for its shapes, say everything that does not fit instead of the first thing."""
+        """Run, and if it fails for its shapes, report everything that does not fit instead of the first thing."""
         try:
             return execution()
         except (TypeError, ValueError):
             specs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[lead:], a.dtype), x)
             batch = next((leaf.shape[0] for leaf in jax.tree.leaves(specs) if leaf.shape), 1)
-            raise_all(OWNER, shapes.infer(self._plan, self.nodes, self._plan.named_inputs(specs), batch).problems)
+            raise_all(OWNER, shapes.infer(self._plan, self._layers(), self._plan.named_inputs(specs), batch).problems)
             raise

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from spyx.graph.merge import conflict, merge, text
 from spyx.graph.plan import Plan
-from spyx.nn.layer import step_shape
+from spyx.nn.layer import Layer, step_shape
 from spyx.nn.neuron import Neuron
 
 
@@ -29,7 +28,7 @@ class Shapes(NamedTuple):
     problems: list[str]
 
 
-def infer(plan: Plan, layers: Mapping[str, Any], given: Mapping[str, Any], batch: int = 1) -> Shapes:
+def infer(plan: Plan, layers: Mapping[str, Layer], given: Mapping[str, Any], batch: int = 1) -> Shapes:
     """Shapes of one time step, from those of the inputs; with fewer inputs given, those that follow from the neurons.
 
     Args:
@@ -54,7 +53,7 @@ def infer(plan: Plan, layers: Mapping[str, Any], given: Mapping[str, Any], batch
     return Shapes(signals, taken, problems)
 
 
-def guessed_inputs(plan: Plan, layers: Mapping[str, Any], batch: int = 1) -> dict[str, Any]:
+def guessed_inputs(plan: Plan, layers: Mapping[str, Layer], batch: int = 1) -> dict[str, Any]:
     """Inputs as (batch, width), for those whose width can be read off the layers that they feed."""
     guessed = {}
     for name in plan.inputs:
@@ -65,7 +64,7 @@ def guessed_inputs(plan: Plan, layers: Mapping[str, Any], batch: int = 1) -> dic
     return guessed
 
 
-def early_problems(plan: Plan, layers: Mapping[str, Any]) -> list[str]:
+def early_problems(plan: Plan, layers: Mapping[str, Layer]) -> list[str]:
     """What cannot fit, whatever shape the input will have."""
     known = infer(plan, layers, {})
     problems = list(known.problems)
@@ -81,7 +80,9 @@ def early_problems(plan: Plan, layers: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _sweep(plan: Plan, layers: Mapping[str, Any], signals: dict[str, Any], answers: dict[Any, Any]) -> tuple[Any, Any]:
+def _sweep(
+    plan: Plan, layers: Mapping[str, Layer], signals: dict[str, Any], answers: dict[Any, Any]
+) -> tuple[Any, Any]:
     """Every node and output once, in order; `signals` is updated in place."""
     taken, problems = {}, []
     for target in (*plan.order, *plan.outputs):
@@ -103,7 +104,7 @@ def _sweep(plan: Plan, layers: Mapping[str, Any], signals: dict[str, Any], answe
     return taken, problems
 
 
-def _answer(name: str, layer: Any, x: Any, answers: dict[Any, Any]) -> Any:
+def _answer(name: str, layer: Layer, x: Any, answers: dict[Any, Any]) -> Any:
     """The node's answer to `x`, or the error that it raised; each question is asked once."""
     leaves, tree = jax.tree.flatten(x)
     question = (name, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
@@ -115,7 +116,7 @@ def _answer(name: str, layer: Any, x: Any, answers: dict[Any, Any]) -> Any:
     return answers[question]
 
 
-def _guess(plan: Plan, layers: Mapping[str, Any], signals: dict[str, Any], answers: dict[Any, Any]) -> bool:
+def _guess(plan: Plan, layers: Mapping[str, Layer], signals: dict[str, Any], answers: dict[Any, Any]) -> bool:
     """Open a cycle whose shapes wait for one another: try a node with what is known of its input."""
     for target in plan.order:
         values = [signals[e.source] for _, e in plan.incoming[target] if e.source in signals]
@@ -123,7 +124,7 @@ def _guess(plan: Plan, layers: Mapping[str, Any], signals: dict[str, Any], answe
         if target in signals or not values or conflict(how, values):
             continue
         x = jax.eval_shape(lambda *v, how=how: merge(how, v), *values)
-        width = _width(layers[target])
+        width = layers[target]._widths[0]
         if width and hasattr(x, "shape"):
             x = jax.ShapeDtypeStruct((*x.shape[:-1], width), x.dtype)
         answer = _answer(target, layers[target], x, answers)
@@ -133,7 +134,7 @@ def _guess(plan: Plan, layers: Mapping[str, Any], signals: dict[str, Any], answe
     return False
 
 
-def _of_neurons(plan: Plan, layers: Mapping[str, Any], batch: int, answers: dict[Any, Any]) -> dict[str, Any]:
+def _of_neurons(plan: Plan, layers: Mapping[str, Layer], batch: int, answers: dict[Any, Any]) -> dict[str, Any]:
     """A neuron takes exactly one shape, so its answer is known before its input is."""
     known = {}
     for name in plan.names:
@@ -144,25 +145,19 @@ def _of_neurons(plan: Plan, layers: Mapping[str, Any], batch: int, answers: dict
     return {name: answer for name, answer in known.items() if not isinstance(answer, Exception)}
 
 
-def _sample_shape(layer: Any) -> tuple[int, ...] | None:
+def _sample_shape(layer: Layer) -> tuple[int, ...] | None:
     if isinstance(layer, Neuron):
         return layer.hidden_shape
-    width = _width(layer)
+    width = layer._widths[0]
     return (width,) if width else None
 
 
-def _width(layer: Any) -> int | None:
-    width = getattr(layer, "in_features", getattr(layer, "num_features", None))
-    return width if isinstance(width, int) else None
-
-
-def _answer_width(layer: Any, known: Any) -> int | None:
+def _answer_width(layer: Layer, known: Any) -> int | None:
     """The last axis of what a layer answers: known from its shape, or said by a Flax layer whatever its input."""
     shape = getattr(known, "shape", None)
     if shape:
         return shape[-1]
-    width = getattr(layer, "out_features", None) if isinstance(layer, nnx.Module) else None
-    return width if isinstance(width, int) else None
+    return layer._widths[1]
 
 
 def _merge_problem(plan: Plan, target: str, signals: Mapping[str, Any]) -> str:

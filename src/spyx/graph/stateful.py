@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -16,13 +17,13 @@ from spyx.graph.forward import debug_forward_fn, default_forward_fn
 from spyx.graph.plan import Plan
 from spyx.graph.states import States, as_inputs, checked_layers, given_inputs, states_before
 from spyx.graph.structure import GraphStructure, plan_of
-from spyx.nn.execution import Execution
-from spyx.nn.layer import needs_input, scan_layer
+from spyx.nn.execution import AUTO, Execution
+from spyx.nn.layer import Layer, as_layer, step_through
 
 OWNER = "spyx.graph.StatefulModel"
 
 
-class StatefulModel(nnx.Module):
+class StatefulModel(Layer):
     """Layers, the structure that connects them and a forward function, as one layer.
 
     `out[t] = last output of forward_fn(layers, struct, None, states, x[t])`. With `debug_forward_fn` the same network
@@ -52,6 +53,8 @@ class StatefulModel(nnx.Module):
         (5, 7, 2)
     """
 
+    container = True
+
     def __init__(
         self,
         struct: GraphStructure,
@@ -70,7 +73,7 @@ class StatefulModel(nnx.Module):
     @property
     def state_needs_input(self) -> bool:
         """Does the shape of the state depend on the input's? Then `state_for` makes it."""
-        return bool(self._kept()) or any(map(needs_input, self.layers))
+        return bool(self._kept()) or any(layer.state_needs_input for layer in self._layers())
 
     def initial_state(self, batch_size: int) -> States:
         """The states before the first step, as `init_states` makes them.
@@ -79,7 +82,7 @@ class StatefulModel(nnx.Module):
             ValueError: a shape follows neither from `input_shapes` nor from the layers.
         """
         plan = self._plan()
-        known = dict(zip(plan.names, self.layers, strict=True))
+        known = dict(zip(plan.names, self._layers(), strict=True))
         if self._given is None:
             given = shapes.guessed_inputs(plan, known, batch_size)
         else:
@@ -97,14 +100,13 @@ class StatefulModel(nnx.Module):
         state, outputs = self.forward_fn(list(self.layers), self.struct, None, state, x)
         return outputs[-1], state
 
-    def sequence(self, xs: Any, state: States, how: Execution | None = None) -> tuple[Any, States]:
+    def sequence(self, xs: Any, state: States, how: Execution = AUTO) -> tuple[Any, States]:
         """All of time: `xs` is (time, batch, *features), or a list of such arrays."""
-        how = Execution() if how is None else how
         if self.forward_fn not in (default_forward_fn, debug_forward_fn):
             how.note(self, xs, "step", "a forward function of your own: one call per time step")
-            return scan_layer(self, xs, state)
+            return step_through(self, xs, state, replace(how, tap=None))
         plan = self._plan()
-        layers = dict(zip(plan.names, self.layers, strict=True))
+        layers = dict(zip(plan.names, self._layers(), strict=True))
         inputs = as_inputs(OWNER, self.struct, xs)
         named = inputs[0] if len(inputs) == 1 else dict(zip(plan.inputs, inputs, strict=True))
         past = {str(j): _as_ring(state.outputs[j]) for j in self._kept()}
@@ -113,9 +115,12 @@ class StatefulModel(nnx.Module):
         outputs = {j: jax.tree.map(lambda a: a[:, 0], after.past[str(j)].past) for j in self._kept()}
         return outs, States([after.nodes[name] for name in plan.names], outputs)
 
-    def children(self, state: States) -> list[tuple[Any, Any]]:
-        """Every layer with its part of `state`."""
-        return list(zip(self.layers, state.layers, strict=True))
+    def children(self, state: States) -> dict[str, tuple[Layer, Any]]:
+        """Every layer by its index, with its part of `state`."""
+        return {str(i): (layer, s) for i, (layer, s) in enumerate(zip(self._layers(), state.layers, strict=True))}
+
+    def _layers(self) -> list[Layer]:
+        return [as_layer(OWNER, layer) for layer in self.layers]
 
     def _plan(self) -> Plan:
         return plan_of(self.struct, self.layers, self.forward_fn is debug_forward_fn, OWNER)

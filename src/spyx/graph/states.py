@@ -12,8 +12,7 @@ from flax import nnx
 from spyx.graph import shapes
 from spyx.graph.plan import raise_all
 from spyx.graph.structure import GraphStructure, plan_of
-from spyx.nn.foreign import as_layer
-from spyx.nn.layer import initial_state, is_stateful, needs_input, one_step, state_for
+from spyx.nn.layer import Layer, Stateless, as_layer, checked_module
 
 
 class States(NamedTuple):
@@ -65,41 +64,41 @@ def states_before(
     """States at rest, with the outputs of the layers in `kept`."""
     owner = "spyx.graph.init_states"
     plan = plan_of(struct, layers, True, owner)
-    named = dict(zip(plan.names, layers, strict=True))
+    views = [as_layer(owner, layer) for layer in layers]
+    named = dict(zip(plan.names, views, strict=True))
     found = shapes.infer(plan, named, given, batch_size)
     raise_all(owner, found.problems)
     unknown = [j for j in kept if str(j) not in found.signals]
-    unknown += [j for j, layer in enumerate(layers) if needs_input(layer) and str(j) not in found.taken]
+    unknown += [j for j, layer in enumerate(views) if layer.state_needs_input and str(j) not in found.taken]
     if unknown:
         raise ValueError(
             f"{owner}: expected to know the shapes that the states depend on; got none for the layers "
             f"{', '.join(map(str, unknown))}. Give input_shapes=, or leave the state to run."
         )
     states = [
-        state_for(layer, found.taken[name]) if needs_input(layer) else initial_state(layer, batch_size)
+        layer.state_for(found.taken[name]) if layer.state_needs_input else layer.initial_state(batch_size)
         for name, layer in named.items()
     ]
-    return States(states, {j: _before(layers[j], found, str(j)) for j in kept})
+    return States(states, {j: _before(views[j], found, str(j)) for j in kept})
 
 
-def _before(layer: Any, found: shapes.Shapes, name: str) -> Any:
+def _before(layer: Layer, found: shapes.Shapes, name: str) -> Any:
     """The output before the first step."""
-    if is_stateful(layer) or name not in found.taken:
+    if not isinstance(layer, Stateless) or name not in found.taken:
         return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), found.signals[name])
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), found.taken[name])
-    layer = nnx.clone(layer) if isinstance(layer, nnx.Module) else layer  # BatchNorm shall not learn from it
-    return one_step(layer, zeros, None)[0]
+    return nnx.clone(layer)(zeros, None)[0]  # a copy: BatchNorm shall not learn from it
 
 
 def checked_layers(owner: str, layers: Sequence[Any], struct: GraphStructure) -> list[Any]:
-    """Layers of the house, as many as the structure has."""
+    """Layers, as many as the structure has."""
     if not isinstance(struct, GraphStructure):
         raise TypeError(f"{owner}(struct=): expected a GraphStructure; got {type(struct).__name__}. Make one.")
     if len(layers) != struct.num_layers:
         raise ValueError(
             f"{owner}: expected {struct.num_layers} layers, as in the structure; got {len(layers)}. Pass one per node."
         )
-    return [as_layer(owner, layer) for layer in layers]
+    return [checked_module(owner, layer) for layer in layers]
 
 
 def as_inputs(owner: str, struct: GraphStructure, data: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ from spyx.nir.rules.exact import NEURONS
 from spyx.nir.rules.neurons import RECURRENT
 from spyx.nir.sizes import answer_shape
 from spyx.nn import Neuron
-from spyx.nn.layer import step_shape
+from spyx.nn.layer import as_layer, step_shape
 
 OWNER = "spyx.nir.to_nir"
 
@@ -197,7 +198,7 @@ def _shapes(parts: Wiring, inputs: dict[str, Shape]) -> tuple[dict[str, Shape], 
                 continue
             try:
                 spec = jax.ShapeDtypeStruct((1, *given[source]), jnp.float32)
-                given[target] = tuple(step_shape(parts.layers[target], spec).shape[1:])
+                given[target] = tuple(step_shape(as_layer(OWNER, parts.layers[target]), spec).shape[1:])
                 waiting.append(target)
             except (TypeError, ValueError) as error:
                 problems.append(f"node {target!r} ({_kind(parts.layers[target])}): {error}")
@@ -264,11 +265,7 @@ def _free(wanted: str, nodes: dict[str, Any]) -> str:
 
 
 def _kind(layer: Any) -> str:
-    return (
-        type(layer).__name__
-        if isinstance(layer, object) and not callable(getattr(layer, "__code__", None))
-        else "function"
-    )
+    return "function" if inspect.isfunction(layer) else type(layer).__name__
 
 
 def _raise(problems: list[str]) -> None:

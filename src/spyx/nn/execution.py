@@ -105,6 +105,10 @@ class Execution:
         return ".".join(self.path)
 
 
+AUTO = Execution()
+"""The request of a run that asks for nothing."""
+
+
 def check_granted(how: Execution) -> None:
     """A mode asked for by name that no layer can run in is an error, not another mode."""
     if how.mode not in (*PARALLEL, "fused") or how.recorder is None:

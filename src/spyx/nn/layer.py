@@ -14,7 +14,7 @@ from flax import nnx
 
 from spyx.engine import loop
 from spyx.engine.derivative import together
-from spyx.nn.execution import Execution
+from spyx.nn.execution import AUTO, Execution
 from spyx.nn.parameters import Constant
 
 
@@ -54,6 +54,11 @@ class Layer(nnx.Module):
         return type(self).__name__
 
     @property
+    def _widths(self) -> tuple[int | None, int | None]:
+        """The features that it takes and returns on the last axis, where they follow from neither shape."""
+        return None, None
+
+    @property
     def state_needs_input(self) -> bool:
         """The shape of its state depends on that of its input: `state_for` makes it, `initial_state` may not."""
         return False
@@ -70,7 +75,7 @@ class Layer(nnx.Module):
         """One time step: `(x, state) -> (out, new state)`."""
         raise NotImplementedError("spyx.nn.Layer: write __call__(x, state) -> (out, new_state) in your subclass.")
 
-    def sequence(self, xs: Any, state: Any, how: Execution = Execution()) -> tuple[Any, Any]:
+    def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
         """All of time: `xs` has time on axis 0. `how` is the request of the run; a layer may leave it alone."""
         how.note(self, xs, "step", "one call per time step")
         return step_through(self, xs, state, how)
@@ -130,6 +135,12 @@ class View(Layer):
     def _kind(self) -> str:
         return getattr(self.module, "__name__", type(self.module).__name__)
 
+    @property
+    def _widths(self) -> tuple[int | None, int | None]:
+        taken = getattr(self.module, "in_features", getattr(self.module, "num_features", None))
+        found = (taken, getattr(self.module, "out_features", None))
+        return tuple(n if isinstance(n, int) and isinstance(self.module, nnx.Module) else None for n in found)  # type: ignore
+
 
 class Stateful(View):
     """An object with `initial_state(batch_size)` and `layer(x, state)`, of a class that is not ours."""
@@ -152,7 +163,7 @@ class Stateful(View):
     def __call__(self, x: Any, state: Any) -> tuple[Any, Any]:
         return self.module(x, state)
 
-    def sequence(self, xs: Any, state: Any, how: Execution = Execution()) -> tuple[Any, Any]:
+    def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
         if not self._sequence or how.watched(self) is not None:
             return super().sequence(xs, state, how)
         if self._takes_how:
@@ -165,11 +176,11 @@ class Stateless(View):
     """A function or a Flax module without state: it sees all of time in one call, time and batch merged."""
 
     def __call__(self, x: Any, state: Any) -> tuple[Any, Any]:
-        check_features(self.module, x, lead=1)
+        check_features(self, x, lead=1)
         return self.module(jax.tree.map(as_current, x)), state
 
-    def sequence(self, xs: Any, state: Any, how: Execution = Execution()) -> tuple[Any, Any]:
-        check_features(self.module, xs, lead=2)
+    def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
+        check_features(self, xs, lead=2)
         how.note(self, xs, "layer", "no state: one call over all of time")
         return over_merged_time(lambda x: self.module(jax.tree.map(as_current, x)), xs), state
 
@@ -186,14 +197,13 @@ def as_current(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32) if x.dtype in (jnp.uint8, jnp.bool_) else x
 
 
-def check_features(module: Any, x: Any, lead: int) -> None:
+def check_features(layer: Layer, x: Any, lead: int) -> None:
     """Flax names the width that it takes; a wrong one is reported in the layer's words, not in those of a product."""
-    expected = getattr(module, "in_features", getattr(module, "num_features", None))
-    shape = getattr(x, "shape", None)
-    if isinstance(module, nnx.Module) and isinstance(expected, int) and shape is not None and shape[-1] != expected:
+    expected, shape = layer._widths[0], getattr(x, "shape", None)
+    if expected is not None and shape is not None and shape[-1] != expected:
         got = ", ".join(map(str, ("batch", *shape[lead:])))
         raise ValueError(
-            f"{type(module).__name__}: expected {expected} features on the last axis; got input of shape ({got}). "
+            f"{layer._kind}: expected {expected} features on the last axis; got input of shape ({got}). "
             "Change the layer, or what feeds it."
         )
 
@@ -209,7 +219,7 @@ def step_shape(layer: Layer, x: Any) -> Any:
     return jax.eval_shape(probe, variables, x)
 
 
-def step_through(layer: Layer, xs: Any, state: Any, how: Execution = Execution()) -> tuple[Any, Any]:
+def step_through(layer: Layer, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
     """One call of the layer per time step; what it changes on itself (BatchNorm, Dropout) is carried."""
     graphdef, weights, changing = nnx.split(layer, (nnx.Param, Constant), ...)
     step = Calls(graphdef, how.fresh() if how.tap is not None else None, _token(layer))

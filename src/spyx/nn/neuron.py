@@ -19,7 +19,7 @@ from spyx.engine import plan
 from spyx.engine.derivative import together
 from spyx.engine.params import Params
 from spyx.nn import traits
-from spyx.nn.execution import Execution
+from spyx.nn.execution import AUTO, Execution
 from spyx.nn.layer import Layer
 from spyx.nn.parameters import Shape, as_rank, hidden_shape_of, public_name, unit_interval
 
@@ -151,7 +151,7 @@ class Neuron(Layer):
         out, state = self.step(self.params().astype(dtype), x.astype(dtype), state)
         return like(out, x), state
 
-    def sequence(self, xs: jax.Array, state: Any, how: Execution = Execution()) -> tuple[jax.Array, Any]:
+    def sequence(self, xs: jax.Array, state: Any, how: Execution = AUTO) -> tuple[jax.Array, Any]:
         """All of time at once: `xs` (time, batch, *hidden_shape) -> outputs of that layout and the last state."""
         self._check(xs.shape[1:], state)
         dtype = compute_dtype(state)

@@ -12,7 +12,7 @@ from flax.nnx.nn import dtypes
 
 from spyx.engine import events
 from spyx.engine.convolution import convolve
-from spyx.nn.execution import Execution
+from spyx.nn.execution import AUTO, Execution
 from spyx.nn.layer import Stateless, as_current, check_features, over_merged_time
 
 WHY = "no state: one call over all of time"
@@ -74,8 +74,8 @@ class Product(Stateless):
     and the plan says so.
     """
 
-    def sequence(self, xs: Any, state: Any, how: Execution = Execution()) -> tuple[Any, Any]:
-        check_features(self.module, xs, lead=2)
+    def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
+        check_features(self, xs, lead=2)
         plain = type(self.module).__call__ in (nnx.Linear.__call__, Linear.__call__, nnx.Conv.__call__)
         why = WHY if plain else f"{WHY}; dense, {self._kind} has a __call__ of its own"
 

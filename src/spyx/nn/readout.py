@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from spyx.nn.execution import Execution
+from spyx.nn.execution import AUTO, Execution
 from spyx.nn.layer import Layer
 from spyx.nn.parameters import Shape, hidden_shape_of
 
@@ -93,9 +93,7 @@ class ActivityRegularization(Layer):
         self._check(spikes.shape)
         return spikes, count + spikes.astype(self.dtype)
 
-    def sequence(
-        self, xs: jax.Array, count: jax.Array, how: Execution = Execution()
-    ) -> tuple[jax.Array, jax.Array]:
+    def sequence(self, xs: jax.Array, count: jax.Array, how: Execution = AUTO) -> tuple[jax.Array, jax.Array]:
         """All of time at once: `xs` is (time, batch, *hidden_shape)."""
         self._check(xs.shape[1:])
         if how.watched(self) is not None:

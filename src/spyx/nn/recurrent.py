@@ -104,8 +104,8 @@ class Recurrent(Neuron):
             )
         if not neuron.local:
             raise ValueError(
-                f"spyx.nn.Recurrent: expected a local neuron; got {type(neuron).__name__}, whose units read one another. "
-                "Give the connection as via=, once."
+                f"spyx.nn.Recurrent: expected a local neuron; got {type(neuron).__name__}, whose units read one "
+                "another. Give the connection as via=, once."
             )
         self.neuron = neuron
         self.hidden_shape = neuron.hidden_shape
@@ -220,7 +220,7 @@ def _recurrent_form(cls: type[Neuron]) -> type[Neuron]:
         self.recurrent_w = recurrent_weight(self, recurrent_init, rngs)
 
     signature = inspect.signature(base.__init__)
-    own = inspect.Parameter("recurrent_init", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Initializer | None)
+    own = inspect.Parameter("recurrent_init", inspect.Parameter.KEYWORD_ONLY, default=None)
     parameters = list(signature.parameters.values())
     at = [p.name for p in parameters].index("rngs")
     __init__.__signature__ = signature.replace(parameters=[*parameters[:at], own, *parameters[at:]])  # type: ignore
@@ -238,7 +238,7 @@ def _documentation(cls: type, base: type) -> str:
     rngs = re.search(r"^    rngs:.*$", rest, re.MULTILINE)
     init = "    recurrent_init: initialiser `(key, shape) -> array` of W; None is a truncated normal of std 0.01."
     rest = rest.replace(rngs[0] if rngs else "", f"{init}\n    rngs: needed, W starts from a random draw.")
-    shapes = "    W is the parameter `recurrent_w`: hidden_shape + hidden_shape, `recurrent_w[i, j]` from unit i to unit j."
+    shapes = "    W, `recurrent_w`: hidden_shape + hidden_shape; `recurrent_w[i, j]` leads from unit i to unit j."
     before, example = rest.split("Raises:", 1)
     reference = example[example.index("Reference:") :]
     return f"""{inspect.cleandoc(cls.__doc__ or "")}

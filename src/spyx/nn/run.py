@@ -387,9 +387,7 @@ _ALIASES = {"membrane": "v", "current": "i", "adaptation": "a", "spikes": "outpu
 def _tap(what: Any, where: Any) -> Tap:
     names = (what,) if isinstance(what, str) else tuple(what)
     if not all(isinstance(name, str) for name in names):
-        raise TypeError(
-            f"spyx.nn.observe(what=): expected names; got {what!r}. For example ('outputs', 'v')."
-        )
+        raise TypeError(f"spyx.nn.observe(what=): expected names; got {what!r}. For example ('outputs', 'v').")
     if where is not None and not callable(where):
         where = (where,) if isinstance(where, str) else tuple(where)
     return Tap(tuple(dict.fromkeys(_ALIASES.get(name, name) for name in names)), where)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from spyx.nn.execution import Execution
+from spyx.nn.execution import AUTO, Execution
 from spyx.nn.layer import Layer, as_layer, checked_module, step_shape
 
 
@@ -79,7 +79,7 @@ class Sequential(Layer):
             after.append(s)
         return x, after
 
-    def sequence(self, xs: Any, state: list[Any], how: Execution = Execution()) -> tuple[Any, list[Any]]:
+    def sequence(self, xs: Any, state: list[Any], how: Execution = AUTO) -> tuple[Any, list[Any]]:
         """All of time, layer after layer: `xs` is (time, batch, *features)."""
         after = []
         for index, (layer, s) in enumerate(zip(self._layers(), self._checked(state), strict=True)):
@@ -114,7 +114,8 @@ def _blame(index: int, layer: Layer, x: Any, lead: int, error: Exception) -> Exc
     shape = jax.tree.map(lambda a: ("batch", *a.shape[lead:]), x)
     text = "(" + ", ".join(map(str, shape)) + ")" if isinstance(shape, tuple) else str(shape)
     return type(error)(
-        f"spyx.nn.Sequential: layer {index} ({layer._kind}) cannot take input of shape {text}; got this from it: {error}"
+        f"spyx.nn.Sequential: layer {index} ({layer._kind}) cannot take input of shape {text}; "
+        f"got this from it: {error}"
     )
 
 

@@ -45,7 +45,7 @@ def affine_kind(neuron: Neuron) -> str:
     affine.
     """
     keys = jax.random.split(jax.random.key(1), 4)
-    rest = neuron.initial_state(4)
+    rest = _rest(neuron, 4)
     x = jax.random.normal(keys[0], (4, *neuron.hidden_shape))
     spikes = jax.random.bernoulli(keys[3], 0.5, x.shape).astype(x.dtype)
     known = _concrete(neuron)
@@ -76,7 +76,7 @@ def affine_kind(neuron: Neuron) -> str:
 
 def is_local(neuron: Neuron) -> bool:
     """Does every unit's new state depend on that unit's state and input alone?"""
-    leaves, tree = jax.tree.flatten(neuron.initial_state(1))
+    leaves, tree = jax.tree.flatten(_rest(neuron, 1))
     if leaves[0].size == 1:
         return True
     rest = [leaf + 2.0 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape) for leaf in leaves]
@@ -95,6 +95,13 @@ def is_local(neuron: Neuron) -> bool:
             if not bool((a.reshape(-1)[1:] == b.reshape(-1)[1:]).all()):
                 return False
     return True
+
+
+def _rest(neuron: Neuron, batch_size: int) -> Any:
+    """What a step takes as the state; a stochastic neuron's `initial_state` has keys beside it."""
+    from spyx.nn.neuron import Neuron
+
+    return Neuron.initial_state(neuron, batch_size)
 
 
 def _concrete(neuron: Neuron) -> Any:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spyx.nn.execution import Execution
-from spyx.nn.layer import over_time
+from spyx import nn
+from spyx.nn.layer import as_layer
 from spyx.optimize.solver import Objective, all_finite
 
 
@@ -76,31 +76,45 @@ def nan_leaves(batch: tuple[Any, ...]) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def first_bad_layer(model: Any, batch: tuple[Any, ...]) -> str | None:
-    """The first layer of a chain whose output or state is not finite, when the batch's first part is run through it.
+    """The first layer whose output or state is not finite at the earliest time step, when the batch's first part is
+    run through the network.
 
     None where every layer is finite, or where the loss feeds the model something else than that part.
     """
-    if not hasattr(model, "children"):
-        return None
     try:
-        xs = jax.tree.map(lambda a: jnp.moveaxis(jnp.asarray(a), 1, 0), batch[0])
-        return _walk(model, xs, model.initial_state(jax.tree.leaves(xs)[0].shape[1]), "layer ")[1]
+        layer = as_layer("spyx.optimize", model)
+        seen = nn.observe(layer, batch[0], what=("outputs", "state"), mode="layer")[2]
+        kinds = _kinds(layer, layer.state_for(jax.tree.map(lambda a: jnp.asarray(a)[:, 0], batch[0])))
     except (TypeError, ValueError, IndexError):
         return None
+    earliest: dict[str, int] = {}
+    for order, path in enumerate(kinds):
+        values = [v for at, v in seen.items() if at == path or at.startswith(f"{path}.")]
+        steps = [_first_bad_step(leaf) for leaf in jax.tree.leaves(values)]
+        found = min((step for step in steps if step is not None), default=None)
+        if found is not None:
+            earliest[path] = found * len(kinds) + order
+    if not earliest:
+        return None
+    path = min(earliest, key=earliest.__getitem__)
+    return f"layer {path} ({kinds[path]})" if path else kinds[path]
 
 
-def _walk(model: Any, xs: Any, state: Any, prefix: str) -> tuple[Any, str | None]:
-    for index, (layer, s) in enumerate(model.children(state)):
-        name = f"{prefix}{index}"
-        if hasattr(layer, "children") and hasattr(layer, "initial_state"):
-            xs, bad = _walk(layer, xs, s, f"{name}.")
-        else:
-            xs, s = over_time(layer, xs, s, Execution())
-            kind = getattr(layer, "__name__", type(layer).__name__)
-            bad = None if bool(all_finite((xs, s))) else f"{name} ({kind})"
-        if bad is not None:
-            return xs, bad
-    return xs, None
+def _first_bad_step(values: Any) -> int | None:
+    """The first time step (axis 1) with a number that is not finite."""
+    array = np.asarray(values)
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        return None
+    bad = ~np.isfinite(array).all(axis=tuple(i for i in range(array.ndim) if i != 1))
+    return int(bad.argmax()) if bad.any() else None
+
+
+def _kinds(layer: nn.Layer, state: Any, prefix: str = "") -> dict[str, str]:
+    """Path and class of every layer that is no container, in the order in which the containers list them."""
+    if not layer.container:
+        return {prefix.rstrip("."): layer._kind}
+    children = layer.children(state).items()
+    return {p: k for name, (child, s) in children for p, k in _kinds(child, s, f"{prefix}{name}.").items()}
 
 
 def _name(path: Any) -> str:

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spyx.nn.execution import Execution
-from spyx.nn.layer import is_stateful, over_time
+from spyx import nn
 
 
 class Activity(NamedTuple):
@@ -43,17 +42,18 @@ class Activity(NamedTuple):
 
 
 def record(model: Any, x: Any) -> list[Activity]:
-    """Run a chain of layers and keep the output of every layer with a state: neurons and readouts.
+    """Run a network and store the output of every layer with a state: neurons and readouts.
 
     Args:
-        model: a `spyx.nn.Sequential`, or a container with `initial_state` and `children(state)`. It is not changed.
+        model: any container: a `spyx.nn.Sequential`, a graph, nested ones. It is run in evaluation mode and not
+            changed.
         x: input (batch, time, *features).
 
     Shapes:
         each `outputs` (batch, time, *features) of that layer, as NumPy.
 
     Raises:
-        TypeError: a model that does not tell its layers.
+        TypeError: a model that is no container of layers.
 
     Example:
         >>> from spyx import nn
@@ -61,25 +61,33 @@ def record(model: Any, x: Any) -> list[Activity]:
         >>> [(a.name, a.spikes, a.rate) for a in record(net, jnp.ones((1, 4, 2)))]
         [('0 IF', True, 0.5), ('1 LI', False, 0.625)]
     """
-    if not hasattr(model, "children") or not isinstance(model, nnx.Module):
+    if not isinstance(model, nn.Layer) or not model.container:
         raise TypeError(
-            f"spyx.report.record: expected a container with children(state); got {type(model).__name__}. "
+            f"spyx.report.record: expected a container of layers; got {type(model).__name__}. "
             "Put the layers in a spyx.nn.Sequential."
         )
+    kinds = stateful_layers(model, model.state_for(jax.tree.map(lambda a: a[:, 0], jnp.asarray(x))))
     graphdef, variables = nnx.split(model)
-    kept: list[str] = []
 
-    def outputs(variables: Any, x: Any) -> list[jax.Array]:
-        network: Any = nnx.merge(graphdef, variables, copy=True)
+    @jax.jit
+    def outputs(variables: Any, x: Any) -> dict[str, jax.Array]:
+        network = nnx.merge(graphdef, variables, copy=True)
         network.eval()
-        xs = jnp.moveaxis(x, 1, 0)
-        seen = []
-        for index, (layer, state) in enumerate(network.children(network.initial_state(x.shape[0]))):
-            xs, _ = over_time(layer, xs, state, Execution())
-            if is_stateful(layer):
-                kept.append(f"{index} {type(layer).__name__}")
-                seen.append(jnp.moveaxis(xs, 0, 1))
-        return seen
+        return nn.observe(network, x, where=tuple(kinds))[2]
 
-    arrays = [np.asarray(a) for a in jax.jit(outputs)(variables, jnp.asarray(x))]
-    return [Activity(name, a, spikes=bool(np.isin(a, (0, 1)).all())) for name, a in zip(kept, arrays, strict=True)]
+    seen = {path: np.asarray(a) for path, a in outputs(variables, jnp.asarray(x)).items()}
+    return [
+        Activity(f"{path} {kind}", seen[path], spikes=bool(np.isin(seen[path], (0, 1)).all()))
+        for path, kind in kinds.items()
+    ]
+
+
+def stateful_layers(layer: nn.Layer, state: Any, prefix: str = "") -> dict[str, str]:
+    """Path and class of every layer with a state, containers apart."""
+    found: dict[str, str] = {}
+    for name, (child, inner) in layer.children(state).items():
+        if child.container:
+            found |= stateful_layers(child, inner, f"{prefix}{name}.")
+        elif jax.tree.leaves(inner) or child.whole_time:
+            found[f"{prefix}{name}"] = child._kind
+    return found

@@ -133,8 +133,8 @@ def _inner(eqn: Any) -> ClosedJaxpr | None:
         inner = next(eqn.params[k] for k in ("call_jaxpr", "jaxpr", "fun_jaxpr") if k in eqn.params)
         return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
     if name == "spyx_call":
-        rule, tree = eqn.params["rule"], eqn.params["tree"]
-        return jax.make_jaxpr(lambda *flat: rule.forward(*jax.tree.unflatten(tree, flat)))(*(a.aval for a in eqn.invars))
+        rule, tree, avals = eqn.params["rule"], eqn.params["tree"], [a.aval for a in eqn.invars]
+        return jax.make_jaxpr(lambda *flat: rule.forward(*jax.tree.unflatten(tree, flat)))(*avals)
     if name == "select_n" and len(eqn.invars) > 3:
         return jax.make_jaxpr(_select_in_pairs)(*(a.aval for a in eqn.invars))
     return None

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 import nir
+from spyx import nn
 from spyx.nir.layout import Layout
 from spyx.nir.rule import Rule, Site
 
@@ -48,7 +49,7 @@ def order(layout: Layout, size: int) -> np.ndarray:
 
 
 RULES = [
-    Rule(nnx.Linear, None, save=save, kind="dense"),
+    *(Rule(kind, None, save=save, kind="dense") for kind in (nnx.Linear, nn.Linear)),
     Rule(None, nir.Affine, load=load, kind="dense", default=True),
     Rule(None, nir.Linear, load=load, kind="dense", default=True),
 ]

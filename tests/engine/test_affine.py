@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tests.reference.loop_oracle import scan
 
 from reference import affine_oracle
 from spyx import engine, nn
@@ -16,6 +17,9 @@ from spyx.experimental import AssociativeLIF, AssociativeResonateFire
 T, B, N = 11, 2, 3
 X = 0.8 * jax.random.normal(jax.random.key(0), (T, B, N))
 W = jax.random.normal(jax.random.key(1), (T, B, N))
+
+
+MODES = {**engine.MODES, "scan": scan}
 
 
 class Gated(nn.Neuron):
@@ -55,7 +59,7 @@ def everything(mode, layer, xs=X, w=W):
     start = jax.tree.map(lambda s: s + 0.1, layer.initial_state(xs.shape[1]))
 
     def loss(p, xs, s0):
-        outs, end = engine.MODES[mode](layer.step, p, xs, s0)
+        outs, end = MODES[mode](layer.step, p, xs, s0)
         return jnp.sum(outs * w) + sum(jnp.sum(jnp.sin(s)) for s in jax.tree.leaves(end)), (outs, end)
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(layer.params(), xs, start)
@@ -129,5 +133,7 @@ def test_a_layer_that_cannot_falls_back_and_explain_says_so():
 @pytest.mark.parametrize("mode", ["parallel", "fixed_point"])
 def test_a_mode_that_nothing_can_run_in_is_an_error(mode):
     layer = nn.RLIF(N, beta=0.8, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match=rf"spyx.nn.run\(mode='{mode}'\): expected a neuron with affine = "):
+    with pytest.raises(
+        ValueError, match=rf"spyx.nn.run\(mode='{mode}'\): expected a neuron that can run so, one with affine = "
+    ):
         nn.run(layer, jnp.moveaxis(X, 0, 1), mode=mode)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tests.reference.loop_oracle import scan
 
 from spyx import engine, nn
 from spyx.experimental import ResonateFire
@@ -48,7 +49,7 @@ def everything(run, layer):
 
 @pytest.mark.parametrize("layer", neurons(), ids=lambda layer: type(layer).__name__)
 def test_answer_and_every_gradient_are_the_loops(layer):
-    expected, _ = everything(engine.scan, layer)
+    expected, _ = everything(scan, layer)
     got, (how,) = everything(engine.fixed_point, layer)
     assert expected[1][0].any()  # it does spike, so there is something to guess
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), got, expected)
@@ -89,7 +90,7 @@ def test_at_most_as_many_rounds_as_steps():
     xs = jnp.full((T, 1, 1), 1.0001)
     layer = nn.IF(1)
     outs, _, how = engine.fixed_point(layer.step, layer.params(), xs, layer.initial_state(1))
-    np.testing.assert_array_equal(outs, engine.scan(layer.step, layer.params(), xs, layer.initial_state(1))[0])
+    np.testing.assert_array_equal(outs, scan(layer.step, layer.params(), xs, layer.initial_state(1))[0])
     assert int(how.changed) == 0
     assert int(how.rounds) <= T
 

@@ -8,32 +8,48 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from tests.engine.test_fused import assert_same, evaluate, needs_numba
+from tests.engine.test_fused import assert_same, evaluate, needs_numba, obstacle
+from tests.reference.loop_oracle import scan
 
 from spyx import engine, nn
 from spyx.engine import device, fused
-from spyx.nn.execution import KERNEL_UNITS
+from spyx.engine.plan import KERNEL_UNITS
+from spyx.engine.recurrent import Dense, Recurrent
 
 FUSED = engine.MODES["fused"]
 
 
 class Graded(nn.Neuron):
-    """Feeds back something that is not its output, and bends the current: no array of its kernels is two in one."""
+    """Its graded output follows from the state alone, and its current is bent."""
 
     state = dict(v=0.0, u=0.0)
     affine = "never"
-    local = False
 
-    def __init__(self, hidden_shape, rngs):
+    def __init__(self, hidden_shape):
         super().__init__(hidden_shape)
         self.decay = nnx.Param(0.5 * jnp.ones(self.hidden_shape))
-        self.recurrent_w = nnx.Param(0.3 * jax.random.normal(rngs.params(), self.hidden_shape * 2))
 
     @staticmethod
     def step(p, x, s):
-        c = jnp.tanh(p.feedback(p.spike(s.v - 0.5) * s.u))
+        c = jnp.tanh(x)
         v = p.decay * s.v + x * c + 0.5 * x
-        return v * s.u, Graded.State(v=v, u=0.9 * s.u + 0.1 * c)
+        return p.spike(s.v - 0.5) * s.u, s._replace(v=v, u=0.9 * s.u + 0.1 * c)
+
+
+class Late(nn.Neuron):
+    """It spikes from the updated membrane, so that the spike before is what feeds back."""
+
+    affine = "given_spikes"
+
+    @staticmethod
+    def step(p, x, v):
+        v = 0.9 * v + x
+        z = p.spike(v - 1.0)
+        return z, v - z
+
+
+def wrapped(neuron):
+    return nn.Recurrent(neuron, recurrent_init=nnx.initializers.normal(0.3), rngs=nnx.Rngs(1))
 
 
 def recurrent(kind, hidden_shape):
@@ -48,8 +64,8 @@ def problem(neuron, steps, batch, dtype=jnp.float32, seed=0):
 
 
 def assert_equals_scan(arguments, tolerance):
-    assert fused.obstacle(*arguments) is None
-    expected = evaluate(engine.scan, *arguments)
+    assert obstacle(*arguments) is None
+    expected = evaluate(scan, *arguments)
     assert 0.01 < float(jnp.mean(jnp.abs(expected[0][1][0]) > 0.01)) <= 1  # something happens
     assert_same(evaluate(FUSED, *arguments), expected, tolerance)
 
@@ -63,10 +79,11 @@ def test_every_recurrent_neuron(kind):
 
 
 @needs_numba
+@pytest.mark.parametrize("make", [Graded, Late])
 @pytest.mark.parametrize(("hidden", "batch"), [(23, 5), (3, 1), ((2, 4), 9)])
-def test_a_neuron_that_nobody_wrote_before(hidden, batch):
+def test_a_neuron_that_nobody_wrote_before(make, hidden, batch):
     with jax.enable_x64(True):
-        assert_equals_scan(problem(Graded(hidden, nnx.Rngs(1)), 18, batch, jnp.float64), 1e-11)
+        assert_equals_scan(problem(wrapped(make(hidden)), 18, batch, jnp.float64), 1e-11)
 
 
 @needs_numba
@@ -77,11 +94,11 @@ def test_shapes(hidden, batch, steps):
     # Small weights: where no sum rounds differently enough to matter the spikes are the same in single precision too.
     neuron = nn.RLIF(hidden, rngs=nnx.Rngs(0))
     arguments = problem(neuron, steps, batch)
-    assert_same(evaluate(FUSED, *arguments), evaluate(engine.scan, *arguments), 1e-5)
+    assert_same(evaluate(FUSED, *arguments), evaluate(scan, *arguments), 1e-5)
     assert_same(evaluate(FUSED, *arguments), evaluate(FUSED, *arguments), 0)
 
 
-@pytest.mark.parametrize("build", [partial(nn.RLIF, rngs=nnx.Rngs(0)), partial(Graded, rngs=nnx.Rngs(1))])
+@pytest.mark.parametrize("build", [partial(nn.RLIF, rngs=nnx.Rngs(0)), lambda n: wrapped(Graded(n))])
 def test_the_loop_keeps_the_contract_of_the_kernels(build, monkeypatch):
     monkeypatch.setattr(device, "has_numba", lambda: False)
     with jax.enable_x64(True):
@@ -103,7 +120,7 @@ def test_a_mapped_axis_is_more_samples(own_weights):
 
         grads = [
             jax.vmap(jax.grad(partial(loss, mode), (0, 1)), (0 if own_weights else None, 0))(weights, xs)
-            for mode in (FUSED, engine.scan)
+            for mode in (FUSED, scan)
         ]
         assert_same(grads[0], grads[1], 1e-11)
 
@@ -112,7 +129,7 @@ def test_a_mapped_axis_is_more_samples(own_weights):
 def test_narrow_input_and_nothing_at_all():
     step, p, xs, s0 = problem(nn.RLIF(5, rngs=nnx.Rngs(0)), 20, 2)
     outs, end = FUSED(step, p, xs.astype(jnp.bfloat16), s0)
-    expected, expected_end = engine.scan(step, p, xs.astype(jnp.bfloat16).astype(jnp.float32), s0)
+    expected, expected_end = scan(step, p, xs.astype(jnp.bfloat16).astype(jnp.float32), s0)
     assert outs.dtype == jnp.bfloat16
     assert_same((outs.astype(jnp.float32), end), (expected, expected_end), 1e-5)
     assert FUSED(step, p, xs[:0], s0)[0].shape == (0, 2, 5)
@@ -122,45 +139,34 @@ def test_narrow_input_and_nothing_at_all():
 @needs_numba
 def test_all_spikes_and_odd_values_are_one_product():
     """Every unit fires, with values that are no spikes: by events is then the dense product."""
-    _, p, xs, s0 = problem(nn.RLIF(21, rngs=nnx.Rngs(0)), 5, 7)
+    step, p, xs, s0 = problem(nn.RLIF(21, rngs=nnx.Rngs(0)), 5, 7)
 
-    def step(p, x, v):
-        return v, jnp.cos(p.beta * v + p.feedback(jnp.cos(v)) + x)
+    def local(p, x, v):
+        return jnp.cos(v), jnp.cos(p.beta * v + x)
 
-    assert_equals_scan((step, p, xs, s0), 1e-5)
-
-
-def twice(p, x, v):
-    z = p.spike(v - 1.0)
-    return z, v + p.feedback(z) + p.feedback(x)
-
-
-def never(p, x, v):
-    return v, v + x
-
-
-def reads_the_weight(p, x, v):
-    return v, p.feedback(v) + jnp.sum(p.recurrent_w) * x
+    assert_equals_scan((Recurrent(local, step.via), p, xs, s0), 1e-5)
 
 
 @pytest.mark.parametrize(
-    ("step", "shape", "reason"),
+    ("local", "shape", "reason"),
     [
-        (twice, (3, 3), "a step with 2 calls of p.feedback, not one"),
-        (never, (3, 3), "a step with 0 calls of p.feedback, not one"),
-        (reads_the_weight, (3, 3), "a step that reads recurrent_w outside of p.feedback"),
-        (lambda p, x, v: (v, p.feedback(jnp.cumsum(v, -1))), (3, 3), "primitive 'cumsum'"),
-        (lambda p, x, v: (v, v + p.feedback(v)), (3, 2), "recurrent_w of shape (3, 2) and dtype float32"),
+        (lambda p, x, v: (jnp.cumsum(v, -1), v + x), (3, 3), "primitive 'cumsum'"),
+        (lambda p, x, v: (v, v + x), (3, 2), "a recurrent weight of shape (3, 2) and dtype float32"),
     ],
 )
-def test_obstacles(step, shape, reason):
-    p = engine.Params({"recurrent_w": jnp.ones(shape)}, {"spike": jax.nn.relu})
-    assert fused.obstacle(step, p, jnp.ones((4, 2, 3)), jnp.ones((2, 3))) == reason
+def test_obstacles(local, shape, reason):
+    p = engine.Params({"w": jnp.ones(shape)}, {"spike": jax.nn.relu})
+    assert obstacle(Recurrent(local, Dense("w")), p, jnp.ones((4, 2, 3)), jnp.ones((2, 3))) == reason
+
+
+def test_a_connection_that_is_no_dense_weight_has_no_kernel():
+    layer = nn.Recurrent(nn.LIF(3, beta=0.9), via=nnx.Linear(3, 3, rngs=nnx.Rngs(0)))
+    assert obstacle(*problem(layer, 4, 2)) == "a connection that is not a dense weight"
 
 
 def test_input_of_integers_has_no_kernel():
     step, p, xs, s0 = problem(nn.RLIF(3, rngs=nnx.Rngs(0)), 4, 2)
-    assert fused.obstacle(step, p, xs.astype(jnp.int32), s0) == "input of dtype int32"
+    assert obstacle(step, p, xs.astype(jnp.int32), s0) == "input of dtype int32"
 
 
 def test_explain_and_source():
@@ -173,17 +179,17 @@ def test_explain_and_source():
         assert nn.explain(neuron, x, mode="fused")[0].mode == "fused"
 
 
-def test_where_there_is_no_kernel_the_loop_runs(monkeypatch):
+def test_where_there_is_no_kernel_the_mode_is_refused(monkeypatch):
     neuron, x = nn.RLIF(4, rngs=nnx.Rngs(0)), jnp.ones((2, 5, 4))
     monkeypatch.setattr(device, "has_numba", lambda: False)
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    choice = nn.explain(neuron, x, mode="fused")[0]
-    assert choice.mode == "layer"
-    assert choice.why.endswith("no fused kernel: Numba is not installed: pip install 'spyx-jax[cpu]'")
-    assert_same(nn.run(neuron, x, mode="fused"), nn.run(neuron, x, mode="step"), 1e-6)
+    refusal = r"spyx\.nn\.run\(mode='fused'\): expected .* kernel; got .*Numba is not installed: pip install"
+    for function in (nn.run, nn.explain):
+        with pytest.raises(ValueError, match=refusal):
+            function(neuron, x, mode="fused")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    choice = nn.explain(neuron, x, mode="fused")[0]
-    assert choice.why.endswith("no fused kernel: kernels of recurrent neurons exist for cpu")
+    with pytest.raises(ValueError, match="no fused kernel: kernels of recurrent neurons exist for cpu"):
+        nn.explain(neuron, x, mode="fused")
 
 
 @needs_numba

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from spyx import nn
-from spyx.nn import chunks
+from spyx.engine import device, plan
 
 X = jax.random.normal(jax.random.key(0), (2, 11, 4))
 
@@ -72,7 +72,7 @@ class AfterInput(nn.Neuron):
 )
 @pytest.mark.parametrize("time_axis", [0, 1])
 def test_automatic_chunks_change_nothing(make, time_axis, monkeypatch):
-    monkeypatch.setattr(chunks, "CACHE_BYTES", 4 * 2 * 4 * 3)  # three steps of two samples and four units
+    monkeypatch.setattr(device, "CACHE_BYTES", 4 * 2 * 4 * 3)  # three steps of two samples and four units
     graphdef, weights = nnx.split(nn.Sequential(make(nnx.Rngs(0)), nn.LI(4, 0.9)))
     x = jnp.swapaxes(X, 0, 1) if time_axis == 0 else X
 
@@ -90,34 +90,29 @@ def test_automatic_chunks_change_nothing(make, time_axis, monkeypatch):
 
 
 def test_chunks_are_as_long_as_each_other_where_they_can_be(monkeypatch):
-    monkeypatch.setattr(chunks, "CACHE_BYTES", 4 * 1 * 4 * 7)
+    monkeypatch.setattr(device, "CACHE_BYTES", 4 * 1 * 4 * 7)
     for steps, length in ((20, None), (21, 7), (24, 8), (23, 7)):
-        cut = chunks.automatic(nn.LI(4, 0.9), jnp.ones((1, steps, 4)), 1, None)
+        cut = plan.cut(steps, 1, 4, 1, [], changes=False, whole=False)
         assert (cut and cut.length) == length
 
 
 def test_chunks_are_shorter_for_a_larger_state(monkeypatch):
-    monkeypatch.setattr(chunks, "CACHE_BYTES", 4 * 1 * 4 * 8)
+    monkeypatch.setattr(device, "CACHE_BYTES", 4 * 1 * 4 * 8)
     for neuron, length in ((nn.LIF(4, beta=0.9), 8), (nn.CuBaLIF(4, alpha=0.9, beta=0.9), 4)):
-        assert chunks.automatic(neuron, jnp.ones((1, 32, 4)), 1, None).length == length
+        assert nn.explain(neuron, jnp.ones((1, 32, 4)))[0].shape == (length, 1, 4)
 
 
 def test_training_with_convolutions_or_large_weights_is_not_cut(monkeypatch):
-    monkeypatch.setattr(chunks, "CACHE_BYTES", 100)
+    monkeypatch.setattr(device, "CACHE_BYTES", 100)
     rngs = nnx.Rngs(0)
     dense = nnx.Linear(2, 2, rngs=rngs)
     for layer, cut in ((dense, True), (nnx.Linear(2, 20, rngs=rngs), False), (nn.Conv(2, 2, (1,), rngs=rngs), False)):
-        model = nn.Sequential(layer, nn.LI(2, 0.9))
-        found = []
-
-        def look(x, model=model, found=found):
-            found.append(chunks.automatic(model, x, 1, None))
-            return x.sum()
-
-        look(jnp.ones((1, 100, 2)))
-        jax.grad(look)(jnp.ones((1, 100, 2)))
-        assert found[0] is not None
-        assert (found[1] is not None) == cut
+        model = nn.Sequential(layer, nn.LIF(layer.out_features, 0.9))
+        x = jnp.ones((1, 100, 2))
+        assert nn.explain(model, x)[0].shape[0] < 100
+        trained = nn.explain(model, x, grad=True)
+        assert (trained[0].shape[0] < 100) == cut
+        assert ("cut into chunks" in str(trained)) == cut
 
 
 def test_remat_keeps_less():

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from spyx.engine.derivative import Changes, Rule, Same, call
-from spyx.engine.loop import Loop, Step
+from spyx.engine.loop import Loop, Step, layer
 from spyx.engine.params import Params
 from spyx.engine.recurrent import Recurrent
 
@@ -36,14 +36,23 @@ def parallel(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
 
     Args:
         step: `(p, x, s) -> (out, s')`, pure; `s'` affine in `s`, each unit reading only its own state.
-        p: parameters, read by every step; like `xs` and `s0` of floating dtypes.
-        xs: inputs, time on axis 0; at least one step.
+        p: parameters, read by every step. With integers in `p`, `xs` or `s0`, and without a time step, the loop runs.
+        xs: inputs, time on axis 0.
         s0: state before the first step.
 
     Returns:
         `(outs, s_T)`: outputs with time on axis 0 and the state after the last step.
     """
+    if not runs_at_once(p, xs, s0):
+        return layer(step, p, xs, s0)
     return call(Parallel(step), p, xs, s0)[:2]
+
+
+def runs_at_once(p: Any, xs: Any, s0: Any) -> bool:
+    """There is a time step to solve for, and every array has a cotangent."""
+    leaves = jax.tree.leaves((p, xs, s0))
+    floating = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
+    return jax.tree.leaves(xs)[0].shape[0] > 0 and floating
 
 
 def states_before(transition: Callable[[Any], Any], s0: Any, steps: int) -> Any:

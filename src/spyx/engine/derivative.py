@@ -121,6 +121,17 @@ def filled(tangents: Changes, like: Changes) -> Changes:
     return [jnp.zeros_like(a) if t is None else t for t, a in zip(tangents, like, strict=True)]
 
 
+def types(shapes: Any, like: Any) -> list[Any]:
+    """The types of arrays of these shapes that vary over the axes of an enclosing `shard_map` that `like` does."""
+    axes = tuple(sorted(like.manual_axis_type.varying))
+
+    def made() -> list[jax.Array]:
+        arrays = [jnp.zeros(s.shape, s.dtype) for s in shapes]
+        return [jax.lax.pcast(a, axes, to="varying") for a in arrays] if axes else arrays
+
+    return jax.make_jaxpr(made)().out_avals
+
+
 def together(*trees: Any) -> Any:
     """The trees, each leaf varying over every axis of an enclosing `shard_map` that one of them varies over.
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from spyx.engine import affine
 from spyx.engine.affine import AtOnce
-from spyx.engine.derivative import call
+from spyx.engine.derivative import call, together
 from spyx.engine.loop import Step, layer
 from spyx.engine.params import Params
 
@@ -83,7 +83,7 @@ def exact(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _compiled(step: Step, p: Params, xs: Any, s0: Any, rounds: int | None) -> tuple[Any, Any, Convergence]:
-    if jax.tree.leaves(xs)[0].shape[0] == 0:
+    if not affine.runs_at_once(p, xs, s0):
         return *layer(step, p, xs, s0), Convergence(jnp.int32(0), jnp.int32(0))
     return call(FixedPoint(step, rounds), p, xs, s0)
 
@@ -130,5 +130,6 @@ def _solve(step: Step, rounds: int | None, p: Params, xs: Any, s0: Any) -> tuple
 
     states = jax.tree.map(lambda s: jnp.broadcast_to(s, (steps, *s.shape)), s0)
     silence = [jnp.zeros(z.shape, z.dtype) for z in jax.eval_shape(jax.vmap(fired), xs, states)]
-    done, _, before, changed = jax.lax.while_loop(go_on, one_round, (jnp.int32(0), silence, states, jnp.int32(1)))
+    start, *_ = together((jnp.int32(0), silence, states, jnp.int32(1)), p, xs, s0)
+    done, _, before, changed = jax.lax.while_loop(go_on, one_round, start)
     return before, Convergence(done, changed)

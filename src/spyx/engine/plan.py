@@ -12,10 +12,9 @@ from functools import partial
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 
 from spyx.engine import device, fused
-from spyx.engine.affine import parallel
+from spyx.engine.affine import parallel, runs_at_once
 from spyx.engine.fixed_point import exact
 from spyx.engine.loop import Step, layer, single
 from spyx.engine.recurrent import Recurrent
@@ -98,7 +97,7 @@ def neuron(mode: str, name: str, step: Step, p: Any, xs: Any, s0: Any, *, affine
         needs, what, function = PARALLEL[mode]
         if affine != needs or not local:
             return plan("layer", f"{LOOP}; {mode} needs a local neuron with affine = {needs!r}", by_loop)
-        if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves((p, xs, s0))):
+        if not runs_at_once(p, xs, s0):
             return plan("layer", f"{LOOP}; {mode} needs parameters, input and state of floating dtypes", by_loop)
         return plan(mode, f"asked for: {what}", partial(function, step), True)
     if mode == "fused" or (mode == "auto" and _kernel_wins(step, shape, s0)):

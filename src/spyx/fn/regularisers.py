@@ -115,8 +115,8 @@ def sparsity_reg(max_spikes: float, norm: Callable[[jax.Array], jax.Array] = opt
 def _counts_of(layer: Any, state: Any) -> list[jax.Array]:
     if getattr(layer, "counts_spikes", False):
         return jax.tree.leaves(state)
-    children = layer.children(state) if hasattr(layer, "children") else {}
-    return [count for child, inner in children.values() for count in _counts_of(child, inner)]
+    children = layer.children(state) if hasattr(layer, "children") else []
+    return [count for child, inner in children for count in _counts_of(child, inner)]
 
 
 def _regulariser(name: str, penalty: Callable[[jax.Array], jax.Array]) -> RegFn:

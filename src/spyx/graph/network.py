@@ -155,9 +155,9 @@ class Graph(Layer):
             lambda: execute.sequence(self._plan, self._layers(), xs, self._checked(state), how), xs, lead=1
         )
 
-    def children(self, state: GraphState) -> dict[str, tuple[Layer, Any]]:
+    def named_children(self, state: GraphState) -> dict[str, tuple[Any, Any]]:
         """Every node by its name, with its part of `state`."""
-        return {name: (layer, state.nodes[name]) for name, layer in self._layers().items()}
+        return {name: (self.nodes[name], state.nodes[name]) for name in self._plan.names}
 
     def draw(self, path: Any = None) -> Figure:
         """A picture of the graph, with the delays on the edges.

@@ -115,9 +115,9 @@ class StatefulModel(Layer):
         outputs = {j: jax.tree.map(lambda a: a[:, 0], after.past[str(j)].past) for j in self._kept()}
         return outs, States([after.nodes[name] for name in plan.names], outputs)
 
-    def children(self, state: States) -> dict[str, tuple[Layer, Any]]:
+    def named_children(self, state: States) -> dict[str, tuple[Any, Any]]:
         """Every layer by its index, with its part of `state`."""
-        return {str(i): (layer, s) for i, (layer, s) in enumerate(zip(self._layers(), state.layers, strict=True))}
+        return {str(i): (layer, s) for i, (layer, s) in enumerate(zip(self.layers, state.layers, strict=True))}
 
     def _layers(self) -> list[Layer]:
         return [as_layer(OWNER, layer) for layer in self.layers]

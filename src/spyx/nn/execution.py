@@ -17,6 +17,7 @@ class Recorder:
     def __init__(self) -> None:
         self.plans: dict[tuple[str, ...], Plan] = {}
         self.time: str | None = None
+        self.settled = False  # the plans of a gradient are recorded: what is traced besides is not what runs
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Execution:
 
     def add(self, plan: Plan) -> None:
         """Record the plan of this layer."""
-        if self.recorder is not None:
+        if self.recorder is not None and not self.recorder.settled:
             self.recorder.plans[self.path] = plan
 
     def note(self, layer: Any, xs: Any, mode: str, why: str, *, granted: bool = False) -> None:

@@ -80,8 +80,12 @@ class Layer(nnx.Module):
         how.note(self, xs, "step", "one call per time step")
         return step_through(self, xs, state, how)
 
-    def children(self, state: Any) -> dict[str, tuple[Layer, Any]]:
-        """The layers inside by name, each with its part of `state`; empty for a layer that is no container."""
+    def children(self, state: Any) -> list[tuple[Any, Any]]:
+        """The layers inside, each with its part of `state`; empty for a layer that is no container."""
+        return list(self.named_children(state).values())
+
+    def named_children(self, state: Any) -> dict[str, tuple[Any, Any]]:
+        """`children` by name: what a container writes."""
         return {}
 
 

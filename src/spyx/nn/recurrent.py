@@ -166,7 +166,7 @@ class Recurrent(Neuron):
 def _look_inside(neuron: Neuron) -> tuple[bool, bool]:
     """Does the output of a step depend on its input, and does the step spike?"""
     spikes: list[Any] = []
-    p, s = jax.eval_shape(lambda: (neuron.params(), neuron.initial_state(1)))
+    p, s = jax.eval_shape(lambda: (neuron.params().astype(jnp.float32), neuron.initial_state(1)))
     x = jax.ShapeDtypeStruct((1, *neuron.hidden_shape), jnp.float32)
 
     def spike(u: jax.Array) -> jax.Array:

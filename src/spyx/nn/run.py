@@ -287,7 +287,10 @@ class Chunks(Rule):
                 return self._whole(weights, changing, x, state)
             return self._run(weights, changing, x, state, 0 if turned else self.axis, self.cut.again)
 
-        return push(differentiated, args, tangents)
+        found = push(differentiated, args, tangents)
+        if self.how.recorder is not None:
+            self.how.recorder.settled = True
+        return found
 
     def _whole(self, weights: Any, changing: Any, xs: Any, state: Any) -> Any:
         if self.how.recorder is not None:

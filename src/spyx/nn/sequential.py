@@ -58,6 +58,8 @@ class Sequential(Layer):
 
     def state_for(self, x: Any) -> list[Any]:
         """One state per layer for input like `x`: one time step (batch, *features), or its `jax.ShapeDtypeStruct`."""
+        if not self.state_needs_input:
+            return self.initial_state(jax.tree.leaves(x)[0].shape[0])
         states = []
         for index, layer in enumerate(self._layers()):
             try:
@@ -93,9 +95,9 @@ class Sequential(Layer):
             after.append(s)
         return xs, after
 
-    def children(self, state: list[Any]) -> dict[str, tuple[Layer, Any]]:
+    def named_children(self, state: list[Any]) -> dict[str, tuple[Any, Any]]:
         """Every layer by its index, with its part of `state`."""
-        return {str(i): (layer, s) for i, (layer, s) in enumerate(zip(self._layers(), state, strict=True))}
+        return {str(i): (layer, s) for i, (layer, s) in enumerate(zip(self.layers, state, strict=True))}
 
     def _layers(self) -> list[Layer]:
         return [as_layer("spyx.nn.Sequential", layer) for layer in self.layers]

@@ -113,8 +113,10 @@ def _kinds(layer: nn.Layer, state: Any, prefix: str = "") -> dict[str, str]:
     """Path and class of every layer that is no container, in the order in which the containers list them."""
     if not layer.container:
         return {prefix.rstrip("."): layer._kind}
-    children = layer.children(state).items()
-    return {p: k for name, (child, s) in children for p, k in _kinds(child, s, f"{prefix}{name}.").items()}
+    found: dict[str, str] = {}
+    for name, (module, inner) in layer.named_children(state).items():
+        found |= _kinds(as_layer("spyx.optimize", module), inner, f"{prefix}{name}.")
+    return found
 
 
 def _name(path: Any) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from spyx import nn
+from spyx.nn.layer import as_layer
 
 
 class Activity(NamedTuple):
@@ -57,13 +58,14 @@ def record(model: Any, x: Any) -> list[Activity]:
 
     Example:
         >>> from spyx import nn
+    from spyx.nn.layer import as_layer
         >>> net = nn.Sequential(nn.IF(2, threshold=1.0), nn.LI(2, beta=0.5))
         >>> [(a.name, a.spikes, a.rate) for a in record(net, jnp.ones((1, 4, 2)))]
         [('0 IF', True, 0.5), ('1 LI', False, 0.625)]
     """
     if not isinstance(model, nn.Layer) or not model.container:
         raise TypeError(
-            f"spyx.report.record: expected a container of layers; got {type(model).__name__}. "
+            f"spyx.report.record: expected a container with children(state); got {type(model).__name__}. "
             "Put the layers in a spyx.nn.Sequential."
         )
     kinds = stateful_layers(model, model.state_for(jax.tree.map(lambda a: a[:, 0], jnp.asarray(x))))
@@ -85,7 +87,8 @@ def record(model: Any, x: Any) -> list[Activity]:
 def stateful_layers(layer: nn.Layer, state: Any, prefix: str = "") -> dict[str, str]:
     """Path and class of every layer with a state, containers apart."""
     found: dict[str, str] = {}
-    for name, (child, inner) in layer.children(state).items():
+    for name, (module, inner) in layer.named_children(state).items():
+        child = as_layer("spyx.report.record", module)
         if child.container:
             found |= stateful_layers(child, inner, f"{prefix}{name}.")
         elif jax.tree.leaves(inner) or child.whole_time:

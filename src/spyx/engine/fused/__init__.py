@@ -19,7 +19,7 @@ from spyx.engine.fused.local import Fused
 from spyx.engine.fused.program import Unsupported as Unsupported
 from spyx.engine.fused.recurrent import FusedRecurrent, fed_spec, recurrent_source
 from spyx.engine.fused.spec import spec_of
-from spyx.engine.loop import Step
+from spyx.engine.loop import Step, layer
 from spyx.engine.recurrent import Recurrent
 
 __all__ = ["Unsupported", "fused", "kernel", "source", "unavailable"]
@@ -59,6 +59,8 @@ def fused(step: Step, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
     Raises:
         Unsupported: no kernel can be generated.
     """
+    if any(0 in leaf.shape for leaf in jax.tree.leaves((xs, s0))):
+        return layer(step, p, jax.tree.map(lambda x: x.astype(jax.tree.leaves(s0)[0].dtype), xs), s0)
     return run(kernel(step, p, xs, s0), p, xs, s0)
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
 from spyx.engine import device
+from spyx.engine.derivative import types
 from spyx.engine.fused import cpu, loop, pallas
 from spyx.engine.fused.spec import Spec
 
@@ -77,8 +77,7 @@ def new_primitive(name: str, run: Any, shapes: Any, kernels: dict[str | None, Ke
 
     @primitive.def_abstract_eval
     def _(*avals: Any, spec: Spec) -> Any:
-        varying = avals[0].manual_axis_type
-        return [ShapedArray(s.shape, s.dtype, manual_axis_type=varying) for s in shapes(spec, *avals[0].shape)]
+        return types(shapes(spec, *avals[0].shape), avals[0])
 
     @primitive.def_impl
     def _(*flat: jax.Array, spec: Spec) -> Any:

@@ -33,7 +33,8 @@ class Fed:
     def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
         x, current = x
         out, after = self.step.given(p, x, current, s)
-        return (out, self.step.sent(p, x, s)), after
+        # Where the output itself is sent it follows from the state alone: one array for both.
+        return (out, out if self.step.carried is None else self.step.sent(p, x, s)), after
 
 
 def fed_spec(step: Recurrent, p: Params, xs: Any, s0: Any) -> Spec:

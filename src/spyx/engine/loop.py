@@ -86,15 +86,15 @@ class Loop(Rule):
     def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
         p, xs, s0 = args
         g_outs, g_end = _split(cotangents, s0)
-        recurrent = isinstance(self.step, Recurrent)
-        summed = self.step.local_parameters(p) if recurrent else p
-        zeros = [jnp.zeros_like(a) for a in inexact(summed)[0]]
-        step: Step = _PostponedBackward(self.step) if recurrent else _Backward(self.step)
-        outs, (g_s0, g_p) = call(Loop(step, not self.reverse), p, (g_outs, xs, kept), (g_end, zeros))
-        if not recurrent:
-            return g_p, outs, g_s0
-        g_xs, sent, g_current = outs
-        return self.step.all_cotangents(p, g_p, sent, g_current), g_xs, g_s0
+        inputs = (g_outs, xs, kept)
+        if not isinstance(self.step, Recurrent):
+            start = (g_end, [jnp.zeros_like(a) for a in inexact(p)[0]])
+            g_xs, (g_s0, g_p) = call(Loop(_Backward(self.step), not self.reverse), p, inputs, start)
+            return g_p, g_xs, g_s0
+        start = (g_end, [jnp.zeros_like(a) for a in inexact(self.step.local_parameters(p))[0]])
+        found, (g_s0, g_local) = call(Loop(_PostponedBackward(self.step), not self.reverse), p, inputs, start)
+        g_xs, sent, g_current = found
+        return self.step.all_cotangents(p, g_local, sent, g_current), g_xs, g_s0
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Plan:
 
     Example:
         >>> from spyx import nn
-        >>> plan = nn.explain(nn.LI(2), jnp.ones((1, 3, 2)))[0]
+        >>> plan = nn.explain(nn.LI(2), jax.numpy.ones((1, 3, 2)))[0]
         >>> plan.layer, plan.mode
         ('LI', 'layer')
     """

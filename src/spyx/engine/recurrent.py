@@ -14,13 +14,12 @@ from spyx.engine.params import Params, without
 
 
 class Connection(Protocol):
-    """From what a layer sends to the current that it receives; hashable, its numbers are entries of `p`.
+    """From what a layer sends to the current that it receives; hashable, its numbers are entries of `p`."""
 
-    Args:
-        names: the entries of `p` that are its own.
-    """
-
-    names: tuple[str, ...]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The entries of `p` that are its own."""
+        ...
 
     def __call__(self, p: Params, sent: jax.Array) -> jax.Array:
         """The current (batch, *hidden) for spikes (batch, *hidden)."""

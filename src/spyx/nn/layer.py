@@ -132,6 +132,8 @@ def checked_module(owner: str, module: Any) -> Any:
 class View(Layer):
     """A foreign module as a layer. It is made where the module is used and holds nothing of its own."""
 
+    module: Any
+
     def __init__(self, module: Any) -> None:
         self.module = module if isinstance(module, nnx.Module) else nnx.static(module)
 

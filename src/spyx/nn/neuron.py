@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 
 from spyx.axn import superspike
 from spyx.engine import plan
@@ -164,7 +165,8 @@ class Neuron(Layer):
         self._verify(how.mode)
         chosen = plan.neuron(how.mode, self._kind, step, p, inputs, state, affine=self.affine, local=self.local)
         how.add(chosen)
-        outs, end = chosen.run(p, inputs if chosen.mode == "fused" else inputs.astype(dtype), state)
+        run: Any = chosen.run
+        outs, end = run(p, inputs if chosen.mode == "fused" else inputs.astype(dtype), state)
         if watched is not None:
             outs, states = outs
             how.states(states._asdict() if len(self.state) > 1 else {next(iter(self.state)): states})
@@ -188,7 +190,7 @@ class Neuron(Layer):
                 f"{who}: expected a step of the state variable(s) {fields}, the bare array s for one, s.name for "
                 f"several; got this from it: {error}. Declare them: state = dict({fields}=0.0, ...)."
             ) from error
-        if any(isinstance(c, jax.core.Tracer) for c in jaxpr.consts):
+        if any(isinstance(c, Tracer) for c in jaxpr.consts):
             raise ValueError(
                 f"{who}: expected a function of (p, x, s) alone; got one that closes over a traced array, whose "
                 "gradient would be lost. Store the array on self and read it from p."

@@ -41,7 +41,10 @@ class ModuleConnection:
     """A module without state as a connection; its variables are the entry `via` of `p`."""
 
     graphdef: Any
-    names: tuple[str, ...] = ("via",)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("via",)
 
     def __call__(self, p: Params, sent: jax.Array) -> jax.Array:
         layer: Layer = nnx.merge(self.graphdef, p.via, copy=True)
@@ -216,7 +219,7 @@ def _recurrent_form(cls: type[Neuron]) -> type[Neuron]:
         rngs: nnx.Rngs | None = None,
         **kwargs: Any,
     ) -> None:
-        base.__init__(self, *args, rngs=rngs, **kwargs)
+        base.__init__(self, *args, **{"rngs": rngs, **kwargs})
         self.recurrent_w = recurrent_weight(self, recurrent_init, rngs)
 
     signature = inspect.signature(base.__init__)

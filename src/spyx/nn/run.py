@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 
 from spyx.engine import plan
 from spyx.engine.derivative import Changes, Rule, call, push, together
@@ -235,7 +236,7 @@ def _carry_out(job: _Job) -> tuple[Any, Any, dict[str, Any]]:
     """Outputs with time on axis 0, the last state, and what was seen."""
     how = job.how.fresh()
     if job.cut is not None:
-        return _in_chunks(job)
+        return _in_chunks(job, job.cut)
     if how.mode == "step":
         how.note(job.layer, job.time_major(), "step", "asked for: the whole network inside one scan")
         outs, state = step_through(job.layer, job.time_major(), job.state, how)
@@ -247,14 +248,14 @@ def _carry_out(job: _Job) -> tuple[Any, Any, dict[str, Any]]:
     return outs, state, how.seen
 
 
-def _in_chunks(job: _Job) -> tuple[Any, Any, dict[str, Any]]:
+def _in_chunks(job: _Job, cut: Cut) -> tuple[Any, Any, dict[str, Any]]:
     """The layer, a chunk of time at a time with the state carried over."""
     graphdef, weights, changing = nnx.split(job.layer, (nnx.Param, Constant), ...)
     how = replace(job.how, seen={})
-    if how.recorder is not None and job.cut is not None:
+    if how.recorder is not None:
         steps = jax.tree.leaves(job.x)[0].shape[job.axis]
-        how.recorder.time = f"time is cut into chunks of {job.cut.steps(steps)} of {steps} steps: {job.cut.why}"
-    rule = Chunks(graphdef, how, job.axis, job.cut)
+        how.recorder.time = f"time is cut into chunks of {cut.steps(steps)} of {steps} steps: {cut.why}"
+    rule = Chunks(graphdef, how, job.axis, cut)
     outs, state, after, seen = call(rule, weights, changing, job.x, job.state)
     if jax.tree.leaves(changing):
         nnx.update(job.layer, after)
@@ -398,7 +399,7 @@ def _tap(what: Any, where: Any) -> Tap:
 
 def _refuse_nan(x: Any) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(x):
-        if isinstance(leaf, jax.core.Tracer):
+        if isinstance(leaf, Tracer):
             raise ValueError(
                 "spyx.nn.run(check_finite=): expected numbers to look at; got a traced input. "
                 "Check before jax.jit, or use jax.experimental.checkify."

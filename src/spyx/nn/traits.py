@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 if TYPE_CHECKING:
     from spyx.nn.neuron import Neuron
@@ -108,7 +109,7 @@ def _concrete(neuron: Neuron) -> Any:
     """The neuron's parameters; numbers of the same shape in place of those that are being traced."""
 
     def known(a: Any) -> Any:
-        if not isinstance(a, jax.core.Tracer):
+        if not isinstance(a, Tracer):
             return a
         if not jnp.issubdtype(a.dtype, jnp.floating):
             return jnp.zeros(a.shape, a.dtype)

@@ -58,7 +58,6 @@ def record(model: Any, x: Any) -> list[Activity]:
 
     Example:
         >>> from spyx import nn
-    from spyx.nn.layer import as_layer
         >>> net = nn.Sequential(nn.IF(2, threshold=1.0), nn.LI(2, beta=0.5))
         >>> [(a.name, a.spikes, a.rate) for a in record(net, jnp.ones((1, 4, 2)))]
         [('0 IF', True, 0.5), ('1 LI', False, 0.625)]

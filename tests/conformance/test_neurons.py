@@ -31,7 +31,7 @@ class Izhikevich(nn.Neuron):
         v = s.v + p.dt_ms * (0.04 * s.v**2 + 5 * s.v + 140 - s.u + x)
         u = s.u + p.dt_ms * p.a * (p.b * s.v - s.u)
         z = p.spike(v - 30.0)
-        return z, Izhikevich.State(v=v + z * (p.c - v), u=u + z * p.d)
+        return z, s._replace(v=v + z * (p.c - v), u=u + z * p.d)
 
 
 def build(name, shape=(2, 3)):
@@ -41,6 +41,8 @@ def build(name, shape=(2, 3)):
     if name == "IF":
         return cls(shape)
     init = {"recurrent_init": nnx.initializers.normal(0.5)} if name.startswith("R") else {}
+    if name == "Recurrent":
+        return cls(nn.LIF(shape, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0), **init)
     return cls(shape, rngs=nnx.Rngs(0), **init)
 
 

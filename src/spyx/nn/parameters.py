@@ -26,6 +26,15 @@ class Constant(nnx.Variable):
     """
 
 
+def is_plain_array(path: Any, value: Any) -> bool:
+    """An array that a module holds without a Flax variable around it: it does not change."""
+    return isinstance(value, (jax.Array, np.ndarray))
+
+
+UNCHANGING = (nnx.Param, Constant, is_plain_array)
+"""What a module does not change on itself as it runs, as a filter of `nnx.split`."""
+
+
 class Fixed:
     """Hold a parameter at a value: `LIF(128, beta=Fixed(0.9))` keeps the decay out of training.
 

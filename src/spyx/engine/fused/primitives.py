@@ -18,14 +18,16 @@ DTYPES = ("bool", "float32", "float64", "int8", "int16", "int32", "int64", "uint
 
 
 def _power(exponent: int) -> str:
-    """Square and multiply, in the order in which XLA does it, so that results round alike."""
+    """Square and multiply from the lowest bit, in the order in which XLA does it, so that results round alike."""
     if exponent < 0:
         return f"({{T}}(1) / {_power(-exponent)})"
-    if exponent == 0:
-        return "{T}(1)"
-    half = "({0} * {0})"
-    small = {1: "{0}", 2: half, 3: f"({half} * {{0}})", 4: f"({half} * {half})"}
-    return small.get(exponent) or f"({_power(exponent // 2)} * {_power(exponent - exponent // 2)})"
+    found, square = "", "{0}"
+    while exponent:
+        if exponent & 1:
+            found = f"({found} * {square})" if found else square
+        exponent >>= 1
+        square = f"({square} * {square})"
+    return found or "{T}(1)"
 
 
 def _convert(operand: np.dtype, result: np.dtype) -> str:

@@ -69,6 +69,25 @@ def test_rows_of_any_number_of_spikes(spikes):
     np.testing.assert_array_equal(rows.outer(few, g), few.T @ g)
 
 
+@pytest.mark.parametrize(("full", "by_events"), [(3, True), (4, True), (5, False)])
+def test_up_to_the_limit_by_events(full, by_events):
+    x = (jnp.arange(8) < full).astype(jnp.float32)[:, None]
+    assert float(choice.density(x)) == full / 8
+    chosen = choice.choose(lambda x: x + 1, lambda x: x + 2, 0.5, x)
+    assert float(chosen[0, 0]) == (3.0 if by_events else 2.0)
+
+
+def test_a_sample_is_of_rows_and_stays_large_enough():
+    """Strides are chosen by the number of rows, whatever a row holds; a short input is looked at whole."""
+    for count in (799, 800, 1200, 2800):
+        stride = max(s for s in choice.STRIDES if s * choice.SAMPLED_ROWS <= count)
+        x = np.zeros((count, 50), np.float32)
+        x[::stride] = 1.0
+        assert float(choice.density(jnp.asarray(x))) == 1.0
+        assert float(choice.density(jnp.asarray(1 - x))) == 0.0
+        assert stride == {799: 1, 800: 2, 1200: 3, 2800: 7}[count]
+
+
 def test_the_rule_counts_multiplications_on_one_cpu(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     monkeypatch.setattr(jax, "device_count", lambda: 1)

@@ -214,15 +214,16 @@ def test_two_maps_that_meet_flattened_keep_nirs_order():
     rng = np.random.default_rng(0)
     left = nir.Conv2d((3, 2), rng.normal(size=(2, 1, 1, 1)), 1, 0, 1, 1, np.zeros(2))
     right = nir.SumPool2d(np.array([1, 2]), np.array([1, 1]), np.array([0, 0]))
-    ends = {"input": nir.Input({"input": np.array([1, 3, 2])}), "output": nir.Output({"output": np.array([12])})}
+    ends = {"input": nir.Input({"input": np.array([1, 3, 2])}), "output": nir.Output({"output": np.array([5])})}
     wide = nir.Conv2d((3, 2), rng.normal(size=(4, 1, 1, 1)), 1, 0, 1, 1, np.zeros(4))
     nodes = {
         "left": left, "right": wide, "pool": right,
         "flat": nir.Flatten({"input": np.array([2, 3, 2])}, 0, -1),
         "other": nir.Flatten({"input": np.array([4, 3, 1])}, 0, -1), "scale": nir.Scale(np.arange(1.0, 13)),
+        "w": nir.Linear(rng.normal(size=(5, 12))),
     }  # fmt: skip
     edges = [("input", "left"), ("left", "flat"), ("flat", "scale"), ("input", "right"), ("right", "pool")]
-    edges += [("pool", "other"), ("other", "scale"), ("scale", "output")]
+    edges += [("pool", "other"), ("other", "scale"), ("scale", "w"), ("w", "output")]
     graph = nir.NIRGraph({**ends, **nodes}, edges, type_check=False)
     x = rng.normal(size=(3, 1, 3, 2)).astype(np.float32)
     expected = nir_network.run(graph, {"input": x}, DT)["output"]
@@ -230,6 +231,51 @@ def test_two_maps_that_meet_flattened_keep_nirs_order():
     out, _ = nn.run(model, jnp.moveaxis(jnp.asarray(x), 1, -1)[None])
     np.testing.assert_allclose(out[0], expected, atol=1e-5)
     np.testing.assert_allclose(simulate(to_nir(model, DT), x)["output"], expected, atol=1e-5)
+
+
+def test_units_behind_a_flattened_map_that_is_not_square():
+    """Every unit with a decay and a threshold of its own, a recurrent matrix, and weights behind it: all permuted."""
+    rngs, units = nnx.Rngs(0), 4 * 2 * 3
+    beta = jnp.asarray(np.random.default_rng(0).uniform(0.2, 0.9, units), jnp.float32)
+    recurrent = nn.RLIF(
+        units,
+        beta=beta,
+        threshold=jnp.linspace(0.2, 0.8, units),
+        recurrent_init=nnx.initializers.normal(0.3),
+        rngs=rngs,
+    )
+    own = nn.Sequential(
+        nn.Conv(2, 3, (2, 2), padding="VALID", rngs=rngs), nn.Flatten(), recurrent, nnx.Linear(units, 3, rngs=rngs)
+    )
+    graph = to_nir(own, DT, input_shape=(5, 3, 2))
+    x = np.random.default_rng(1).normal(0.5, 1, (12, 2, 5, 3)).astype(np.float32)
+    expected, _ = nn.run(own, np.moveaxis(x, 1, -1)[None])
+    np.testing.assert_allclose(simulate(graph, x)["output"], expected[0], atol=1e-4)
+    np.testing.assert_array_equal(nn.run(from_nir(graph), np.moveaxis(x, 1, -1)[None])[0], expected)
+    channels_first = np.moveaxis(np.arange(units).reshape(4, 2, 3), -1, 0).ravel()
+    np.testing.assert_allclose(1 - DT / graph.nodes["rlif_2"].tau, np.asarray(beta)[channels_first], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "said"), [(1, "SAME", "same"), (1, [(0, 1), (1, 2)], "same"), (1, 2, (2, 2))]
+)
+def test_windows_of_even_sides_pad_more_behind(stride, padding, said):
+    own = nn.Sequential(nn.Conv(2, 3, (2, 4), strides=stride, padding=padding, rngs=nnx.Rngs(0)))
+    graph = to_nir(own, DT, input_shape=(6, 5, 2))
+    node = graph.nodes["conv_0"]
+    assert node.padding == said if isinstance(said, str) else tuple(node.padding) == said
+    x = np.random.default_rng(0).normal(size=(2, 2, 6, 5)).astype(np.float32)
+    expected = nir_network.run(graph, {"input": x}, DT)["output"]
+    for model in (own, from_nir(graph)):
+        out, _ = nn.run(model, np.moveaxis(x, 1, -1)[None])
+        np.testing.assert_allclose(np.moveaxis(np.asarray(out[0]), -1, 1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, [(1, 0), (2, 1)]), (2, [(0, 1), (1, 2)]), (1, "CIRCULAR")])
+def test_padding_that_nir_cannot_say(stride, padding):
+    own = nn.Sequential(nn.Conv(2, 3, (2, 4), strides=stride, padding=padding, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=r"node 'conv_0' \(Conv\): pads"):
+        to_nir(own, DT, input_shape=(6, 5, 2))
 
 
 def test_what_a_file_may_ask_for_is_counted_over_all_of_it(tmp_path):

@@ -86,6 +86,24 @@ def test_only_what_moves_is_differentiated():
     assert program(0).count("dot_general") < program((0, 1)).count("dot_general")
 
 
+def test_groups_of_the_batch_are_groups():
+    w = W.repeat(2, -1)[..., :5]
+
+    def slope(convolve):
+        options = dict(dimension_numbers=NUMBERS, batch_group_count=5)
+        return jax.grad(lambda w: jnp.sum(convolve(X, w, (1, 1), "VALID", **options) ** 2))(w)
+
+    np.testing.assert_allclose(slope(convolution.convolve), slope(jax.lax.conv_general_dilated), rtol=1e-5)
+
+
+def test_the_precision_that_is_asked_for_is_that_of_the_products():
+    def loss(x):
+        return jnp.sum(convolution.convolve(x, W, (1, 1), "VALID", dimension_numbers=NUMBERS, precision="highest"))
+
+    text = str(jax.make_jaxpr(jax.grad(loss))(X))
+    assert text.count("HIGHEST") >= text.count("dot_general[") > 0
+
+
 @pytest.mark.parametrize("padding", ["SAME", "VALID", "SAME_LOWER"])
 @pytest.mark.parametrize(("strides", "dilation"), [((1, 1), (1, 1)), ((2, 3), (1, 1)), ((1, 1), (2, 3))])
 def test_named_padding_is_xlas(padding, strides, dilation):

@@ -272,6 +272,24 @@ def test_padding_that_nir_cannot_say(stride, padding):
         to_nir(own, DT, input_shape=(6, 5, 2))
 
 
+def test_weights_from_a_flattened_map_to_itself_are_permuted_on_both_sides():
+    rngs, units = nnx.Rngs(0), 12
+    back = nnx.Linear(units, units, bias_init=nnx.initializers.normal(0.5), rngs=rngs)
+    conv, out = nn.Conv(2, 3, (1, 1), rngs=rngs), nnx.Linear(units, 3, rngs=rngs)
+    nodes = {"conv": conv, "flat": nn.Flatten(), "li": nn.LI(units, beta=0.5), "back": back, "out": out}
+    edges = [("input", "conv"), ("conv", "flat"), ("flat", "li"), ("li", "back"), ("back", "li", 2), ("li", "out")]
+    graph = to_nir(Graph(nodes, [*edges, ("out", "output")], merge="sum", input_shape=(2, 2, 2)), DT)
+    x = np.random.default_rng(1).normal(size=(6, 2, 2, 2)).astype(np.float32)
+    current = x @ np.asarray(conv.kernel[...])[0, 0] + np.asarray(conv.bias[...])
+    v, expected = [], []
+    for t in range(6):  # nothing arrives before the first step
+        late = v[t - 2] @ np.asarray(back.kernel[...]) + np.asarray(back.bias[...]) if t >= 2 else 0.0
+        v.append(0.5 * (v[-1] if v else 0.0) + current[t].reshape(-1) + late)
+        expected.append(v[-1] @ np.asarray(out.kernel[...]))
+    np.testing.assert_allclose(simulate(graph, np.moveaxis(x, -1, 1))["output"], expected, atol=1e-4)
+    np.testing.assert_allclose(nn.run(from_nir(graph), x[None])[0][0], expected, atol=1e-4)
+
+
 def test_what_a_file_may_ask_for_is_counted_over_all_of_it(tmp_path):
     graph = graph_of(nir.Scale(np.ones(1000)), nir.Scale(np.ones(1000)), shape=(1000,), answer=(1000,))
     path = tmp_path / "model.nir"

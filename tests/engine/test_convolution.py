@@ -36,7 +36,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("strides", "pads", "dilation"), CASES)
-@pytest.mark.parametrize("samples", [1, 2, 4, 5])
+@pytest.mark.parametrize("samples", [2, 5])
 def test_by_patches_is_the_sum_over_the_window(strides, pads, dilation, samples, monkeypatch):
     expected = by_hand(X, W, strides, pads, dilation)
     patch = expected[0, ..., 0].size * W[..., 0].size

@@ -36,8 +36,9 @@ def test_odds_of_nothing_and_of_certainty():
     assert half.fire(jnp.full(3, 2.0), jnp.array([0.49, 0.5, 0.51])).tolist() == [1.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("make", [sigmoid_bernoulli, refractory_sigmoid_bernoulli])
-@pytest.mark.parametrize("grad", ["probability", "derivative"])
+@pytest.mark.parametrize(
+    ("make", "grad"), [(sigmoid_bernoulli, "derivative"), (refractory_sigmoid_bernoulli, "probability")]
+)
 def test_a_gradient_is_the_cotangent_times_the_slope(make, grad):
     act, x = make(3.0, 1.25, grad=grad), jnp.linspace(0.3, 2.2, 7)
     g = jnp.arange(7.0) - 3

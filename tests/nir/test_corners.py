@@ -19,7 +19,7 @@ from spyx.nir.check import first_difference  # noqa: E402
 ONE = np.ones(UNITS)
 
 
-@pytest.mark.parametrize(("steps", "fits"), [(2.0, True), (2.0009, True), (2.002, False), (1.95, False), (0.0, True)])
+@pytest.mark.parametrize(("steps", "fits"), [(2.0009, True), (2.002, False), (1.95, False), (0.0, True)])
 def test_a_delay_is_a_whole_number_of_steps_to_a_thousandth(steps, fits):
     graph = graph_of(nir.Delay(steps * DT * ONE))
     if fits:

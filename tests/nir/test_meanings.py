@@ -109,7 +109,7 @@ def test_the_last_neuron_of_a_cycle_answers_late():
     assert_runs_as(graph({**nodes, "a": neuron(seed=1, spike="pre")}, chain, dt=DT), {"a": {"spike": "pre"}})
 
 
-@pytest.mark.parametrize("seed", [0, 2, 3, 7, 14, 15, 20])
+@pytest.mark.parametrize("seed", [0, 3, 7, 14, 15])
 def test_random_graphs_whose_neurons_differ(seed):
     """Every neuron with a reset and a timing of its own; 14 and 15 delay all units of a node alike."""
     rng = np.random.default_rng(seed)

@@ -52,22 +52,22 @@ def by_hand(a):
     return total + np.sum(np.cos(v)) + np.sum(u**2)
 
 
-def differences():
+def differences(start):
     found = {}
-    for name, value in START.items():
+    for name, value in start.items():
         slope = np.zeros(value.shape)
         for place in np.ndindex(*value.shape):
             ends = []
             for sign in (1, -1):
                 moved = value.copy()
                 moved[place] += sign * 1e-5
-                ends.append(by_hand({**START, name: moved}))
+                ends.append(by_hand({**start, name: moved}))
             slope[place] = (ends[0] - ends[1]) / 2e-5
         found[name] = slope
     return found
 
 
-EXPECTED = differences()
+EXPECTED = differences(START)
 
 
 @pytest.mark.parametrize("mode", ["step", "layer", "auto", "fused"])
@@ -85,3 +85,36 @@ def test_every_gradient_is_the_finite_difference(mode):
     np.testing.assert_allclose(value, by_hand(START), rtol=1e-5)
     for name, expected in EXPECTED.items():
         np.testing.assert_allclose(got[name], expected, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+class TwoCalls(nn.Neuron):
+    """The same with one matrix in both products, which the engine multiplies by: two calls of `p.feedback`."""
+
+    state = dict(v=0.0, u=0.0)
+    affine = "never"
+    local = False
+
+    def __init__(self, weight, beta):
+        super().__init__(UNITS)
+        self.recurrent_w, self.beta = (nnx.Param(jnp.asarray(a, jnp.float32)) for a in (weight, beta))
+
+    @staticmethod
+    def step(p, x, s):
+        z = jnp.tanh(s.v)
+        v = p.beta * s.v + x + p.feedback(z) + p.feedback(jnp.sin(s.u))
+        return z * s.u, TwoCalls.State(v=v, u=0.5 * s.u + z)
+
+
+@pytest.mark.parametrize("mode", ["step", "layer"])
+def test_two_products_with_one_matrix_have_cotangents_of_their_own(mode):
+    shared = {**START, "slow": START["fast"]}
+    expected = differences(shared)
+    x, v, u = (jnp.asarray(START[name], jnp.float32) for name in ("x", "v", "u"))
+
+    def loss(layer):
+        outs, end = nn.run(layer, x, TwoCalls.State(v=v, u=u), mode=mode)
+        return jnp.sum(jnp.asarray(G, jnp.float32) * outs) + jnp.sum(jnp.cos(end.v)) + jnp.sum(end.u**2)
+
+    slope = nnx.grad(loss)(TwoCalls(START["fast"], START["beta"]))
+    np.testing.assert_allclose(slope["recurrent_w"][...], expected["fast"] + expected["slow"], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(slope["beta"][...], expected["beta"], rtol=1e-3, atol=1e-4)

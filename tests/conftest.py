@@ -9,12 +9,19 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hypothesis import Phase, settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMOKE = ("conformance", "test_import.py", "test_readme.py")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Shrinking compiles hundreds of programs before a failure is told (240 s for 6 s); in CI it is told at once, with the
+# blob that `@reproduce_failure` takes, and from the same examples in every run, as Hypothesis's own profile has it.
+TOLD_AT_ONCE = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
+settings.register_profile("ci", settings.get_profile("ci"), phases=TOLD_AT_ONCE)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     # Test programs compile in well under the default second below which nothing is kept.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -12,6 +12,8 @@ import sys
 from typing import Any
 
 MAX_DEPTH = 64
+SLACK = 2**27
+"""Memory in bytes that the library itself may need to read a sound file, however little its arrays may take."""
 DIGEST = "spyx_sha256"
 """Attribute of the graph and of each of its nodes, in files that spyx wrote."""
 
@@ -160,7 +162,7 @@ def limit(request: dict[str, Any]) -> None:
             held = int(file.read().split()[0]) * resource.getpagesize()
     except OSError:  # not Linux
         return
-    room = held + 2 * request["array"] + 2 * min(request["total"], 2**40)
+    room = held + SLACK + 2 * request["array"] + 2 * min(request["total"], 2**40)
     resource.setrlimit(resource.RLIMIT_AS, (room, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 

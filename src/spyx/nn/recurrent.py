@@ -228,6 +228,7 @@ def _recurrent_form(cls: type[Neuron]) -> type[Neuron]:
     at = [p.name for p in parameters].index("rngs")
     __init__.__signature__ = signature.replace(parameters=[*parameters[:at], own, *parameters[at:]])  # type: ignore
     cls.__init__ = __init__
+    cls.__signature__ = inspect.Signature(list(__init__.__signature__.parameters.values())[1:])  # type: ignore
     cls.step = RecurrentStep(base.step, WEIGHT)
     cls.local = False
     cls.__doc__ = _documentation(cls, base)

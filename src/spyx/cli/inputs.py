@@ -135,7 +135,7 @@ def _encoder(config: Config, name: str, sample: np.ndarray) -> tuple[str, Callab
 
 def _encode(name: str, steps: int, *, series: bool) -> Callable[[Any, jax.Array], jax.Array]:
     if name == "latency":
-        code: Any = data.latency_code(steps, time_axis=1)
+        code: Any = data.latency_code(steps)
     elif name == "rate":
         code = data.rate_code(steps)
     elif name == "phase":

@@ -95,27 +95,24 @@ def rate_code(num_steps: int, max_r: float = 0.75) -> RandomEncoder:
     return encode
 
 
-def latency_code(num_steps: int, threshold: float = 0.01, *, time_axis: int = 0) -> Encoder:
+def latency_code(num_steps: int, threshold: float = 0.01, *, time_axis: int = 1) -> Encoder:
     """One spike per value, the earlier the larger: at step `round((1 - clip(x, 0, 1)) * (num_steps - 1))`.
 
     Halves round to even. Value 1 fires at step 0; a value at or below `threshold`, once clipped, never fires.
 
-    **Time becomes a new LEADING axis by default**, (batch, ...) -> (num_steps, batch, ...), as in Spyx 1.0 and unlike
-    every other function here. For batches pass `time_axis=1`: (batch, ...) -> (batch, num_steps, ...).
-
     Args:
         num_steps: time steps, >= 1.
         threshold: values up to here stay silent, < 1; a negative number silences nothing. Default 0.01.
-        time_axis: where the new axis of time goes. Default 0; use 1 for (batch, time, ...).
+        time_axis: where the new axis of time goes. Default 1; Spyx 1.0 put it at 0.
 
     Shapes:
-        data (...), any real dtype; spikes: the same with an axis of `num_steps` inserted at `time_axis`, uint8.
+        data (batch, ...), any real dtype; spikes (batch, num_steps, ...), uint8. One sample alone: `time_axis=0`.
 
     Raises:
         ValueError: on an argument outside its range; at the call, on a `time_axis` that the data lacks, or NaN.
 
     Example:
-        >>> latency_code(4, time_axis=1)(jnp.array([[1.0, 0.3, 0.0]]))[0].T.tolist()
+        >>> latency_code(4)(jnp.array([[1.0, 0.3, 0.0]]))[0].T.tolist()
         [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
 
     Reference:

@@ -58,6 +58,27 @@ def test_resume_in_the_middle_of_an_epoch_continues_exactly():
     assert got + seen(resumed) + seen(resumed) == expected
 
 
+@pytest.mark.parametrize("taken", [0, 1, 4, 5])
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_loop_that_was_left_does_not_shorten_the_next(taken, prefetch):
+    loader = Loader(numbered(18), 4, key=7, prefetch=prefetch)
+    left = iter(loader)
+    for _ in range(taken):
+        next(left)
+    left.close()
+    reference = Loader(numbered(18), 4, key=7)
+    epochs = [seen(reference) for _ in range(4)]
+    first = 1 if taken else 0  # a loop that gave a batch has used its epoch up: a `break` must not repeat its samples
+    assert [seen(loader), seen(loader)] == epochs[first : first + 2]
+    for batch in loader:
+        assert batch.y.tolist() == epochs[first + 2][0]
+        break
+    assert loader.state == {"epoch": first + 2, "step": 1, "batch_size": 4, "samples": 18}
+    loader.restore(loader.state)
+    assert seen(loader) == epochs[first + 2][1:]
+    assert len(seen(loader)) == 5
+
+
 def test_resume_after_the_last_batch_starts_the_next_epoch():
     loader = Loader(numbered(8), 4, key=7)
     batches = iter(loader)
@@ -92,6 +113,21 @@ def test_augment_gets_a_new_key_each_step_and_is_traced_once():
     assert len(np.unique(values)) == values.size
     assert len(traces) == 1
     assert np.array_equal(values, np.stack([b.x for b in Loader(split, 2, key=0, augment=add_noise)]))
+
+
+def test_augment_differs_between_processes_epochs_and_keys():
+    def noise(loader):
+        return [batch.x.tobytes() for batch in loader]
+
+    split = Split(np.zeros((8, 2), np.float32), np.zeros(8, np.int32))
+    shares = [
+        Loader(split, 2, key=k, augment=lambda x, key: jax.random.uniform(key, x.shape), process_index=i, process_count=2)
+        for k, i in ((0, 0), (0, 1), (1, 0))
+    ]
+    drawn = [batch for share in shares for _ in range(2) for batch in noise(share)]
+    assert len(set(drawn)) == len(drawn) == 12
+    again = Loader(split, 2, key=np.int64(0), augment=shares[0].augment, process_index=0, process_count=2)
+    assert noise(again) == drawn[:2]
 
 
 def test_abandoned_epoch_leaves_no_thread():

@@ -221,5 +221,14 @@ def test_messages(make, message):
         make()
 
 
-def test_a_numpy_integer_is_a_whole_number():
-    assert data.rate_code(np.int64(4))(X, KEY).shape == (4, 4, 6)
+@pytest.mark.parametrize("integer", [np.int64, np.uint8])
+def test_a_numpy_integer_is_a_whole_number(integer):
+    eight = integer(8)
+    assert data.rate_code(eight)(X, KEY).shape == (4, 8, 6)
+    for name, encode in (
+        ("angle_code", data.angle_code(integer(5), 0.0, 1.0)),
+        ("latency_code", data.latency_code(eight)),
+        ("phase_code", data.phase_code(eight, eight)),
+        ("direct_code", data.direct_code(eight)),
+    ):
+        np.testing.assert_array_equal(encode(X), ENCODERS[name][0](X))

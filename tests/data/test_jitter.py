@@ -126,6 +126,9 @@ def test_jittered_events_stay_sorted_inside_and_near():
     [
         (lambda: drop_spikes(1.5), r"drop_spikes: expected probability in \[0, 1\]; got 1.5"),
         (lambda: jitter_time(-1), "jitter_time: expected max_steps >= 0; got -1"),
+        (lambda: jitter_time(1.5), "jitter_time: expected max_steps to be a whole number; got 1.5"),
+        (lambda: shift_space(-1), "shift_space: expected max_pixels >= 0; got -1"),
+        (lambda: mask_axis(-1), "mask_axis: expected max_width >= 0; got -1"),
         (lambda: shift_space(1, axes=(0, 2)), "shift_space: expected axes >= 1, not the batch"),
         (lambda: flip(0), "flip: expected an axis of the sample; got 0"),
         (lambda: mask_axis(2, axis=0), "mask_axis: expected an axis of the sample; got 0"),

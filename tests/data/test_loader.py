@@ -163,6 +163,7 @@ def test_sharding_places_the_batch():
     ("options", "message"),
     [
         ({"batch_size": 0}, r"Loader: expected batch_size >= 1; got 0"),
+        ({"batch_size": 2.5}, r"Loader: expected batch_size to be a whole number; got 2.5"),
         ({"prefetch": -1}, r"Loader: expected prefetch >= 0; got -1"),
         ({"process_index": 2, "process_count": 2}, r"Loader: expected process_index in 0..1; got 2"),
         ({"augment": lambda x, key: x}, r"Loader: expected a key, which augment needs; got None"),

@@ -73,6 +73,12 @@ def test_every_event_is_in_one_bin_or_cut(times, way, duration, start):
             assert frames.cut == np.count_nonzero(~inside)
 
 
+def test_a_recipe_from_numpy_integers_is_the_same_recipe():
+    few = Raster(num_bins=np.uint8(255), downsample=np.int64(2))
+    assert repr(few) == repr(Raster(num_bins=255, downsample=2))  # a cache is found again by this text
+    assert np.array_equal(few(camera()).x, Raster(num_bins=255, downsample=2)(camera()).x)
+
+
 def test_fixed_width_bins_follow_without_gaps():
     """The value of SpikingJelly issue 507: frames start where the last one ended, not at the next event."""
     times = [0, 1, 11, 12, 29, 30]

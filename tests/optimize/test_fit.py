@@ -126,6 +126,12 @@ def test_single_arrays_lists_and_numpy_batches(batches):
     assert np.isfinite(history[0]["train_loss"])
 
 
+def test_numpy_integers_are_whole_numbers(batches, data):
+    history = optimize.fit(network(), TX, loss_fn, lambda: batches, epochs=np.int64(2), check_every=np.int32(2))
+    compiled = optimize.compile_fit(network(), TX, loss_fn, data, epochs=np.int64(2))[1]
+    np.testing.assert_allclose(compiled["train_loss"], [epoch["train_loss"] for epoch in history], rtol=1e-5)
+
+
 def with_norm_and_dropout() -> nn.Sequential:
     rngs = nnx.Rngs(0)
     return nn.Sequential(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from numbers import Integral
 from typing import NamedTuple
 
 import jax
@@ -193,6 +194,9 @@ class Loader:
         ):
             if value < low:
                 raise ValueError(f"Loader: expected {name} >= {low}; got {value}.")
+            if not isinstance(value, Integral):
+                raise ValueError(f"Loader: expected {name} to be a whole number; got {value}.")
+            setattr(self, name, int(value))
         if not 0 <= self.process_index < self.process_count:
             raise ValueError(
                 f"Loader: expected process_index in 0..{self.process_count - 1}; got {self.process_index}."

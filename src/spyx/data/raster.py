@@ -81,6 +81,8 @@ class Raster:
             value = getattr(self, name)
             if value is not None and (value != int(value) or value < 1):
                 raise ValueError(f"Raster: expected {name} to be a whole number >= 1; got {value}.")
+            if value is not None:
+                object.__setattr__(self, name, int(value))
         for name in ("bin_ms", "duration_ms"):
             value = getattr(self, name)
             if value is not None and (value <= 0 or abs(value * US_PER_MS - round(value * US_PER_MS)) > 1e-6):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -166,7 +167,7 @@ def _batch(data: Any, order: jax.Array | None, step: Any) -> Any:
 
 
 def _checked(epochs: Any, train_data: Any, eval_data: Any, metric_fn: Any) -> tuple[Any, Any]:
-    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+    if not isinstance(epochs, Integral) or isinstance(epochs, bool) or epochs < 1:
         raise ValueError(f"{OWNER}(epochs=): expected a whole number, 1 or more; got {epochs!r}. Give at least 1.")
     if (eval_data is None) != (metric_fn is None):
         raise ValueError(

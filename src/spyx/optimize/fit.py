@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -185,7 +186,7 @@ def _shapes(batch: tuple[Any, ...], epoch: int, number: int) -> Any:
 
 def _check(train_iter: Any, epochs: Any, eval_iter: Any, eval_fn: Any, check_every: Any) -> None:
     for name, value in (("epochs", epochs), ("check_every", check_every)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{OWNER}({name}=): expected a whole number, 1 or more; got {value!r}. Give at least 1.")
     for name, source in (("train_iter", train_iter), ("eval_iter", eval_iter)):
         if source is not None and not callable(source):

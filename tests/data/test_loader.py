@@ -121,7 +121,9 @@ def test_augment_differs_between_processes_epochs_and_keys():
 
     split = Split(np.zeros((8, 2), np.float32), np.zeros(8, np.int32))
     shares = [
-        Loader(split, 2, key=k, augment=lambda x, key: jax.random.uniform(key, x.shape), process_index=i, process_count=2)
+        Loader(
+            split, 2, key=k, augment=lambda x, key: jax.random.uniform(key, x.shape), process_index=i, process_count=2
+        )
         for k, i in ((0, 0), (0, 1), (1, 0))
     ]
     drawn = [batch for share in shares for _ in range(2) for batch in noise(share)]

@@ -250,7 +250,9 @@ def test_a_voxel_grid_of_times_near_10_to_the_18():
 def test_times_beyond_what_can_be_subtracted_are_refused(way):
     for times in ([0, 2**62], [-(2**62), 0]):
         events = Events(t=times, unit=[0, 0], sensor_size=(1,))
-        with pytest.raises(ValueError, match=r"Raster: expected times and windows of at most 2\*\*61 micro.*got 46116860"):
+        with pytest.raises(
+            ValueError, match=r"Raster: expected times and windows of at most 2\*\*61 micro.*got 46116860"
+        ):
             Raster(**way)(events)
     camera_events = Events(t=[0, 2**63 - 1], x=[0, 0], y=[0, 0], p=[0, 0], sensor_size=(1, 1))
     with pytest.raises(ValueError, match="voxel_grid: expected times and windows"):

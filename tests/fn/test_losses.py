@@ -244,13 +244,26 @@ def test_shapes_are_checked_eagerly_and_while_tracing(name, traces, targets, tim
         jax.eval_shape(call, *arguments)
 
 
-@EVERY_LOSS
-@pytest.mark.parametrize("label", [-1, CLASSES, 0.5])
-def test_a_label_that_is_no_class_names_no_neuron(made, name, label):
-    """Documented: it has an all-zero row, eagerly and compiled alike, so every wrong label means the same."""
-    wrong, other = (np.array([0, value, 1, 1], np.float32) for value in (label, 99))
-    np.testing.assert_array_equal(made[name](SPIKES, wrong), made[name](SPIKES, other))
-    np.testing.assert_allclose(jax.jit(made[name])(SPIKES, wrong), made[name](SPIKES, wrong), rtol=1e-6)
+@EVERY_ONE
+@pytest.mark.parametrize("label", [-1, CLASSES, 0.5, 255])
+def test_a_label_that_is_no_class_makes_the_result_nan(made, name, label):
+    """Eagerly, compiled and in the gradient alike, whatever the others are; predictions stay."""
+    wrong = np.array([1, 0, label, 1], np.float32)
+    for call in (made[name], jax.jit(made[name])):
+        found = jax.tree.leaves(call(SPIKES, wrong))
+        assert np.isnan(found[0])
+        for preds, expected in zip(found[1:], jax.tree.leaves(made[name](SPIKES, TARGETS))[1:], strict=True):
+            np.testing.assert_array_equal(preds, expected)
+    if name in LOSSES:
+        assert np.isnan(jax.grad(made[name])(SPIKES, wrong)[2]).all()
+
+
+def test_every_whole_number_dtype_of_a_wrong_label_is_noticed(made):
+    for dtype, label in ((np.int8, -1), (np.uint8, 255), (np.uint32, 2**32 - 1), (np.int32, 3), (np.bool_, None)):
+        targets = TARGETS.astype(dtype)
+        if label is not None:
+            targets[1] = label
+        assert np.isnan(made["integral_crossentropy"](SPIKES, targets)) == (label is not None)
 
 
 @EVERY_LOSS

@@ -122,3 +122,21 @@ def test_nan_names_epoch_step_and_place(data):
         )
     with pytest.raises(FloatingPointError, match=r"eval_data=\): expected numbers; got NaN"):
         optimize.compile_fit(network(), TX, loss_fn, data, epochs=1, eval_data=(x * jnp.nan, y), metric_fn=metric_fn)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_named(data, label):
+    x, y = data
+    wrong = (x, y.at[2, 5].set(label))
+    with pytest.raises(
+        ValueError,
+        match=rf"compile_fit: epoch 0, step 2: expected labels in 0\.\.2, for 3 .* got {label} at batch\[1\]\[5\]",
+    ):
+        optimize.compile_fit(network(), TX, loss_fn, wrong, epochs=2)
+    for callback in (None, lambda *_: None):
+        with pytest.raises(
+            ValueError, match=rf"\(eval_data=\), in batch 2: expected labels .* got {label} at batch\[1\]\[5\]"
+        ):
+            optimize.compile_fit(
+                network(), TX, loss_fn, data, epochs=2, eval_data=wrong, metric_fn=metric_fn, on_epoch_end=callback
+            )

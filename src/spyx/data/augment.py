@@ -36,7 +36,7 @@ def shift_augment(max_shift: int = 10, axes: int | Sequence[int] = (-1,), *, per
         >>> sorted({shift_augment(1)(x, key)[0, 0].item() for key in jax.random.split(jax.random.key(0), 20)})
         [0, 1, 3]
     """
-    axes = (int(axes),) if isinstance(axes, Integral) else tuple(int(axis) for axis in axes)
+    axes = (int(axes),) if isinstance(axes, (int, Integral)) else tuple(int(axis) for axis in axes)
     if not isinstance(max_shift, Integral) or max_shift < 0:
         raise ValueError(
             f"shift_augment: max_shift must be a whole number, 0 or more; got {max_shift!r}. The default is 10."

@@ -85,8 +85,8 @@ def shift_space(max_pixels: int, axes: int | Sequence[int] = (2, 3)) -> Augmenta
 
     Args:
         max_pixels: the largest move along each axis, both ends included, >= 0.
-        axes: axis or axes to move along, none of them the batch. Default (2, 3), height and width of (batch, time, height,
-            width, ...); use (2,) for units, as the frequency of a cochlea, and (1,) for time.
+        axes: axis or axes to move along, none of them the batch. Default (2, 3), height and width of (batch, time,
+            height, width, ...); use 2 for units, as the frequency of a cochlea, and 1 for time.
 
     Returns:
         `f(x, key)`, shapes unchanged.
@@ -100,7 +100,7 @@ def shift_space(max_pixels: int, axes: int | Sequence[int] = (2, 3)) -> Augmenta
         [8.0, 10.0]
     """
     max_pixels = _whole("shift_space", "max_pixels", max_pixels)
-    axes = (int(axes),) if isinstance(axes, Integral) else tuple(int(axis) for axis in axes)
+    axes = (int(axes),) if isinstance(axes, (int, Integral)) else tuple(int(axis) for axis in axes)
     if any(axis < 1 for axis in axes):
         raise ValueError(f"shift_space: expected axes >= 1, not the batch; got {axes}. Count from the front.")
 

@@ -188,6 +188,24 @@ def test_every_encoder_gives_samples_time_features(monkeypatch):
             assert found.encoder == (encoder if encoder != "auto" else found.encoder)
 
 
+@pytest.mark.parametrize("part", inputs.PARTS)
+@pytest.mark.parametrize("encoder", ["direct", "delta"])
+def test_nan_and_labels_that_are_no_class_are_refused_in_every_part(monkeypatch, part, encoder):
+    good = data.Split(np.ones((3, 4, 2), np.float32), np.array([0, 1, 1]))
+    nan = data.Split(np.where(np.arange(24).reshape(3, 4, 2) % 12 == 5, np.nan, 1), good.y)
+    told = {f"the {part} part of digits: expected numbers; got NaN in 2 of 24 values": nan}
+    for label in (-1, 2):
+        text = f"the labels of the {part} part of digits: check_labels: expected labels in 0..1; got 1 of 3 outside"
+        told[f"{text}, the first {label} at index 2"] = data.Split(good.x, np.array([0, 1, label]))
+    for message, bad in told.items():
+        parts = {name: bad if name == part else good for name in inputs.PARTS}
+        dataset = data.Dataset("digits", **parts, num_classes=2, citation="", licence="", split_note="")
+        monkeypatch.setattr(data, "load", lambda name, d=dataset: d)
+        with pytest.raises(UserError) as error:
+            inputs.load_inputs(Config(encoder=encoder))
+        assert str(error.value).startswith(message)
+
+
 def test_recordings_need_a_folder_and_no_encoder(shared, tmp_path):
     archive = shared / "data" / "nmnist_small.zip"
     config = Config(dataset="nmnist", data=str(archive), cache=str(tmp_path), steps=2)

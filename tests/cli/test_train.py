@@ -75,6 +75,21 @@ def test_damaged_weights_are_refused(default_run, tmp_path):
     assert "is damaged: its SHA-256" in result.stderr
 
 
+def test_weights_that_are_nan_are_refused(default_run, tmp_path):
+    folder, _ = default_run
+    (tmp_path / "config.toml").write_bytes((folder / "config.toml").read_bytes())
+    with np.load(folder / "weights.npz") as file:
+        arrays = dict(file)
+    arrays["layers.0.kernel"][3, 7:9] = np.nan
+    np.savez(tmp_path / "weights.npz", **arrays)
+    digest = hashlib.sha256((tmp_path / "weights.npz").read_bytes()).hexdigest()
+    (tmp_path / "weights.npz.sha256").write_text(f"{digest}  weights.npz\n")
+    result = spyx("eval", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert "weights.npz, layers.0.kernel: expected numbers; got NaN in 2 of 16384 values." in result.stderr
+
+
 def test_weights_of_another_network_are_refused(default_run):
     from spyx.cli.network import make_network
 

@@ -254,3 +254,43 @@ def test_a_missing_extra_is_named(monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         spyx.cli.main()
     assert "expected typer; got no such package. Run pip install 'spyx-jax[cli]'" in str(stopped.value)
+
+
+def activity(fire: list[float], steps: int = 20, spikes: bool = True) -> Activity:
+    """One sample; each neuron fires in a share of the steps."""
+    outputs = (np.arange(steps)[:, None] < np.round(np.array(fire) * steps)).astype(np.float32)[None]
+    return Activity("1 LIF", outputs, spikes=spikes)
+
+
+def test_hints_by_their_thresholds():
+    """Each rule on both sides of its limit, and what does not spike is left alone."""
+    steady = [{"train_loss": 0.5, "eval_loss": 0.6, "eval_acc": 0.95}] * 5
+
+    def told(layers, history=steady, **settings):
+        return " | ".join(hints(Config(hidden=(8, 4), **settings), history, layers))
+
+    healthy = "all looks healthy"
+    assert healthy in told([activity([0, 0.2, 0.2, 0.2])])
+    assert "50% of the neurons in layer 1 LIF never fire" in told([activity([0, 0, 0.2, 0.2])])
+    assert healthy in told([activity([0.25] * 4)])
+    assert "fires in 35% of all steps" in told([activity([0.35] * 4)])
+    assert healthy in told([activity([0.0] * 4, spikes=False), activity([1.0] * 4, spikes=False)])
+    assert "try --epochs" not in told([], [{**steady[0], "eval_loss": loss} for loss in (0.5, 0.5, 0.54)])
+    assert "lowest after epoch 2: try --epochs 2" in told(
+        [], [{**steady[0], "eval_loss": loss} for loss in (0.6, 0.5, 0.56)]
+    )
+
+    def falls(*losses):
+        return told([], [{**steady[0], "train_loss": loss} for loss in losses], epochs=7)
+
+    assert "the training loss still falls: try --epochs 14" in falls(1.0, 0.5, 0.49, 0.48, 0.47)
+    assert healthy in falls(1.0, 0.5, 0.495, 0.493, 0.49)
+    assert healthy in falls(1.0, 0.5, 0.2)
+    low, edge = ([{**steady[0], "eval_acc": value}] for value in (0.89, 0.9))
+    assert "--hidden 16,8, or --steps 32" in told([], low)
+    assert "or a smaller bin_ms" in told([], low, raster=RasterTable(bin_ms=2.0))
+    assert healthy in told([], edge)
+    assert "(--neuron ALIF) or fewer steps (--steps 8)" in told([], edge)
+    assert "(--neuron RLIF) or fewer steps (a larger bin_ms)" in told(
+        [], edge, neuron="ALIF", raster=RasterTable(bin_ms=2.0)
+    )

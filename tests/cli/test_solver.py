@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from spyx import nn
+from spyx.cli import score as scoring
 from spyx.cli.config import AugmentTable, Config
 from spyx.cli.score import make_loss, make_metric
 from spyx.cli.solver import make_solver
@@ -81,3 +82,31 @@ def test_readout_and_smoothing_reach_loss_and_metric_alike():
         assert float(metric["acc"]) == 0.5
         losses.add(round(loss, 4))
     assert len(losses) == 3
+
+
+@pytest.mark.parametrize("readout", ["sum", "mean"])
+def test_a_part_is_scored_as_plain_means_over_its_samples(monkeypatch, readout):
+    """7 samples in batches of 3: the two that fill up the last batch count nowhere; time is 5, no batch size."""
+    monkeypatch.setattr(scoring, "BATCH", 3)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 3, (7, 5, 4)).astype(np.uint8), np.array([3, 0, 1, 2, 3, 3, 0], np.int32)
+    beta, smoothing = 0.5, 0.1
+    traces = np.zeros((7, 5, 4))
+    for t in range(5):
+        traces[:, t] = beta * (traces[:, t - 1] if t else 0) + x[:, t]
+    sums = traces.sum(1) if readout == "sum" else traces.mean(1)
+    log_p = sums - np.log(np.exp(sums).sum(1, keepdims=True))
+    target = np.eye(4)[y] * (1 - smoothing) + smoothing / 4
+    config = Config(readout=readout, smoothing=smoothing)
+    found = scoring.score(config, nn.LI(4, beta=np.float32(beta)), jnp.asarray(x), jnp.asarray(y))
+    np.testing.assert_allclose(found["loss"], -(target * log_p).sum(1).mean(), rtol=1e-5)
+    np.testing.assert_allclose(found["acc"], (sums.argmax(1) == y).mean(), rtol=1e-6)
+
+
+def test_batches_hold_every_sample_and_fill_up_from_the_start():
+    x, y = np.arange(14).reshape(7, 2), np.arange(7)
+    xs, ys = scoring.batches(x, y, 3)
+    assert ys.tolist() == [[0, 1, 2], [3, 4, 5], [6, 0, 1]]
+    np.testing.assert_array_equal(xs, x[np.asarray(ys)])
+    assert scoring.batches(x, y, 100)[1].tolist() == [list(range(7))]
+    assert scoring.batches(x[:6], y[:6], 3)[1].tolist() == [[0, 1, 2], [3, 4, 5]]

@@ -112,13 +112,13 @@ def test_samples_that_do_not_fit_are_refused(tmp_path, samples, message):
         write_packed(tmp_path / "a.spyx", samples)
 
 
-def dataset(reads: list[str], stamp: str = "1") -> Dataset:
+def dataset(reads: list[str], stamp: str = "1", units: int = 2) -> Dataset:
     def read(name: str) -> Events:
         reads.append(name)
         return Events(t=[0, int(name)], unit=[0, 1], sensor_size=(2,))
 
     def part(names: list[str]) -> Split:
-        recordings = Recordings(names, read, stamp=stamp, sensor_size=(2,))
+        recordings = Recordings(names, read, stamp=stamp, sensor_size=(units,))
         return Split(recordings, np.arange(len(names), dtype=np.int32))
 
     return Dataset("mine", part(["1", "2", "3"]), part(["4"]), part(["5"]), 3, "me", "CC0", "by hand", (2,))
@@ -144,6 +144,9 @@ def test_other_files_recipes_or_versions_have_other_names(tmp_path):
     rasterise(dataset([], stamp="2"), recipe, tmp_path)
     rasterise(dataset([]), Raster(num_bins=3), tmp_path)
     assert len(list(tmp_path.iterdir())) == 9
+    wider = rasterise(dataset([], units=5), recipe, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 12
+    assert wider.train.x.shape == (3, 2, 5)
 
 
 def test_rasterise_refuses_open_lengths_and_frames(tmp_path):

@@ -119,6 +119,18 @@ def test_half_precision_is_summed_in_float32(made):
     assert gradient.dtype == jnp.bfloat16
 
 
+@EVERY_LOSS
+def test_float64_stays_float64(name):
+    """A difference that float32 cannot hold is still there."""
+    factory, oracle, traces = LOSSES[name]
+    with jax.enable_x64(True):
+        fine = traces.astype(np.float64) * (1 if name == "first_spike_loss" else 1 + 1e-9)
+        found = factory()(fine, TARGETS)
+        assert found.dtype == jnp.float64
+        np.testing.assert_allclose(found, oracle(fine, TARGETS), rtol=1e-12)
+    assert factory()(traces.astype(np.float64), TARGETS).dtype == jnp.float32  # without it, JAX has no float64
+
+
 @EVERY_ONE
 def test_jit_vmap_and_lower(made, name):
     call = made[name]

@@ -28,6 +28,18 @@ def test_nan_in_a_batch(batches):
         assert not np.allclose(got, before)
 
 
+@pytest.mark.parametrize("check_every", [1, 4])
+def test_nothing_is_learned_after_a_bad_step(batches, check_every):
+    """The healthy batches behind it are not trained on, however late the loop looks."""
+    x, y = batches[1]
+    model, expected = network(), network()
+    fit(batches[:1], expected)
+    with pytest.raises(FloatingPointError, match="step 1: expected a batch of numbers"):
+        fit([batches[0], (x * jnp.nan, y), *batches[2:]], model, check_every=check_every)
+    for got, before in zip(params_of(model), params_of(expected), strict=True):
+        np.testing.assert_array_equal(got, before)
+
+
 @pytest.mark.parametrize("check_every", [1, 3])
 def test_nan_is_dated_right_however_rarely_one_looks(batches, check_every):
     x, y = batches[1]

@@ -94,6 +94,16 @@ def test_callbacks_see_the_model_of_their_moment(batches):
     assert not np.allclose(seen[0][2], seen[2][2])
 
 
+def test_a_callback_may_keep_the_arrays_of_its_epoch(batches):
+    """The best epoch so far, held as the model's own arrays, without a copy."""
+    model, held = network(), []
+    options = {"on_epoch_end": lambda *_: held.append(jax.tree.leaves(nnx.state(model, nnx.Param)))}
+    optimize.fit(model, TX, loss_fn, lambda: batches, epochs=3, **options)
+    for epochs, leaves in enumerate(held, 1):
+        for leaf, expected in zip(leaves, reference(batches, epochs)[1], strict=True):
+            np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_fit_leaves_arrays_that_the_model_was_made_of_alone(batches):
     """Donated buffers are the run's own: a parameter that someone else holds stays readable."""
     model = network()

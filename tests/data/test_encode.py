@@ -102,6 +102,13 @@ def test_latency_code_fires_once_the_earlier_the_larger(x):
     assert (out.sum(0) <= 1).all()
 
 
+def test_a_value_at_the_threshold_is_silent():
+    x = np.array([[0.25, 0.25 + 1e-6, 0.0, 0.01, np.nextafter(np.float32(0.01), np.float32(1))]], np.float32)
+    assert data.latency_code(4, 0.25)(x).sum(1).tolist() == [[0, 1, 0, 0, 0]]
+    assert data.latency_code(4)(x).sum(1).tolist() == [[1, 1, 0, 0, 1]]  # 0.01 by default
+    assert data.latency_code(4, -1.0)(x).sum() == 5
+
+
 @settings(max_examples=40, deadline=None)
 @given(UNIT)
 def test_phase_code_writes_binary_digits_twice(x):
@@ -156,6 +163,7 @@ def test_rate_code_draws_the_promised_rate_and_each_key_its_own():
     ideal = np.clip(x[0] * 0.5, 0, 1)
     assert (np.abs(spikes.mean(0, dtype=jnp.float32) - ideal) <= 5 * np.sqrt(ideal * (1 - ideal) / 100_000)).all()
     encode = data.rate_code(8)
+    np.testing.assert_array_equal(encode(X, KEY), data.rate_code(8, 0.75)(X, KEY))  # 0.75 by default
     np.testing.assert_array_equal(encode(X, KEY), encode(X, KEY))
     assert (encode(X, KEY) != encode(X, jax.random.key(1))).any()
     np.testing.assert_array_equal(encode(X, jax.random.PRNGKey(0)), encode(X, KEY))  # an old-style key is a key

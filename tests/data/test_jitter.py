@@ -79,6 +79,18 @@ def test_shift_moves_the_whole_sample_and_fills_with_zeros():
     assert shift_space(1, axes=(2,))(jnp.ones((2, 3, 4)), KEY).shape == (2, 3, 4)
 
 
+def test_each_shifted_sample_is_the_sample_moved_with_zeros_behind_it():
+    def moved(sample, down, right):
+        out = np.zeros_like(sample)
+        (a, b), (c, d) = ((max(0, by), size + min(0, by)) for by, size in ((down, 6), (right, 5)))
+        out[:, a:b, c:d] = sample[:, a - down : b - down, c - right : d - right]
+        return out.tobytes()
+
+    for original, shifted in zip(np.asarray(X), np.asarray(shift_space(2)(X, KEY)), strict=True):
+        assert shifted.tobytes() in {moved(original, i, j) for i in range(-2, 3) for j in range(-2, 3)}
+    assert np.array_equal(shift_space(0)(X, KEY), X)
+
+
 def test_flip_with_certainty_is_a_mirror():
     assert np.array_equal(flip(3, probability=1)(X, KEY), X[:, :, :, ::-1])
     assert np.array_equal(flip(-1, probability=1)(X, KEY), X[..., ::-1])

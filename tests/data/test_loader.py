@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -132,6 +133,35 @@ def test_augment_differs_between_processes_epochs_and_keys():
     assert noise(again) == drawn[:2]
 
 
+@pytest.mark.parametrize(
+    ("options", "ahead"), [({"prefetch": 0}, 0), ({"prefetch": 1}, 1), ({}, 2), ({"prefetch": 4}, 4)]
+)
+def test_as_many_batches_as_asked_are_prepared_ahead_and_no_more(options, ahead):
+    """The one that is taken, and `prefetch` behind it (2 by default); a loop that is left prepares no others."""
+    read, split = [], numbered(20)
+
+    class Recorded:
+        dtype = np.float32
+
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, rows):
+            read.append(rows.tolist())
+            return split.x[rows]
+
+    batches = iter(Loader(Split(Recorded(), split.y), 2, **options))
+    for taken in (1, 2):
+        next(batches)
+        deadline = time.monotonic() + 5.0
+        while len(read) < taken + ahead and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.02)
+        assert len(read) == taken + ahead
+    batches.close()
+    assert len(read) == 2 + ahead
+
+
 def test_abandoned_epoch_leaves_no_thread():
     batches = iter(Loader(numbered(100), 2))
     next(batches)
@@ -187,6 +217,8 @@ def test_restore_refuses_another_batch_size_and_damage():
     state = Loader(numbered(8), 4).state
     with pytest.raises(ValueError, match="expected a state saved with batch_size 2; got 4"):
         Loader(numbered(8), 2).restore(state)
+    with pytest.raises(ValueError, match="expected epoch >= 0 and step in 0..2; got -1 and 0"):
+        Loader(numbered(8), 4).restore({**state, "epoch": -1})
     with pytest.raises(ValueError, match="step in 0..2; got 0 and 9"):
         Loader(numbered(8), 4).restore({**state, "step": 9})
 

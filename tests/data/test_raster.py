@@ -190,6 +190,33 @@ def test_a_negative_address_is_refused_in_every_integer_dtype(name, dtype):
         Events(t=[0, 1, 2], **columns)
 
 
+def test_a_part_of_a_recording_holds_its_start_and_not_its_stop():
+    events = Events(t=[1, 5, 5, 8, 9], unit=[0, 1, 2, 3, 4], sensor_size=(5,))
+    for start, stop, units in (
+        (5, 8, [1, 2]),
+        (1, 5, [0]),
+        (2, 9, [1, 2, 3]),
+        (9, 10, [4]),
+        (5, 5, []),
+        (-3, 99, range(5)),
+    ):
+        part = events.between(start, stop)
+        assert part.unit.tolist() == list(units)
+        assert part.sensor_size == (5,)
+    assert events[np.array([True, False, False, True, False])].t.tolist() == [1, 8]
+    with pytest.raises(ValueError, match="times in ascending order; got t = 1 after 9 at event 1"):
+        events[np.array([4, 0])]
+
+
+def test_the_first_fault_is_told():
+    for t, x, message in (
+        ([3, 2, 5], [0, 0, 9], "t = 2 after 3 at event 1"),
+        ([1, 2, 0], [0, 9, 0], "x = 9 at event 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Events(t=t, x=x, y=[0, 0, 0], p=[0, 0, 0], sensor_size=(4, 4))
+
+
 def test_columns_have_their_documented_dtypes_and_limits():
     events = Events(t=np.array([1, 2], np.uint32), x=[0, 65_535], y=[65_535, 0], p=[True, False])
     assert [getattr(events, name).dtype for name in "txyp"] == [np.int64, np.uint16, np.uint16, np.uint8]

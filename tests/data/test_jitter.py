@@ -97,6 +97,17 @@ def test_flip_with_certainty_is_a_mirror():
     assert np.array_equal(flip(3, probability=0)(X, KEY), X)
 
 
+def test_a_mask_is_no_wider_than_the_axis():
+    widths = np.asarray(mask_axis(50)(jnp.ones((400, 12, 6)), KEY) == 0).all(2).sum(1)
+    assert set(widths) == set(range(13))
+
+
+def test_each_step_of_a_chain_draws_on_its_own():
+    half = drop_spikes(0.5)
+    out = chain(half, half)(jnp.ones((10, 1000)), KEY)
+    assert abs(float(out.mean()) - 0.25) < 0.02
+
+
 @pytest.mark.parametrize("axis", [1, 2])
 def test_mask_silences_one_stretch(axis):
     out = np.asarray(mask_axis(4, axis=axis)(jnp.ones((400, 12, 6)), KEY))

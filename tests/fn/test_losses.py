@@ -61,11 +61,12 @@ def test_rate_crossentropy_of_counts_rates_and_steps(logits):
 
 @EVERY_METRIC
 def test_metric_equals_the_definition(made, name):
-    expected = METRICS[name][1](np.moveaxis(SPIKES, 1, 0))
-    score, preds = made[name](SPIKES, TARGETS)
-    np.testing.assert_array_equal(preds, expected)
-    np.testing.assert_allclose(score, np.mean(expected == TARGETS))
-    assert (score.dtype, preds.dtype) == (jnp.float32, jnp.int32)
+    for traces in (SPIKES, SPIKES[:, ::-1], SPIKES if name == "first_spike_accuracy" else MEMBRANES):
+        expected = METRICS[name][1](np.moveaxis(traces, 1, 0))
+        score, preds = made[name](traces, TARGETS)
+        np.testing.assert_array_equal(preds, expected)
+        np.testing.assert_allclose(score, np.mean(expected == TARGETS))
+        assert (score.dtype, preds.dtype) == (jnp.float32, jnp.int32)
 
 
 @EVERY_LOSS
@@ -226,6 +227,11 @@ def test_a_silent_readout_still_learns_through_the_surrogate():
 def test_first_spike_of_membranes_is_nan_rather_than_a_number(made):
     assert np.isnan(made["first_spike_loss"](MEMBRANES, TARGETS))
     assert np.isnan(made["first_spike_accuracy"](MEMBRANES, TARGETS)[0])
+    for value in (1.001, -0.001):
+        one = SPIKES.copy()
+        one[0, 0, 0] = value
+        assert np.isnan(made["first_spike_loss"](one, TARGETS))
+        assert np.isnan(made["first_spike_accuracy"](one, TARGETS)[0])
 
 
 # Wrong arguments

@@ -104,6 +104,35 @@ def test_a_callback_may_keep_the_arrays_of_its_epoch(batches):
             np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_the_history_is_not_the_callbacks_and_steps_are_told_every_16(batches):
+    told = []
+    history = optimize.fit(
+        network(),
+        TX,
+        loss_fn,
+        lambda: batches * 5,
+        epochs=2,
+        on_epoch_end=lambda _, numbers: numbers.clear(),
+        on_step=lambda epoch, step, _: told.append((epoch, step)),
+    )
+    assert all(np.isfinite(epoch["train_loss"]) for epoch in history)
+    assert told == [(0, 15), (1, 15)]
+
+
+def test_an_evaluation_that_cannot_be_used_is_stopped_soon(batches):
+    (x, y), *_ = batches
+    taken = []
+
+    def source():
+        for number in range(100):
+            taken.append(number)
+            yield (x * jnp.nan, y) if number == 1 else (x, y)
+
+    with pytest.raises(FloatingPointError, match="NaN in batch 1 of the evaluation after epoch 0"):
+        optimize.fit(network(), TX, loss_fn, lambda: batches, epochs=1, eval_iter=source, eval_fn=eval_fn)
+    assert len(taken) < 25
+
+
 def test_fit_leaves_arrays_that_the_model_was_made_of_alone(batches):
     """Donated buffers are the run's own: a parameter that someone else holds stays readable."""
     model = network()

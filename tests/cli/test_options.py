@@ -95,6 +95,75 @@ def test_toml_and_yaml_do_the_same_and_the_command_line_wins(tmp_path):
     assert make_config(tmp_path / "b.toml", {}) == expected
 
 
+def test_a_setting_that_is_zero_is_given_and_limits_belong_to_their_range(tmp_path):
+    (tmp_path / "a.toml").write_text("seed = 3\nhidden = 65536\n")
+    assert make_config(tmp_path / "a.toml", {"seed": 0, "smoothing": 0.0, "beta": 1, "steps": 10_000}) == Config(
+        seed=0, hidden=(65_536,), smoothing=0.0, beta=1.0, steps=10_000
+    )
+    for name, value in (
+        ("seed", -1),
+        ("seed", 2**31),
+        ("steps", 0),
+        ("steps", 10_001),
+        ("beta", 1.001),
+        ("epochs", True),
+    ):
+        with pytest.raises(UserError, match=f"^--{name}: expected a"):
+            make_config(None, {name: value})
+    with pytest.raises(UserError, match="--hidden: expected one size"):
+        make_config(None, {"hidden": "65537"})
+
+
+def test_only_tables_that_say_something_are_written():
+    assert "[" not in Config(hidden=(8,)).to_toml().replace("[8]", "")
+    text = Config(raster=RasterTable(bin_ms=2.0)).to_toml()
+    assert "[raster]" in text
+    assert "[augment]" not in text
+
+
+def test_a_network_is_made_as_it_is_described():
+    config = Config(hidden=(7, 3), beta=0.5, readout_beta=0.75, seed=4, neuron="ALIF", surrogate="arctan:3")
+    layers = network.make_network(config, 5, 2).layers
+    assert [layer.kernel.shape for layer in layers[::2][:3]] == [(5, 7), (7, 3), (3, 2)]
+    assert [layer.hidden_shape for layer in layers[1::2]] == [(7,), (3,), (2,)]
+    assert [float(layer.beta[...]) for layer in layers[1::2]] == [0.5, 0.5, 0.75]
+    assert repr(layers[1].activation) == "arctan(k=3.0)"
+    again, other = (network.make_network(Config(seed=seed), 5, 2).layers[0].kernel[...] for seed in (4, 5))
+    assert not np.array_equal(again, other)
+    assert "custom" not in network.surrogates()
+
+
+def test_every_part_is_drawn_on_its_own_and_by_the_seed():
+    def parts(seed):
+        found = inputs.load_inputs(Config(dataset="digits", encoder="rate", steps=4, seed=seed))
+        return [np.asarray(found.x[part][:5]) for part in inputs.PARTS]
+
+    same = data.Split(np.full((6, 9), 0.5, np.float32), np.zeros(6, np.int32))
+    dataset = data.Dataset("digits", same, same, same, 1, citation="", licence="", split_note="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name: dataset)
+        drawn = [part.tobytes() for seed in (0, 1) for part in parts(seed)]
+        assert len(set(drawn)) == 6
+        assert [part.tobytes() for part in parts(0)] == drawn[:3]
+
+
+@pytest.mark.parametrize(("binary", "steps"), [(True, 16), (False, 8)])
+def test_frames_that_do_not_fit_into_memory_are_refused_before_they_are_made(monkeypatch, binary, steps):
+    """1024 x 1024 pixels of two polarities, in 256 recordings: 8 GiB of bytes in 16 steps, or of 2-byte counts in 8."""
+    recordings = data.Recordings(["a"] * 256, None, stamp="", sensor_size=(1024, 1024))
+    part = data.Split(recordings, np.zeros(256, np.int32))
+    dataset = data.Dataset("nmnist", part, part, part, 2, citation="", licence="", split_note="")
+    made = []
+    monkeypatch.setattr(data, "load", lambda name, **options: dataset)
+    monkeypatch.setattr(data, "rasterise", lambda *arguments: made.append(arguments) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        inputs.load_inputs(Config(dataset="nmnist", data="x", steps=steps, raster=RasterTable(binary=binary)))
+    assert len(made) == 1
+    with pytest.raises(UserError, match="a part would take [89] GiB in memory"):
+        inputs.load_inputs(Config(dataset="nmnist", data="x", steps=steps + 1, raster=RasterTable(binary=binary)))
+    assert len(made) == 1
+
+
 def test_all_mistakes_of_a_file_are_told_at_once(tmp_path):
     (tmp_path / "a.toml").write_text('nuron = "LIF"\nepochs = 2.5\nseed = true\nencoder = 3\n')
     with pytest.raises(UserError) as error:

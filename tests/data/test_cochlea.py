@@ -126,3 +126,11 @@ def test_a_click_is_heard_through_the_window_that_is_centred_on_each_step():
     with np.errstate(divide="ignore"):
         expected = np.clip(1 + 10 * np.log10(heard / heard.max()) / 60, 0, 1)
     np.testing.assert_allclose(Cochlea(num_channels=4).drive(click), expected[:, None].repeat(4, 1), atol=1e-9)
+
+
+def test_a_fibre_that_reaches_its_threshold_exactly_fires():
+    click = np.zeros(1600)
+    click[801] = 1.0
+    sharp = {"num_channels": 1, "low_hz": 400, "high_hz": 600, "range_db": 1e-6}  # the loudest step drives, no other
+    assert Cochlea(**sharp, threshold_ms=2.0)(click).t.tolist() == [100_000]
+    assert len(Cochlea(**sharp, threshold_ms=np.nextafter(2.0, 3.0))(click)) == 0

@@ -130,6 +130,9 @@ def test_mixup_chooses_trains_and_mixes_labels():
         for value, count in zip(values, counts, strict=True):
             assert abs(count / 1000 - float(labels[i, int(value)])) < 0.06
     assert np.array_equal(mixed[:, 0], mixed[:, 2])
+    assert (labels.max(1) < 0.999).any()  # with another sample, not with itself
+    usual, same = (mixup(x, y, KEY, num_classes=4, **alpha)[1] for alpha in ({}, {"alpha": 0.2}))
+    assert np.array_equal(usual, same)
 
 
 def test_jittered_events_stay_sorted_inside_and_near():
@@ -142,6 +145,8 @@ def test_jittered_events_stay_sorted_inside_and_near():
     assert np.array_equal(jitter_events(events, 3, time_us=50, pixels=1, drop=0.2).t, out.t)
     assert np.array_equal(jitter_events(events, 3).x, events.x)
     assert len(jitter_events(events[:2], 0, drop=1)) == 1
+    early = jitter_events(Events([0] * 99, unit=[0] * 99, sensor_size=(1,)), 0, time_us=500).t
+    assert early.min() == 0 < early.max()
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,9 @@ def test_the_command_line(tmp_path):
     np.save(tmp_path / "x.npy", x)
     ran = spyx("nir", "run", path, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy")
     assert ran.exit_code == 0, ran.stderr
-    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), nn.run(model, jnp.asarray(x))[0])
+    out = nn.run(model, jnp.asarray(x))[0]
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), out)
+    assert f"(2, 9, 10), sum {float(out.sum()):g}" in ran.stdout
     for dtype in (np.float32, np.float16, np.float64):
         spoiled = x.astype(dtype)
         spoiled[1, 3, 5] = spoiled[0, 0, 0] = np.nan

@@ -190,6 +190,21 @@ def test_a_step_back_in_time_is_refused_unless_sorting_is_asked_for(writer):
     assert_same(read(content, writer, sort=True), {"t": c["t"]})
 
 
+@pytest.mark.parametrize(
+    ("header", "size"),
+    [
+        (b"% format EVT2;height=36;width=35\n", (35, 36)),
+        (b"% evt 2.0\n% geometry 40x41\n", (40, 41)),
+        (b"% evt 2.0\n% height=36\n", None),
+    ],
+)
+def test_the_header_of_a_raw_file_names_its_sensor(header, size):
+    content = event_files.evt2(columns()).replace(b"% evt 2.0\n", header)
+    events = read(content, "evt2")
+    assert events.sensor_size == size
+    assert_same(events, columns())
+
+
 def test_sorting_keeps_the_order_of_events_at_one_time():
     c = columns(50)
     c["t"][:] = np.tile([7, 3], 25)

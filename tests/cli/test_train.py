@@ -12,8 +12,10 @@ import pytest
 
 from cli.conftest import spyx
 from spyx.cli import runs
+from spyx.cli import train as training
 from spyx.cli.config import Config, make_config
 from spyx.cli.errors import UserError
+from spyx.cli.solver import make_solver
 
 
 def test_the_default_run_reads_digits(default_run):
@@ -113,9 +115,12 @@ def test_same_seed_same_numbers_and_the_config_file_runs_again(tmp_path):
 
 
 def test_a_run_with_a_recurrent_neuron_on_spikes(tmp_path, monkeypatch):
+    asked = []
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "make_solver", lambda *given: asked.append(given[1:]) or make_solver(*given))
     result = spyx("train", *SHORT, "--dataset", "randman", "--neuron", "ralif", "--surrogate", "arctan")
     assert result.exit_code == 0, result.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.endswith("-randman-RALIF")
+    assert asked == [(2 * 13, (20,))]  # 8000 samples in batches of 629: the learning rate falls over the whole run
     assert make_config(folder / "config.toml", {}).encoder == "none"

@@ -85,7 +85,8 @@ def test_every_axis_convention_gives_the_same_answer(made, name):
     expected = jax.tree.leaves(made[name](SPIKES, TARGETS))
     time_major = FACTORIES[name](time_axis=0)(np.moveaxis(SPIKES, 1, 0), TARGETS)
     stacked = FACTORIES[name](time_axis=-2)(SPIKES.reshape(2, 2, TIME, CLASSES), TARGETS.reshape(2, 2))
-    for found in (time_major, stacked):
+    counted_back = FACTORIES[name](time_axis=-3)(np.moveaxis(SPIKES, 1, 0), TARGETS)
+    for found in (time_major, stacked, counted_back):
         for a, b in zip(jax.tree.leaves(found), expected, strict=True):
             np.testing.assert_allclose(np.ravel(a), np.ravel(b), rtol=1e-5)
 

@@ -64,6 +64,14 @@ def test_nan_that_no_spike_shows(batches):
         fit([{"x": x * jnp.nan, "y": y}], model, loss=lambda m, b: loss_fn(m, b["x"], b["y"]))
 
 
+def test_nan_in_a_part_that_reaches_neither_loss_nor_gradient(batches):
+    x, y = batches[0]
+    with pytest.raises(
+        FloatingPointError, match=r"step 0: expected a batch of numbers; got NaN in batch\[2\], in 1 of 3"
+    ):
+        fit([(x, y, np.array([0.0, np.nan, 1.0]))], loss=lambda model, x, y, _: loss_fn(model, x, y))
+
+
 def test_nan_in_an_evaluation(batches):
     x, y = batches[0]
     with pytest.raises(FloatingPointError, match="NaN in batch 1 of the evaluation after epoch 0"):

@@ -68,6 +68,12 @@ def test_one_trace_serves_all_epochs_and_compile_time_is_apart(batches):
 
     history = optimize.fit(network(), TX, counted, lambda: batches, epochs=4)
     assert len(traced) == 1
+    model, traced[:] = nn.LI(WIDTH), []
+    model.beta = nnx.Param(jnp.asarray(0.5))  # of a weak type, which an update would make a strong one
+    optimize.fit(
+        model, TX, lambda m, x, y: (traced.append(1), nn.run(m, x)[0].mean() ** 2)[1], lambda: batches, epochs=1
+    )
+    assert len(traced) == 1
     assert history[0]["compile_s"] > 0
     assert [epoch["compile_s"] for epoch in history[1:]] == [0, 0, 0]
     assert all(epoch["run_s"] > 0 for epoch in history)
@@ -136,11 +142,11 @@ def test_an_evaluation_that_cannot_be_used_is_stopped_soon(batches):
 def test_fit_leaves_arrays_that_the_model_was_made_of_alone(batches):
     """Donated buffers are the run's own: a parameter that someone else holds stays readable."""
     model = network()
-    held = nnx.state(model, nnx.Param)
-    before = params_of(model)
+    held = jax.tree.leaves(nnx.state(model, nnx.Param))
+    before = [np.array(leaf) for leaf in held]  # copies
     optimize.fit(model, TX, loss_fn, lambda: batches, epochs=1)
-    for leaf, value in zip(jax.tree.leaves(held), before, strict=True):
-        assert leaf.shape == value.shape
+    for leaf, value in zip(held, before, strict=True):
+        np.testing.assert_array_equal(leaf, value)
     assert not np.allclose(params_of(model)[0], before[0])
 
 
@@ -198,6 +204,10 @@ def test_batchnorm_and_dropout_carry_their_state(batches):
     assert not model.layers[3].deterministic
     step = optimize.make_eval_step(eval_fn)
     assert step(model, *batches[0])[1] == step(model, *batches[0])[1]
+    scored = np.mean([float(step(model, *batch)[1]) for batch in batches])
+    assert history[-1]["eval_loss"] == pytest.approx(scored, rel=1e-5)
+    model.eval()
+    assert float(loss_fn(model, *batches[0])) == pytest.approx(float(step(model, *batches[0])[1]), rel=1e-5)
 
 
 def test_a_solver_of_the_users_own(batches):

@@ -145,6 +145,8 @@ def test_every_part_is_drawn_on_its_own_and_by_the_seed():
         drawn = [part.tobytes() for seed in (0, 1) for part in parts(seed)]
         assert len(set(drawn)) == 6
         assert [part.tobytes() for part in parts(0)] == drawn[:3]
+        few = inputs.load_inputs(Config(encoder="phase", steps=4)).x["test"]
+    assert few.shape == (6, 4, 9)
 
 
 @pytest.mark.parametrize(("binary", "steps"), [(True, 16), (False, 8)])
@@ -354,6 +356,7 @@ def test_hints_by_their_thresholds():
 
     assert "the training loss still falls: try --epochs 14" in falls(1.0, 0.5, 0.49, 0.48, 0.47)
     assert healthy in falls(1.0, 0.5, 0.495, 0.493, 0.49)
+    assert "try --epochs 14" in falls(1.0, 0.5, 0.485, 0.483, 0.48)  # by 4 % in three epochs
     assert healthy in falls(1.0, 0.5, 0.2)
     low, edge = ([{**steady[0], "eval_acc": value}] for value in (0.89, 0.9))
     assert "--hidden 16,8, or --steps 32" in told([], low)

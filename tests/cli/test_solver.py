@@ -144,6 +144,8 @@ def test_every_augmentation_acts_along_its_own_axes():
     assert (set(steps), set(unit)) == ({2}, {18, 19, 20})
     _, steps, unit = np.nonzero(augmented({"shift_space": 1}, camera, one))
     assert (set(steps), set(unit // 8), set(unit // 2 % 4), set(unit % 2)) == ({2}, {1, 2, 3}, {0, 1, 2}, {1})
+    _, steps, unit = np.nonzero(augmented({"shift_space": 1}, (4, 8), one))  # without polarities
+    assert (set(steps), set(unit // 8), set(unit % 8)) == ({2}, {1, 2, 3}, {2, 3, 4})
     ones = jnp.ones((3, 5, 32), jnp.float32)
     for table, frame, axes in (
         ({"mask_time": 3}, units, (2,)),

@@ -40,6 +40,13 @@ def test_fit_equals_a_plain_loop(batches):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_weight_decay_sees_the_parameters(batches):
+    model, tx = network(), optax.adamw(0.02, weight_decay=0.5)
+    optimize.fit(model, tx, loss_fn, lambda: batches, epochs=1)
+    for got, expected in zip(params_of(model), reference(batches, 1, tx)[1], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_fit_learns_and_reports_what_spyx_1_reported(batches):
     history = optimize.fit(
         network(), TX, loss_fn, lambda: batches, epochs=12, eval_iter=lambda: batches, eval_fn=eval_fn

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,8 +133,7 @@ def test_mixup_chooses_trains_and_mixes_labels():
             assert abs(count / 1000 - float(labels[i, int(value)])) < 0.06
     assert np.array_equal(mixed[:, 0], mixed[:, 2])
     assert (labels.max(1) < 0.999).any()  # with another sample, not with itself
-    usual, same = (mixup(x, y, KEY, num_classes=4, **alpha)[1] for alpha in ({}, {"alpha": 0.2}))
-    assert np.array_equal(usual, same)
+    assert inspect.signature(mixup).parameters["alpha"].default == 0.2
 
 
 def test_jittered_events_stay_sorted_inside_and_near():

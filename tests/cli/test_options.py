@@ -95,6 +95,77 @@ def test_toml_and_yaml_do_the_same_and_the_command_line_wins(tmp_path):
     assert make_config(tmp_path / "b.toml", {}) == expected
 
 
+def test_a_setting_that_is_zero_is_given_and_limits_belong_to_their_range(tmp_path):
+    (tmp_path / "a.toml").write_text("seed = 3\nhidden = 65536\n")
+    assert make_config(tmp_path / "a.toml", {"seed": 0, "smoothing": 0.0, "beta": 1, "steps": 10_000}) == Config(
+        seed=0, hidden=(65_536,), smoothing=0.0, beta=1.0, steps=10_000
+    )
+    for name, value in (
+        ("seed", -1),
+        ("seed", 2**31),
+        ("steps", 0),
+        ("steps", 10_001),
+        ("beta", 1.001),
+        ("epochs", True),
+    ):
+        with pytest.raises(UserError, match=f"^--{name}: expected a"):
+            make_config(None, {name: value})
+    with pytest.raises(UserError, match="--hidden: expected one size"):
+        make_config(None, {"hidden": "65537"})
+
+
+def test_only_tables_that_say_something_are_written():
+    assert "[" not in Config(hidden=(8,)).to_toml().replace("[8]", "")
+    text = Config(raster=RasterTable(bin_ms=2.0)).to_toml()
+    assert "[raster]" in text
+    assert "[augment]" not in text
+
+
+def test_a_network_is_made_as_it_is_described():
+    config = Config(hidden=(7, 3), beta=0.5, readout_beta=0.75, seed=4, neuron="ALIF", surrogate="arctan:3")
+    layers = network.make_network(config, 5, 2).layers
+    assert [layer.kernel.shape for layer in layers[::2][:3]] == [(5, 7), (7, 3), (3, 2)]
+    assert [layer.hidden_shape for layer in layers[1::2]] == [(7,), (3,), (2,)]
+    assert [float(layer.beta[...]) for layer in layers[1::2]] == [0.5, 0.5, 0.75]
+    assert repr(layers[1].activation) == "arctan(k=3.0)"
+    again, other = (network.make_network(Config(seed=seed), 5, 2).layers[0].kernel[...] for seed in (4, 5))
+    assert not np.array_equal(again, other)
+    assert "custom" not in network.surrogates()
+
+
+def test_every_part_is_drawn_on_its_own_and_by_the_seed():
+    def parts(seed):
+        found = inputs.load_inputs(Config(dataset="digits", encoder="rate", steps=4, seed=seed))
+        return [np.asarray(found.x[part][:5]) for part in inputs.PARTS]
+
+    same = data.Split(np.full((6, 9), 0.5, np.float32), np.zeros(6, np.int32))
+    dataset = data.Dataset("digits", same, same, same, 1, citation="", licence="", split_note="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name: dataset)
+        drawn = [part.tobytes() for seed in (0, 1) for part in parts(seed)]
+        assert len(set(drawn)) == 6
+        assert [part.tobytes() for part in parts(0)] == drawn[:3]
+        few = inputs.load_inputs(Config(encoder="phase", steps=4)).x["test"]
+    assert few.shape == (6, 4, 9)
+
+
+@pytest.mark.parametrize(("binary", "steps"), [(True, 16), (False, 8)])
+def test_frames_that_do_not_fit_into_memory_are_refused_before_they_are_made(monkeypatch, binary, steps):
+    """1024 x 1024 pixels of two polarities, in 256 recordings: 8 GiB of bytes in 16 steps, or of 2-byte counts in 8."""
+    recordings = data.Recordings(["a"] * 256, None, stamp="", sensor_size=(1024, 1024))
+    part = data.Split(recordings, np.zeros(256, np.int32))
+    dataset = data.Dataset("nmnist", part, part, part, 2, citation="", licence="", split_note="")
+    made = []
+    monkeypatch.setattr(data, "load", lambda name, **options: dataset)
+    monkeypatch.setattr(data, "rasterise", lambda *arguments: made.append(arguments) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        inputs.load_inputs(Config(dataset="nmnist", data="x", steps=steps, raster=RasterTable(binary=binary)))
+    assert len(made) == 1
+    with pytest.raises(UserError, match="a part would take [89] GiB in memory"):
+        inputs.load_inputs(Config(dataset="nmnist", data="x", steps=steps + 1, raster=RasterTable(binary=binary)))
+    assert len(made) == 1
+
+
 def test_all_mistakes_of_a_file_are_told_at_once(tmp_path):
     (tmp_path / "a.toml").write_text('nuron = "LIF"\nepochs = 2.5\nseed = true\nencoder = 3\n')
     with pytest.raises(UserError) as error:
@@ -188,6 +259,24 @@ def test_every_encoder_gives_samples_time_features(monkeypatch):
             assert found.encoder == (encoder if encoder != "auto" else found.encoder)
 
 
+@pytest.mark.parametrize("part", inputs.PARTS)
+@pytest.mark.parametrize("encoder", ["direct", "delta"])
+def test_nan_and_labels_that_are_no_class_are_refused_in_every_part(monkeypatch, part, encoder):
+    good = data.Split(np.ones((3, 4, 2), np.float32), np.array([0, 1, 1]))
+    nan = data.Split(np.where(np.arange(24).reshape(3, 4, 2) % 12 == 5, np.nan, 1), good.y)
+    told = {f"the {part} part of digits: expected numbers; got NaN in 2 of 24 values": nan}
+    for label in (-1, 2):
+        text = f"the labels of the {part} part of digits: check_labels: expected labels in 0..1; got 1 of 3 outside"
+        told[f"{text}, the first {label} at index 2"] = data.Split(good.x, np.array([0, 1, label]))
+    for message, bad in told.items():
+        parts = {name: bad if name == part else good for name in inputs.PARTS}
+        dataset = data.Dataset("digits", **parts, num_classes=2, citation="", licence="", split_note="")
+        monkeypatch.setattr(data, "load", lambda name, d=dataset: d)
+        with pytest.raises(UserError) as error:
+            inputs.load_inputs(Config(encoder=encoder))
+        assert str(error.value).startswith(message)
+
+
 def test_recordings_need_a_folder_and_no_encoder(shared, tmp_path):
     archive = shared / "data" / "nmnist_small.zip"
     config = Config(dataset="nmnist", data=str(archive), cache=str(tmp_path), steps=2)
@@ -236,3 +325,44 @@ def test_a_missing_extra_is_named(monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         spyx.cli.main()
     assert "expected typer; got no such package. Run pip install 'spyx-jax[cli]'" in str(stopped.value)
+
+
+def activity(fire: list[float], steps: int = 20, spikes: bool = True) -> Activity:
+    """One sample; each neuron fires in a share of the steps."""
+    outputs = (np.arange(steps)[:, None] < np.round(np.array(fire) * steps)).astype(np.float32)[None]
+    return Activity("1 LIF", outputs, spikes=spikes)
+
+
+def test_hints_by_their_thresholds():
+    """Each rule on both sides of its limit, and what does not spike is left alone."""
+    steady = [{"train_loss": 0.5, "eval_loss": 0.6, "eval_acc": 0.95}] * 5
+
+    def told(layers, history=steady, **settings):
+        return " | ".join(hints(Config(hidden=(8, 4), **settings), history, layers))
+
+    healthy = "all looks healthy"
+    assert healthy in told([activity([0, 0.2, 0.2, 0.2])])
+    assert "50% of the neurons in layer 1 LIF never fire" in told([activity([0, 0, 0.2, 0.2])])
+    assert healthy in told([activity([0.25] * 4)])
+    assert "fires in 35% of all steps" in told([activity([0.35] * 4)])
+    assert healthy in told([activity([0.0] * 4, spikes=False), activity([1.0] * 4, spikes=False)])
+    assert "try --epochs" not in told([], [{**steady[0], "eval_loss": loss} for loss in (0.5, 0.5, 0.54)])
+    assert "lowest after epoch 2: try --epochs 2" in told(
+        [], [{**steady[0], "eval_loss": loss} for loss in (0.6, 0.5, 0.56)]
+    )
+
+    def falls(*losses):
+        return told([], [{**steady[0], "train_loss": loss} for loss in losses], epochs=7)
+
+    assert "the training loss still falls: try --epochs 14" in falls(1.0, 0.5, 0.49, 0.48, 0.47)
+    assert healthy in falls(1.0, 0.5, 0.495, 0.493, 0.49)
+    assert "try --epochs 14" in falls(1.0, 0.5, 0.485, 0.483, 0.48)  # by 4 % in three epochs
+    assert healthy in falls(1.0, 0.5, 0.2)
+    low, edge = ([{**steady[0], "eval_acc": value}] for value in (0.89, 0.9))
+    assert "--hidden 16,8, or --steps 32" in told([], low)
+    assert "or a smaller bin_ms" in told([], low, raster=RasterTable(bin_ms=2.0))
+    assert healthy in told([], edge)
+    assert "(--neuron ALIF) or fewer steps (--steps 8)" in told([], edge)
+    assert "(--neuron RLIF) or fewer steps (a larger bin_ms)" in told(
+        [], edge, neuron="ALIF", raster=RasterTable(bin_ms=2.0)
+    )

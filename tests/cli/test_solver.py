@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from spyx import nn
+from spyx.cli import score as scoring
 from spyx.cli.config import AugmentTable, Config
 from spyx.cli.score import make_loss, make_metric
 from spyx.cli.solver import make_solver
@@ -81,3 +82,77 @@ def test_readout_and_smoothing_reach_loss_and_metric_alike():
         assert float(metric["acc"]) == 0.5
         losses.add(round(loss, 4))
     assert len(losses) == 3
+
+
+@pytest.mark.parametrize("readout", ["sum", "mean"])
+def test_a_part_is_scored_as_plain_means_over_its_samples(monkeypatch, readout):
+    """7 samples in batches of 3: the two that fill up the last batch count nowhere; time is 5, no batch size."""
+    monkeypatch.setattr(scoring, "BATCH", 3)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 3, (7, 5, 4)).astype(np.uint8), np.array([3, 0, 1, 2, 3, 3, 0], np.int32)
+    beta, smoothing = 0.5, 0.1
+    traces = np.zeros((7, 5, 4))
+    for t in range(5):
+        traces[:, t] = beta * (traces[:, t - 1] if t else 0) + x[:, t]
+    sums = traces.sum(1) if readout == "sum" else traces.mean(1)
+    log_p = sums - np.log(np.exp(sums).sum(1, keepdims=True))
+    target = np.eye(4)[y] * (1 - smoothing) + smoothing / 4
+    config = Config(readout=readout, smoothing=smoothing)
+    found = scoring.score(config, nn.LI(4, beta=np.float32(beta)), jnp.asarray(x), jnp.asarray(y))
+    np.testing.assert_allclose(found["loss"], -(target * log_p).sum(1).mean(), rtol=1e-5)
+    np.testing.assert_allclose(found["acc"], (sums.argmax(1) == y).mean(), rtol=1e-6)
+
+
+def test_batches_hold_every_sample_and_fill_up_from_the_start():
+    x, y = np.arange(14).reshape(7, 2), np.arange(7)
+    xs, ys = scoring.batches(x, y, 3)
+    assert ys.tolist() == [[0, 1, 2], [3, 4, 5], [6, 0, 1]]
+    np.testing.assert_array_equal(xs, x[np.asarray(ys)])
+    assert scoring.batches(x, y, 100)[1].tolist() == [list(range(7))]
+    assert scoring.batches(x[:6], y[:6], 3)[1].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_weights_decay_and_the_rate_ends_at_zero():
+    falls = updates(Config(learning_rate=0.1), 1.0, 101)
+    np.testing.assert_allclose(falls[99], -0.05 * (1 + np.cos(np.pi * 0.99)), rtol=1e-3)
+    assert falls[100] == 0.0
+    tx = make_solver(Config(learning_rate=0.1, weight_decay=0.5), 100, (1,))
+    params = jnp.float32(2.0)
+    with jax.numpy_dtype_promotion("standard"):
+        update, _ = tx.update(jnp.float32(0.0), tx.init(params), params)
+    np.testing.assert_allclose(update, -0.1 * 0.5 * 2.0, rtol=1e-5)
+
+
+def augmented(table: dict[str, float], frame: tuple[int, ...], x: jnp.ndarray) -> np.ndarray:
+    """What the loss is given, for 4 keys one after the other: (samples, time, features)."""
+    seen = []
+    solver = make_solver(Config(augment=AugmentTable(**table)), 10, frame)
+    impl = solver(lambda params, batch: (seen.append(np.asarray(batch[0])), params**2)[1], jnp.float32(1.0))
+    for number in range(4):
+        impl.step(impl.init(jax.random.key(0)), (x,), jax.random.key(number))
+    return np.concatenate(seen)
+
+
+def test_every_augmentation_acts_along_its_own_axes():
+    """32 features are 32 units, or 4 rows of 4 columns of 2 polarities."""
+    units, camera = (32,), (4, 4, 2)
+    one = jnp.zeros((3, 5, 32), jnp.float32).at[:, 2, 2 * 8 + 1 * 2 + 1].set(1.0)
+    for table in ({"shift_time": 1}, {"jitter_time": 1}):
+        _, steps, unit = np.nonzero(augmented(table, units, one))
+        assert (set(steps), set(unit)) == ({1, 2, 3}, {19})
+    _, steps, unit = np.nonzero(augmented({"shift_space": 1}, units, one))
+    assert (set(steps), set(unit)) == ({2}, {18, 19, 20})
+    _, steps, unit = np.nonzero(augmented({"shift_space": 1}, camera, one))
+    assert (set(steps), set(unit // 8), set(unit // 2 % 4), set(unit % 2)) == ({2}, {1, 2, 3}, {0, 1, 2}, {1})
+    _, steps, unit = np.nonzero(augmented({"shift_space": 1}, (4, 8), one))  # without polarities
+    assert (set(steps), set(unit // 8), set(unit % 8)) == ({2}, {1, 2, 3}, {2, 3, 4})
+    ones = jnp.ones((3, 5, 32), jnp.float32)
+    for table, frame, axes in (
+        ({"mask_time": 3}, units, (2,)),
+        ({"mask_space": 9}, units, (1,)),
+        ({"mask_space": 3}, camera, (1, 3, 4)),
+    ):
+        shown = augmented(table, frame, ones).reshape(12, 5, *frame)
+        whole = shown.mean(axes)
+        assert set(np.unique(whole)) == {0.0, 1.0}  # a step, a unit or a row is silent as a whole
+    assert 0.3 < augmented({"drop_spikes": 0.5}, units, ones).mean() < 0.7

@@ -12,8 +12,10 @@ import pytest
 
 from cli.conftest import spyx
 from spyx.cli import runs
+from spyx.cli import train as training
 from spyx.cli.config import Config, make_config
 from spyx.cli.errors import UserError
+from spyx.cli.solver import make_solver
 
 
 def test_the_default_run_reads_digits(default_run):
@@ -75,6 +77,21 @@ def test_damaged_weights_are_refused(default_run, tmp_path):
     assert "is damaged: its SHA-256" in result.stderr
 
 
+def test_weights_that_are_nan_are_refused(default_run, tmp_path):
+    folder, _ = default_run
+    (tmp_path / "config.toml").write_bytes((folder / "config.toml").read_bytes())
+    with np.load(folder / "weights.npz") as file:
+        arrays = dict(file)
+    arrays["layers.0.kernel"][3, 7:9] = np.nan
+    np.savez(tmp_path / "weights.npz", **arrays)
+    digest = hashlib.sha256((tmp_path / "weights.npz").read_bytes()).hexdigest()
+    (tmp_path / "weights.npz.sha256").write_text(f"{digest}  weights.npz\n")
+    result = spyx("eval", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert "weights.npz, layers.0.kernel: expected numbers; got NaN in 2 of 16384 values." in result.stderr
+
+
 def test_weights_of_another_network_are_refused(default_run):
     from spyx.cli.network import make_network
 
@@ -98,9 +115,12 @@ def test_same_seed_same_numbers_and_the_config_file_runs_again(tmp_path):
 
 
 def test_a_run_with_a_recurrent_neuron_on_spikes(tmp_path, monkeypatch):
+    asked = []
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "make_solver", lambda *given: asked.append(given[1:]) or make_solver(*given))
     result = spyx("train", *SHORT, "--dataset", "randman", "--neuron", "ralif", "--surrogate", "arctan")
     assert result.exit_code == 0, result.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.endswith("-randman-RALIF")
+    assert asked == [(2 * 13, (20,))]  # 8000 samples in batches of 629: the learning rate falls over the whole run
     assert make_config(folder / "config.toml", {}).encoder == "none"

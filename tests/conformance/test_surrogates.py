@@ -57,3 +57,24 @@ def test_a_surrogate_in_four_lines():
     check_surrogate(gaussian())
     assert gaussian(0.5) == gaussian() == gaussian(sigma=0.5)
     assert gaussian(1.0) != gaussian()
+
+
+def test_a_slope_of_another_shape_and_options_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match=r"expected a slope of shape \(2, 3\); got \(6,\)"):
+        jax.grad(lambda x: axn.custom(bwd=lambda x: x.reshape(-1))(x).sum())(jnp.ones((2, 3)))
+    for wrong in (True, "1", None, 1j):
+        with pytest.raises(TypeError, match=r"spyx\.axn\.superspike\(k=\): expected a number; got"):
+            axn.superspike(wrong)
+    for factory, name in ((axn.superspike, "k"), (axn.superspike_surrogate, "beta")):
+        for wrong in (0.0, -1.0, float("inf"), float("nan")):
+            with pytest.raises(ValueError, match=rf"\({name}=\): expected a finite number above 0; got"):
+                factory(wrong)
+
+
+def test_the_two_steps_at_zero_and_at_nan():
+    x = jnp.array([-1.0, -0.0, 0.0, 1e-30, jnp.inf, jnp.nan])
+    assert axn.heaviside(x).tolist() == [0, 0, 0, 1, 1, 0]
+    closed = axn.heaviside_closed(x).tolist()
+    assert closed[:5] == [0, 1, 1, 1, 1]
+    assert closed[5] != closed[5]  # NaN stays
+    assert axn.heaviside_closed(jnp.array([-1, 0, 1])).tolist() == [0, 1, 1]

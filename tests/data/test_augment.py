@@ -67,6 +67,15 @@ def test_no_shift_changes_nothing_and_a_key_repeats_itself():
     np.testing.assert_array_equal(augment(X, KEYS[0]), jax.jit(augment)(jnp.asarray(X), KEYS[0]))
 
 
+@pytest.mark.parametrize("integer", [np.int64, np.uint8])
+def test_numpy_integers_are_axes_and_sizes(integer):
+    for make in (data.shift_augment, data.shift_space):
+        for axes, plain in ((integer(2), 2), (np.array([1, 2], integer), (1, 2))):
+            np.testing.assert_array_equal(make(integer(2), axes)(X, KEYS[0]), make(2, plain)(X, KEYS[0]))
+    np.testing.assert_array_equal(data.mask_axis(integer(2), integer(2))(X, KEYS[1]), data.mask_axis(2, 2)(X, KEYS[1]))
+    np.testing.assert_array_equal(data.jitter_time(integer(2))(X, KEYS[2]), data.jitter_time(2)(X, KEYS[2]))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

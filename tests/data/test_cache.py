@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +89,15 @@ def test_a_flipped_bit_in_a_sample_is_noticed_when_it_is_read(tmp_path):
         packed.gather(np.array([2]))
 
 
+def test_a_sample_is_checked_when_it_is_first_read_and_only_then(tmp_path, monkeypatch):
+    write_packed(tmp_path / "a.spyx", frames(4))
+    packed, checked = Packed(tmp_path / "a.spyx"), []
+    monkeypatch.setattr(zlib, "crc32", lambda record, right=zlib.crc32: checked.append(1) or right(record))
+    for rows, count in (([2, 0], 2), ([0, 1, 2], 3), ([3, 3, 3], 4), ([0, 1, 2, 3], 4)):
+        packed.gather(np.array(rows))
+        assert len(checked) == count
+
+
 def test_a_failed_write_leaves_nothing(tmp_path):
     def broken():
         yield frames(1)[0]
@@ -102,7 +112,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     ("samples", "message"),
     [
         ([], "expected at least one sample; got none"),
-        ([np.full((2,), 3, np.uint8)], "expected zeros and ones in uint8; got 3"),
+        ([np.full((2,), 2, np.uint8)], "expected zeros and ones in uint8; got 2"),
         ([np.zeros(2, np.uint8), np.zeros(3, np.uint8)], r"expected samples of bits \(2,\); got bits \(3,\)"),
         ([np.zeros(2, np.float32)], "expected samples of uint8, uint16 or int16; got float32"),
     ],
@@ -112,13 +122,13 @@ def test_samples_that_do_not_fit_are_refused(tmp_path, samples, message):
         write_packed(tmp_path / "a.spyx", samples)
 
 
-def dataset(reads: list[str], stamp: str = "1") -> Dataset:
+def dataset(reads: list[str], stamp: str = "1", units: int = 2) -> Dataset:
     def read(name: str) -> Events:
         reads.append(name)
         return Events(t=[0, int(name)], unit=[0, 1], sensor_size=(2,))
 
     def part(names: list[str]) -> Split:
-        recordings = Recordings(names, read, stamp=stamp, sensor_size=(2,))
+        recordings = Recordings(names, read, stamp=stamp, sensor_size=(units,))
         return Split(recordings, np.arange(len(names), dtype=np.int32))
 
     return Dataset("mine", part(["1", "2", "3"]), part(["4"]), part(["5"]), 3, "me", "CC0", "by hand", (2,))
@@ -144,6 +154,9 @@ def test_other_files_recipes_or_versions_have_other_names(tmp_path):
     rasterise(dataset([], stamp="2"), recipe, tmp_path)
     rasterise(dataset([]), Raster(num_bins=3), tmp_path)
     assert len(list(tmp_path.iterdir())) == 9
+    wider = rasterise(dataset([], units=5), recipe, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 12
+    assert wider.train.x.shape == (3, 2, 5)
 
 
 def test_rasterise_refuses_open_lengths_and_frames(tmp_path):
@@ -157,5 +170,6 @@ def test_rasterise_refuses_open_lengths_and_frames(tmp_path):
 def test_recordings_stamp_depends_on_order_and_choice():
     recordings = dataset([]).train.x
     stamps = [recordings.stamp, recordings[np.array([1, 0, 2])].stamp, recordings[:2].stamp]
-    assert len(set(stamps)) == 3
+    stamps += [dataset([], stamp="2").train.x[rows].stamp for rows in (np.arange(3), slice(2))]
+    assert len(set(stamps)) == 5
     assert len(stamps[0]) == len(hashlib.sha256().hexdigest())

@@ -114,3 +114,23 @@ def test_wrong_sound_files_are_refused():
     for content in (b"", b"RIFF", whole[:-7], wav(np.zeros(0, "<i2")), whole[:30]):
         with pytest.raises(EventFileError, match=r"at byte \d+ of a.wav"):
             read_sound(content, "a.wav", RATE)
+
+
+def test_a_click_is_heard_through_the_window_that_is_centred_on_each_step():
+    """A click has the same energy at every frequency: what is left is the squared Hann window, at the click's place."""
+    click = np.zeros(1600)
+    click[801] = 1.0
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(200) / 199)  # 25 ms at 8 kHz
+    place = 801 - 16 * np.arange(100) + 100  # of the click in the window around each step of 2 ms
+    heard = np.where((place >= 0) & (place < 200), window[np.clip(place, 0, 199)], 0.0) ** 2
+    with np.errstate(divide="ignore"):
+        expected = np.clip(1 + 10 * np.log10(heard / heard.max()) / 60, 0, 1)
+    np.testing.assert_allclose(Cochlea(num_channels=4).drive(click), expected[:, None].repeat(4, 1), atol=1e-9)
+
+
+def test_a_fibre_that_reaches_its_threshold_exactly_fires():
+    click = np.zeros(1600)
+    click[801] = 1.0
+    sharp = {"num_channels": 1, "low_hz": 400, "high_hz": 600, "range_db": 1e-6}  # the loudest step drives, no other
+    assert Cochlea(**sharp, threshold_ms=2.0)(click).t.tolist() == [100_000]
+    assert len(Cochlea(**sharp, threshold_ms=np.nextafter(2.0, 3.0))(click)) == 0

@@ -190,6 +190,40 @@ def test_a_step_back_in_time_is_refused_unless_sorting_is_asked_for(writer):
     assert_same(read(content, writer, sort=True), {"t": c["t"]})
 
 
+@pytest.mark.parametrize(
+    ("header", "size"),
+    [
+        (b"% format EVT2;height=36;width=35\n", (35, 36)),
+        (b"% evt 2.0\n% geometry 40x41\n", (40, 41)),
+        (b"% evt 2.0\n% height=36\n", None),
+    ],
+)
+def test_the_header_of_a_raw_file_names_its_sensor(header, size):
+    content = event_files.evt2(columns()).replace(b"% evt 2.0\n", header)
+    events = read(content, "evt2")
+    assert events.sensor_size == size
+    assert_same(events, columns())
+
+
+def test_sorting_keeps_the_order_of_events_at_one_time():
+    c = columns(50)
+    c["t"][:] = np.tile([7, 3], 25)
+    events = read(event_files.npz(c), "npz", sort=True)
+    order = [*range(1, 50, 2), *range(0, 50, 2)]
+    assert_same(events, {name: column[order] for name, column in c.items()})
+
+
+@pytest.mark.parametrize(("t", "fits"), [(2**53, True), (2**53 + 1, False), (-(2**53), True), (-(2**53) - 1, False)])
+def test_times_within_285_years_are_read(t, fits):
+    c = columns(2)
+    c["t"][:] = sorted([t, 0])
+    if fits:
+        assert_same(read(event_files.npz(c), "npz"), {"t": c["t"]})
+    else:
+        with pytest.raises(EventFileError, match=f"expected a time within 285 years; got t = {t}"):
+            read(event_files.npz(c), "npz")
+
+
 def test_an_event_outside_the_sensor_is_named_with_its_byte():
     c = columns(50)
     c["x"][30] = 60

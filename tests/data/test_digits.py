@@ -44,6 +44,23 @@ def test_unknown_names_are_refused_with_the_list():
         load("nonsense")
 
 
+def test_stratified_parts_are_sorted_whole_and_drawn_by_the_seed():
+    y = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [10, 20, 33]))
+    parts = stratified(y, [0.25, 0.1], seed=1)
+    for part in parts:
+        assert part.tolist() == sorted(part.tolist())
+    assert sorted(np.concatenate(parts).tolist()) == list(range(63))
+    counts = [np.bincount(y[part], minlength=3).tolist() for part in parts]
+    assert counts == [[2, 5, 8], [2, 2, 4], [6, 13, 21]]  # cut at 0.25 and 0.35 of 10, 20 and 33, halves to even
+    again, other = stratified(y, [0.25, 0.1], seed=1), stratified(y, [0.25, 0.1], seed=2)
+    assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
+    assert not np.array_equal(parts[0], other[0])
+    groups = stratified(y, [0.5], seed=0, groups=np.arange(63) % 2)
+    assert [np.bincount(part % 2).tolist() for part in groups] == [[16, 16], [16, 15]]
+    with pytest.raises(ValueError, match="expected positive fractions"):
+        stratified(y, [0.0], seed=0)
+
+
 def test_stratified_keeps_proportions_and_refuses_fractions_without_rest():
     y = np.repeat([0, 1, 2], [100, 50, 10])
     parts = stratified(y, [0.2, 0.1], seed=4)

@@ -17,11 +17,11 @@ KEY = jax.random.key(0)
 X = np.random.default_rng(0).random((4, 6)).astype(np.float32)
 SIGNAL = np.cumsum(np.random.default_rng(1).normal(size=(4, 10, 3)), axis=1).astype(np.float32)
 
-# Each encoder as a function of the data alone, with the shape it makes of X, and how many axes it puts first.
+# Each encoder as a function of the data alone, with the shape it makes of X.
 ENCODERS = {
     "angle_code": (data.angle_code(5, 0.0, 1.0), (4, 6, 5)),
     "rate_code": (lambda x: data.rate_code(8)(x, KEY), (4, 8, 6)),
-    "latency_code": (data.latency_code(8), (8, 4, 6)),
+    "latency_code": (data.latency_code(8), (4, 8, 6)),
     "phase_code": (data.phase_code(8), (4, 8, 6)),
     "direct_code": (data.direct_code(8), (4, 8, 6)),
     "delta_code": (data.delta_code(0.1), (4, 6, 2)),
@@ -75,9 +75,9 @@ def test_time_goes_where_it_is_asked_to(name, time_axis):
     np.testing.assert_array_equal(WITH_TIME_AXIS[name](time_axis)(X), np.moveaxis(leading, 0, time_axis))
 
 
-def test_latency_code_alone_puts_time_first_by_default():
-    assert data.latency_code(8)(X).shape == (8, 4, 6)
-    assert data.phase_code(8)(X).shape == data.direct_code(8)(X).shape == (4, 8, 6)
+def test_D7_time_is_axis_1_by_default_in_every_encoder():
+    for name, make in WITH_TIME_AXIS.items():
+        np.testing.assert_array_equal(ENCODERS[name][0](X), np.moveaxis(make(0)(X), 0, 1))
 
 
 # Values
@@ -96,10 +96,17 @@ def test_angle_code_fires_the_neuron_of_the_interval(x):
 @settings(max_examples=40, deadline=None)
 @given(UNIT)
 def test_latency_code_fires_once_the_earlier_the_larger(x):
-    out = np.asarray(data.latency_code(8, 0.2)(x))
+    out = np.asarray(data.latency_code(8, 0.2, time_axis=0)(x))
     times = np.where(out.any(0), out.argmax(0), -1)
     np.testing.assert_array_equal(times, encode_oracle.latency_times(x, 8, 0.2))
     assert (out.sum(0) <= 1).all()
+
+
+def test_a_value_at_the_threshold_is_silent():
+    x = np.array([[0.25, 0.25 + 1e-6, 0.0, 0.01, np.nextafter(np.float32(0.01), np.float32(1))]], np.float32)
+    assert data.latency_code(4, 0.25)(x).sum(1).tolist() == [[0, 1, 0, 0, 0]]
+    assert data.latency_code(4)(x).sum(1).tolist() == [[1, 1, 0, 0, 1]]  # 0.01 by default
+    assert data.latency_code(4, -1.0)(x).sum() == 5
 
 
 @settings(max_examples=40, deadline=None)
@@ -156,6 +163,7 @@ def test_rate_code_draws_the_promised_rate_and_each_key_its_own():
     ideal = np.clip(x[0] * 0.5, 0, 1)
     assert (np.abs(spikes.mean(0, dtype=jnp.float32) - ideal) <= 5 * np.sqrt(ideal * (1 - ideal) / 100_000)).all()
     encode = data.rate_code(8)
+    np.testing.assert_array_equal(encode(X, KEY), data.rate_code(8, 0.75)(X, KEY))  # 0.75 by default
     np.testing.assert_array_equal(encode(X, KEY), encode(X, KEY))
     assert (encode(X, KEY) != encode(X, jax.random.key(1))).any()
     np.testing.assert_array_equal(encode(X, jax.random.PRNGKey(0)), encode(X, KEY))  # an old-style key is a key
@@ -177,12 +185,12 @@ def test_nan_is_an_error_where_it_can_be_seen_and_no_spike_where_it_cannot(name)
     x[1] = np.nan
     with pytest.raises(ValueError, match=f"^{name}: data must hold numbers; got NaN"):
         encode(x)
-    batch_first = jnp.moveaxis(jax.jit(encode)(x), 1 if name == "latency_code" else 0, 0)
+    out = jax.jit(encode)(x)
     if name == "direct_code":
-        assert np.isnan(batch_first[1]).all()
+        assert np.isnan(out[1]).all()
     else:
-        assert not np.any(batch_first[1])
-    assert np.any(batch_first[0])
+        assert not np.any(out[1])
+    assert np.any(out[0])
 
 
 @pytest.mark.parametrize(
@@ -221,5 +229,14 @@ def test_messages(make, message):
         make()
 
 
-def test_a_numpy_integer_is_a_whole_number():
-    assert data.rate_code(np.int64(4))(X, KEY).shape == (4, 4, 6)
+@pytest.mark.parametrize("integer", [np.int64, np.uint8])
+def test_a_numpy_integer_is_a_whole_number(integer):
+    eight = integer(8)
+    assert data.rate_code(eight)(X, KEY).shape == (4, 8, 6)
+    for name, encode in (
+        ("angle_code", data.angle_code(integer(5), 0.0, 1.0)),
+        ("latency_code", data.latency_code(eight)),
+        ("phase_code", data.phase_code(eight, eight)),
+        ("direct_code", data.direct_code(eight)),
+    ):
+        np.testing.assert_array_equal(encode(X), ENCODERS[name][0](X))

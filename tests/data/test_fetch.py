@@ -65,6 +65,12 @@ def test_a_broken_transfer_continues(server, tmp_path, have):
     assert asked == [f"bytes={have}-"]
 
 
+def test_a_server_that_does_not_continue_is_read_from_the_start(tmp_path):
+    (tmp_path / "from").write_bytes(CONTENT)
+    (tmp_path / "to.part").write_bytes(CONTENT[:5000])  # a file's address always gives the whole
+    assert download((tmp_path / "from").as_uri(), tmp_path / "to", CHECKSUM).read_bytes() == CONTENT
+
+
 def test_a_wrong_checksum_keeps_nothing(server, tmp_path):
     url, _ = server
     (tmp_path / "data.part").write_bytes(b"rubbish")
@@ -146,6 +152,12 @@ def test_archives_that_unpack_to_too_much_are_refused(tmp_path):
         archive.writestr("bomb", bytes(10_000_000))
     with pytest.raises(ValueError, match="extract: expected at most 1000000 bytes; got 10000000"):
         extract(tmp_path / "a.zip", tmp_path / "out", largest_bytes=1_000_000)
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        file.writestr("a", bytes(70))
+        file.writestr("b", bytes(30))
+    with pytest.raises(ValueError, match="expected at most 99 bytes; got 100 in"):
+        extract(tmp_path / "b.zip", tmp_path / "small", largest_bytes=99)
+    assert len(extract(tmp_path / "b.zip", tmp_path / "small", largest_bytes=100)) == 2
 
 
 def test_damaged_archives_are_refused(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,10 +81,33 @@ def test_shift_moves_the_whole_sample_and_fills_with_zeros():
     assert shift_space(1, axes=(2,))(jnp.ones((2, 3, 4)), KEY).shape == (2, 3, 4)
 
 
+def test_each_shifted_sample_is_the_sample_moved_with_zeros_behind_it():
+    def moved(sample, down, right):
+        out = np.zeros_like(sample)
+        (a, b), (c, d) = ((max(0, by), size + min(0, by)) for by, size in ((down, 6), (right, 5)))
+        out[:, a:b, c:d] = sample[:, a - down : b - down, c - right : d - right]
+        return out.tobytes()
+
+    for original, shifted in zip(np.asarray(X), np.asarray(shift_space(2)(X, KEY)), strict=True):
+        assert shifted.tobytes() in {moved(original, i, j) for i in range(-2, 3) for j in range(-2, 3)}
+    assert np.array_equal(shift_space(0)(X, KEY), X)
+
+
 def test_flip_with_certainty_is_a_mirror():
     assert np.array_equal(flip(3, probability=1)(X, KEY), X[:, :, :, ::-1])
     assert np.array_equal(flip(-1, probability=1)(X, KEY), X[..., ::-1])
     assert np.array_equal(flip(3, probability=0)(X, KEY), X)
+
+
+def test_a_mask_is_no_wider_than_the_axis():
+    widths = np.asarray(mask_axis(50)(jnp.ones((400, 12, 6)), KEY) == 0).all(2).sum(1)
+    assert set(widths) == set(range(13))
+
+
+def test_each_step_of_a_chain_draws_on_its_own():
+    half = drop_spikes(0.5)
+    out = chain(half, half)(jnp.ones((10, 1000)), KEY)
+    assert abs(float(out.mean()) - 0.25) < 0.02
 
 
 @pytest.mark.parametrize("axis", [1, 2])
@@ -107,6 +132,8 @@ def test_mixup_chooses_trains_and_mixes_labels():
         for value, count in zip(values, counts, strict=True):
             assert abs(count / 1000 - float(labels[i, int(value)])) < 0.06
     assert np.array_equal(mixed[:, 0], mixed[:, 2])
+    assert (labels.max(1) < 0.999).any()  # with another sample, not with itself
+    assert inspect.signature(mixup).parameters["alpha"].default == 0.2
 
 
 def test_jittered_events_stay_sorted_inside_and_near():
@@ -119,6 +146,8 @@ def test_jittered_events_stay_sorted_inside_and_near():
     assert np.array_equal(jitter_events(events, 3, time_us=50, pixels=1, drop=0.2).t, out.t)
     assert np.array_equal(jitter_events(events, 3).x, events.x)
     assert len(jitter_events(events[:2], 0, drop=1)) == 1
+    early = jitter_events(Events([0] * 99, unit=[0] * 99, sensor_size=(1,)), 0, time_us=500).t
+    assert early.min() == 0 < early.max()
 
 
 @pytest.mark.parametrize(
@@ -126,6 +155,9 @@ def test_jittered_events_stay_sorted_inside_and_near():
     [
         (lambda: drop_spikes(1.5), r"drop_spikes: expected probability in \[0, 1\]; got 1.5"),
         (lambda: jitter_time(-1), "jitter_time: expected max_steps >= 0; got -1"),
+        (lambda: jitter_time(1.5), "jitter_time: expected max_steps to be a whole number; got 1.5"),
+        (lambda: shift_space(-1), "shift_space: expected max_pixels >= 0; got -1"),
+        (lambda: mask_axis(-1), "mask_axis: expected max_width >= 0; got -1"),
         (lambda: shift_space(1, axes=(0, 2)), "shift_space: expected axes >= 1, not the batch"),
         (lambda: flip(0), "flip: expected an axis of the sample; got 0"),
         (lambda: mask_axis(2, axis=0), "mask_axis: expected an axis of the sample; got 0"),

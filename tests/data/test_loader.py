@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +59,27 @@ def test_resume_in_the_middle_of_an_epoch_continues_exactly():
     assert got + seen(resumed) + seen(resumed) == expected
 
 
+@pytest.mark.parametrize("taken", [0, 1, 4, 5])
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_loop_that_was_left_does_not_shorten_the_next(taken, prefetch):
+    loader = Loader(numbered(18), 4, key=7, prefetch=prefetch)
+    left = iter(loader)
+    for _ in range(taken):
+        next(left)
+    left.close()
+    reference = Loader(numbered(18), 4, key=7)
+    epochs = [seen(reference) for _ in range(4)]
+    first = 1 if taken else 0  # a loop that gave a batch has used its epoch up: a `break` must not repeat its samples
+    assert [seen(loader), seen(loader)] == epochs[first : first + 2]
+    for batch in loader:
+        assert batch.y.tolist() == epochs[first + 2][0]
+        break
+    assert loader.state == {"epoch": first + 2, "step": 1, "batch_size": 4, "samples": 18}
+    loader.restore(loader.state)
+    assert seen(loader) == epochs[first + 2][1:]
+    assert len(seen(loader)) == 5
+
+
 def test_resume_after_the_last_batch_starts_the_next_epoch():
     loader = Loader(numbered(8), 4, key=7)
     batches = iter(loader)
@@ -94,6 +116,52 @@ def test_augment_gets_a_new_key_each_step_and_is_traced_once():
     assert np.array_equal(values, np.stack([b.x for b in Loader(split, 2, key=0, augment=add_noise)]))
 
 
+def test_augment_differs_between_processes_epochs_and_keys():
+    def noise(loader):
+        return [batch.x.tobytes() for batch in loader]
+
+    split = Split(np.zeros((8, 2), np.float32), np.zeros(8, np.int32))
+    shares = [
+        Loader(
+            split, 2, key=k, augment=lambda x, key: jax.random.uniform(key, x.shape), process_index=i, process_count=2
+        )
+        for k, i in ((0, 0), (0, 1), (1, 0))
+    ]
+    drawn = [batch for share in shares for _ in range(2) for batch in noise(share)]
+    assert len(set(drawn)) == len(drawn) == 12
+    again = Loader(split, 2, key=np.int64(0), augment=shares[0].augment, process_index=0, process_count=2)
+    assert noise(again) == drawn[:2]
+
+
+@pytest.mark.parametrize(
+    ("options", "ahead"), [({"prefetch": 0}, 0), ({"prefetch": 1}, 1), ({}, 2), ({"prefetch": 4}, 4)]
+)
+def test_as_many_batches_as_asked_are_prepared_ahead_and_no_more(options, ahead):
+    """The one that is taken, and `prefetch` behind it (2 by default); a loop that is left prepares no others."""
+    read, split = [], numbered(20)
+
+    class Recorded:
+        dtype = np.float32
+
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, rows):
+            read.append(rows.tolist())
+            return split.x[rows]
+
+    batches = iter(Loader(Split(Recorded(), split.y), 2, **options))
+    for taken in (1, 2):
+        next(batches)
+        deadline = time.monotonic() + 5.0
+        while len(read) < taken + ahead and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.02)
+        assert len(read) == taken + ahead
+    batches.close()
+    assert len(read) == 2 + ahead
+
+
 def test_abandoned_epoch_leaves_no_thread():
     batches = iter(Loader(numbered(100), 2))
     next(batches)
@@ -127,6 +195,7 @@ def test_sharding_places_the_batch():
     ("options", "message"),
     [
         ({"batch_size": 0}, r"Loader: expected batch_size >= 1; got 0"),
+        ({"batch_size": 2.5}, r"Loader: expected batch_size to be a whole number; got 2.5"),
         ({"prefetch": -1}, r"Loader: expected prefetch >= 0; got -1"),
         ({"process_index": 2, "process_count": 2}, r"Loader: expected process_index in 0..1; got 2"),
         ({"augment": lambda x, key: x}, r"Loader: expected a key, which augment needs; got None"),
@@ -148,6 +217,8 @@ def test_restore_refuses_another_batch_size_and_damage():
     state = Loader(numbered(8), 4).state
     with pytest.raises(ValueError, match="expected a state saved with batch_size 2; got 4"):
         Loader(numbered(8), 2).restore(state)
+    with pytest.raises(ValueError, match="expected epoch >= 0 and step in 0..2; got -1 and 0"):
+        Loader(numbered(8), 4).restore({**state, "epoch": -1})
     with pytest.raises(ValueError, match="step in 0..2; got 0 and 9"):
         Loader(numbered(8), 4).restore({**state, "step": 9})
 

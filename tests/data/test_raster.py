@@ -73,6 +73,12 @@ def test_every_event_is_in_one_bin_or_cut(times, way, duration, start):
             assert frames.cut == np.count_nonzero(~inside)
 
 
+def test_a_recipe_from_numpy_integers_is_the_same_recipe():
+    few = Raster(num_bins=np.uint8(255), downsample=np.int64(2))
+    assert repr(few) == repr(Raster(num_bins=255, downsample=2))  # a cache is found again by this text
+    assert np.array_equal(few(camera()).x, Raster(num_bins=255, downsample=2)(camera()).x)
+
+
 def test_fixed_width_bins_follow_without_gaps():
     """The value of SpikingJelly issue 507: frames start where the last one ended, not at the next event."""
     times = [0, 1, 11, 12, 29, 30]
@@ -171,6 +177,145 @@ def test_recordings_that_cannot_be_rasterised_are_refused():
     many = Events(t=np.zeros(70_000, np.int64), unit=np.zeros(70_000, np.int32), sensor_size=(1,))
     with pytest.raises(ValueError, match="expected at most 65535 events in one place and bin; got 70000"):
         Raster(num_bins=1)(many)
+
+
+@pytest.mark.parametrize("name", ["unit", "x", "y", "p"])
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.int64])
+def test_a_negative_address_is_refused_in_every_integer_dtype(name, dtype):
+    columns = {"unit": [0, 1, 2]} if name == "unit" else {"x": [0, 1, 2], "y": [0, 1, 2], "p": [0, 1, 0]}
+    columns = {key: np.array(values, dtype) for key, values in columns.items()}
+    assert len(Events(t=[0, 1, 2], **columns)) == 3
+    columns[name][1] = -1
+    with pytest.raises(ValueError, match=rf"Events: expected {name} in 0\.\.\d+; got -1\.\.\d"):
+        Events(t=[0, 1, 2], **columns)
+
+
+def test_a_part_of_a_recording_holds_its_start_and_not_its_stop():
+    events = Events(t=[1, 5, 5, 8, 9], unit=[0, 1, 2, 3, 4], sensor_size=(5,))
+    for start, stop, units in (
+        (5, 8, [1, 2]),
+        (1, 5, [0]),
+        (2, 9, [1, 2, 3]),
+        (9, 10, [4]),
+        (5, 5, []),
+        (-3, 99, range(5)),
+    ):
+        part = events.between(start, stop)
+        assert part.unit.tolist() == list(units)
+        assert part.sensor_size == (5,)
+    assert events[np.array([True, False, False, True, False])].t.tolist() == [1, 8]
+    with pytest.raises(ValueError, match="times in ascending order; got t = 1 after 9 at event 1"):
+        events[np.array([4, 0])]
+
+
+def test_the_first_fault_is_told():
+    for t, x, message in (
+        ([3, 2, 5], [0, 0, 9], "t = 2 after 3 at event 1"),
+        ([1, 2, 0], [0, 9, 0], "x = 9 at event 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Events(t=t, x=x, y=[0, 0, 0], p=[0, 0, 0], sensor_size=(4, 4))
+
+
+def test_columns_have_their_documented_dtypes_and_limits():
+    events = Events(t=np.array([1, 2], np.uint32), x=[0, 65_535], y=[65_535, 0], p=[True, False])
+    assert [getattr(events, name).dtype for name in "txyp"] == [np.int64, np.uint16, np.uint16, np.uint8]
+    units = Events(t=[1], unit=np.array([2**31 - 1], np.uint32))
+    assert (units.unit.dtype, units.unit.tolist()) == (np.int32, [2**31 - 1])
+    for columns in ({"x": [65_536], "y": [0], "p": [0]}, {"unit": [2**31]}):
+        with pytest.raises(ValueError, match="Events: expected"):
+            Events(t=[1], **columns)
+    with pytest.raises(ValueError, match="Events: expected t in"):
+        Events(t=np.array([2**63], np.uint64), unit=[0])
+    with pytest.raises(ValueError, match=r"expected unit in 0\.\.3; got unit = 4 at event 1"):
+        Events(t=[1, 2, 3], unit=[3, 4, 9], sensor_size=(4,))
+    assert units.sensor_size is None
+
+
+@pytest.mark.parametrize("make", [Raster(num_bins=2), lambda events, size: voxel_grid(events, 2, size)])
+def test_addresses_and_rank_of_the_sensor_are_checked(make):
+    events = Events(t=[0, 10], x=[3, 0], y=[0, 1], p=[1, 1])
+    assert make(events, (4, 2)) is not None
+    for size, message in (
+        ((3, 2), r"expected x in 0\.\.2; got 3"),
+        ((4, 1), r"expected y in 0\.\.0; got 1"),
+        ((8,), r"expected a sensor size \(width, height\) for a camera; got \(8,\)"),
+        ((4, 2, 2), r"expected a sensor size \(width, height\) for a camera; got \(4, 2, 2\)"),
+    ):
+        with pytest.raises(ValueError, match=f"^(Raster|voxel_grid): {message}"):
+            make(events, size)
+
+
+def test_the_rank_of_spiking_units_is_checked():
+    events = Events(t=[0], unit=[1], sensor_size=(4, 2))
+    with pytest.raises(ValueError, match=r"Raster: expected a sensor size \(units,\) for spiking units; got \(4, 2\)"):
+        Raster(num_bins=1)(events)
+
+
+@pytest.mark.parametrize("start", ["zero", "first"])
+@pytest.mark.parametrize("num_bins", [1, 7, 1000])
+@pytest.mark.parametrize("offset", [10**18, 2**60])
+def test_times_near_10_to_the_18_are_binned_exactly(offset, num_bins, start):
+    times = [offset, offset + 3, offset + 10**17, offset + 10**17 + 1, 2 * offset]
+    events = Events(t=times, unit=[0] * 5, sensor_size=(1,))
+    frames = Raster(num_bins=num_bins, start=start)(events)
+    first = times[0] if start == "first" else 0
+    bins = raster_oracle.bins_by_number(times, num_bins, first, times[-1] + 1)
+    assert frames.x[:, 0].tolist() == np.bincount(bins, minlength=num_bins).tolist()
+    length = times[-1] + 1 - first
+    assert frames.edges_us.tolist() == [first - (-k * length // num_bins) for k in range(num_bins + 1)]
+
+
+def test_a_voxel_grid_of_times_near_10_to_the_18():
+    times = [10**18, 10**18 + 25 * 10**16, 2 * 10**18]
+    grid = voxel_grid(Events(t=times, x=[0, 0, 0], y=[0, 0, 0], p=[1, 1, 0], sensor_size=(1, 1)), 101)
+    assert np.argwhere(grid).tolist() == [[0, 0, 0], [25, 0, 0], [100, 0, 0]]
+    np.testing.assert_allclose(grid[[0, 25, 100], 0, 0], [1, 1, -1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("way", [{"num_bins": 2}, {"bin_ms": 1}, {"events_per_bin": 2}])
+def test_times_beyond_what_can_be_subtracted_are_refused(way):
+    for times in ([0, 2**62], [-(2**62), 0]):
+        events = Events(t=times, unit=[0, 0], sensor_size=(1,))
+        with pytest.raises(
+            ValueError, match=r"Raster: expected times and windows of at most 2\*\*61 micro.*got 46116860"
+        ):
+            Raster(**way)(events)
+    camera_events = Events(t=[0, 2**63 - 1], x=[0, 0], y=[0, 0], p=[0, 0], sensor_size=(1, 1))
+    with pytest.raises(ValueError, match="voxel_grid: expected times and windows"):
+        voxel_grid(camera_events, 2)
+
+
+def test_the_sign_of_each_event_stays_with_it_where_the_window_cuts():
+    """The first events are outside: those inside keep their own signs."""
+    events = Events(t=[0, 1, 1000, 1001, 9000], x=[0] * 5, y=[0] * 5, p=[0, 0, 1, 1, 0], sensor_size=(1, 1))
+    whole = Raster(bin_ms=1, duration_ms=2, polarity="signed")(events)
+    assert (whole.x.ravel().tolist(), whole.cut) == ([-2, 2], 1)
+    late = Events(t=[-5, -4, 3, 4, 5, 9000], x=[0] * 6, y=[0] * 6, p=[0, 0, 1, 1, 0, 0], sensor_size=(1, 1))
+    frames = Raster(bin_ms=1, duration_ms=2, start="zero", polarity="signed")(late)
+    assert (frames.x.ravel().tolist(), frames.cut) == ([1, 0], 3)
+
+
+@pytest.mark.parametrize(("count", "fits"), [(65_535, True), (65_536, False)])
+def test_a_count_up_to_the_largest_uint16_fits(count, fits):
+    events = Events(t=np.zeros(count, np.int64), unit=np.zeros(count, np.int32), sensor_size=(1,))
+    if fits:
+        assert Raster(num_bins=1)(events).x.tolist() == [[count]]
+    else:
+        with pytest.raises(ValueError, match="at most 65535 events in one place and bin; got 65536"):
+            Raster(num_bins=1)(events)
+
+
+def test_signed_counts_up_to_the_largest_int16_fit():
+    def frames(count, p):
+        zeros = np.zeros(count, np.int64)
+        return Raster(num_bins=1, polarity="signed")(Events(zeros, zeros, zeros, zeros + p, sensor_size=(1, 1))).x
+
+    assert frames(32_767, 1).tolist() == [[[32_767]]]
+    assert frames(32_767, 0).tolist() == [[[-32_767]]]
+    for p in (0, 1):
+        with pytest.raises(ValueError, match="at most 32767 events in one place and bin; got 32768"):
+            frames(32_768, p)
 
 
 def test_events_are_validated():

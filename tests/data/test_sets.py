@@ -59,6 +59,11 @@ def test_randman_spikes_once_a_unit_and_only_timing_tells():
     assert np.bincount(data.test.y).tolist() == [5, 5, 5]
     again = load("randman", num_classes=3, num_units=5, num_steps=20, samples_per_class=50, cutoff=50)
     assert np.array_equal(again.train.x, data.train.x)
+    times = np.concatenate([part.x for part in (data.train, data.validation, data.test)]).argmax(1)
+    labels = np.concatenate([part.y for part in (data.train, data.validation, data.test)])
+    for label in range(3):  # each unit uses the whole range
+        assert times[labels == label].min(0).tolist() == [0] * 5
+        assert times[labels == label].max(0).tolist() == [19] * 5
     with pytest.raises(ValueError, match="randman: expected num_classes >= 2; got 1"):
         load("randman", num_classes=1)
 

@@ -61,11 +61,12 @@ def test_rate_crossentropy_of_counts_rates_and_steps(logits):
 
 @EVERY_METRIC
 def test_metric_equals_the_definition(made, name):
-    expected = METRICS[name][1](np.moveaxis(SPIKES, 1, 0))
-    score, preds = made[name](SPIKES, TARGETS)
-    np.testing.assert_array_equal(preds, expected)
-    np.testing.assert_allclose(score, np.mean(expected == TARGETS))
-    assert (score.dtype, preds.dtype) == (jnp.float32, jnp.int32)
+    for traces in (SPIKES, SPIKES[:, ::-1], SPIKES if name == "first_spike_accuracy" else MEMBRANES):
+        expected = METRICS[name][1](np.moveaxis(traces, 1, 0))
+        score, preds = made[name](traces, TARGETS)
+        np.testing.assert_array_equal(preds, expected)
+        np.testing.assert_allclose(score, np.mean(expected == TARGETS))
+        assert (score.dtype, preds.dtype) == (jnp.float32, jnp.int32)
 
 
 @EVERY_LOSS
@@ -84,7 +85,8 @@ def test_every_axis_convention_gives_the_same_answer(made, name):
     expected = jax.tree.leaves(made[name](SPIKES, TARGETS))
     time_major = FACTORIES[name](time_axis=0)(np.moveaxis(SPIKES, 1, 0), TARGETS)
     stacked = FACTORIES[name](time_axis=-2)(SPIKES.reshape(2, 2, TIME, CLASSES), TARGETS.reshape(2, 2))
-    for found in (time_major, stacked):
+    counted_back = FACTORIES[name](time_axis=-3)(np.moveaxis(SPIKES, 1, 0), TARGETS)
+    for found in (time_major, stacked, counted_back):
         for a, b in zip(jax.tree.leaves(found), expected, strict=True):
             np.testing.assert_allclose(np.ravel(a), np.ravel(b), rtol=1e-5)
 
@@ -117,6 +119,18 @@ def test_half_precision_is_summed_in_float32(made):
     assert preds.tolist() == [1]
     gradient = jax.grad(made["integral_crossentropy"])(traces, np.array([1]))
     assert gradient.dtype == jnp.bfloat16
+
+
+@EVERY_LOSS
+def test_float64_stays_float64(name):
+    """A difference that float32 cannot hold is still there."""
+    factory, oracle, traces = LOSSES[name]
+    with jax.enable_x64(True):
+        fine = traces.astype(np.float64) * (1 if name == "first_spike_loss" else 1 + 1e-9)
+        found = factory()(fine, TARGETS)
+        assert found.dtype == jnp.float64
+        np.testing.assert_allclose(found, oracle(fine, TARGETS), rtol=1e-12)
+    assert factory()(traces.astype(np.float64), TARGETS).dtype == jnp.float32  # without it, JAX has no float64
 
 
 @EVERY_ONE
@@ -214,6 +228,11 @@ def test_a_silent_readout_still_learns_through_the_surrogate():
 def test_first_spike_of_membranes_is_nan_rather_than_a_number(made):
     assert np.isnan(made["first_spike_loss"](MEMBRANES, TARGETS))
     assert np.isnan(made["first_spike_accuracy"](MEMBRANES, TARGETS)[0])
+    for value in (1.001, -0.001):
+        one = SPIKES.copy()
+        one[0, 0, 0] = value
+        assert np.isnan(made["first_spike_loss"](one, TARGETS))
+        assert np.isnan(made["first_spike_accuracy"](one, TARGETS)[0])
 
 
 # Wrong arguments
@@ -244,13 +263,26 @@ def test_shapes_are_checked_eagerly_and_while_tracing(name, traces, targets, tim
         jax.eval_shape(call, *arguments)
 
 
-@EVERY_LOSS
-@pytest.mark.parametrize("label", [-1, CLASSES, 0.5])
-def test_a_label_that_is_no_class_names_no_neuron(made, name, label):
-    """Documented: it has an all-zero row, eagerly and compiled alike, so every wrong label means the same."""
-    wrong, other = (np.array([0, value, 1, 1], np.float32) for value in (label, 99))
-    np.testing.assert_array_equal(made[name](SPIKES, wrong), made[name](SPIKES, other))
-    np.testing.assert_allclose(jax.jit(made[name])(SPIKES, wrong), made[name](SPIKES, wrong), rtol=1e-6)
+@EVERY_ONE
+@pytest.mark.parametrize("label", [-1, CLASSES, 0.5, 255])
+def test_a_label_that_is_no_class_makes_the_result_nan(made, name, label):
+    """Eagerly, compiled and in the gradient alike, whatever the others are; predictions stay."""
+    wrong = np.array([1, 0, label, 1], np.float32)
+    for call in (made[name], jax.jit(made[name])):
+        found = jax.tree.leaves(call(SPIKES, wrong))
+        assert np.isnan(found[0])
+        for preds, expected in zip(found[1:], jax.tree.leaves(made[name](SPIKES, TARGETS))[1:], strict=True):
+            np.testing.assert_array_equal(preds, expected)
+    if name in LOSSES:
+        assert np.isnan(jax.grad(made[name])(SPIKES, wrong)[2]).all()
+
+
+def test_every_whole_number_dtype_of_a_wrong_label_is_noticed(made):
+    for dtype, label in ((np.int8, -1), (np.uint8, 255), (np.uint32, 2**32 - 1), (np.int32, 3), (np.bool_, None)):
+        targets = TARGETS.astype(dtype)
+        if label is not None:
+            targets[1] = label
+        assert np.isnan(made["integral_crossentropy"](SPIKES, targets)) == (label is not None)
 
 
 @EVERY_LOSS

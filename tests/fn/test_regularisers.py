@@ -34,6 +34,7 @@ def test_sparsity_reg_equals_the_equation():
 def test_no_penalty_inside_the_bounds():
     least, most = float(DENSE.mean(0).min()), float(DENSE.mean(1).max())
     assert fn.silence_reg(least - 0.01)([DENSE]) == 0.0 < fn.silence_reg(least + 0.01)([DENSE])
+    assert fn.silence_reg(0)([DENSE]) == 0.0 < fn.sparsity_reg(0)([DENSE])  # no spikes are a limit too
     assert fn.sparsity_reg(most + 0.01)([DENSE]) == 0.0 < fn.sparsity_reg(most - 0.01)([DENSE])
 
 

@@ -53,12 +53,18 @@ def test_angle_code_of_nan_is_the_last_neuron(vectors):
 )
 def test_latency_code(vectors, name, num_steps, threshold):
     x, expected = vectors[f"latency_code_{name}/x"], vectors[f"latency_code_{name}/out"]
-    out = data.latency_code(num_steps, threshold)(x)
+    out = data.latency_code(num_steps, threshold, time_axis=0)(x)
     assert out.dtype == jnp.uint8
     np.testing.assert_array_equal(out, expected)
     if x.ndim > 1:
-        batched = data.latency_code(num_steps, threshold, time_axis=1)(x)
+        batched = data.latency_code(num_steps, threshold)(x)
         np.testing.assert_array_equal(batched, np.moveaxis(expected, 0, 1))
+
+
+def test_D7_latency_code_puts_time_on_axis_1(vectors):
+    x, expected = vectors["latency_code_nd/x"], vectors["latency_code_nd/out"]
+    assert expected.shape == (7, *x.shape)  # Spyx 1.0 put time first
+    np.testing.assert_array_equal(data.latency_code(7)(x), np.moveaxis(expected, 0, 1))
 
 
 @pytest.mark.parametrize("name", ["B1C", "B1HW"])

@@ -142,8 +142,19 @@ def test_the_command_line(tmp_path):
     np.save(tmp_path / "x.npy", x)
     ran = spyx("nir", "run", path, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy")
     assert ran.exit_code == 0, ran.stderr
-    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), nn.run(model, jnp.asarray(x))[0])
+    out = nn.run(model, jnp.asarray(x))[0]
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), out)
+    assert f"(2, 9, 10), sum {float(out.sum()):g}" in ran.stdout
+    for dtype in (np.float32, np.float16, np.float64):
+        spoiled = x.astype(dtype)
+        spoiled[1, 3, 5] = spoiled[0, 0, 0] = np.nan
+        np.save(tmp_path / f"nan_{np.dtype(dtype)}.npy", spoiled)
+    nan = "nan_{}.npy: expected numbers; got NaN in 2 of 1152 values."
     for wrong, message in (
+        *(
+            (["run", path, "--input", tmp_path / f"nan_{d}.npy"], nan.format(d))
+            for d in ("float32", "float16", "float64")
+        ),
         (["run", path, "--input", tmp_path / "no.npy"], "--input: expected a file"),
         (["run", path, "--input", path], "--input: expected an array in a .npy file"),
         (

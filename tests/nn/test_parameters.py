@@ -63,6 +63,19 @@ def test_a_decay_is_clipped_whatever_variable_holds_it(kind):
     np.testing.assert_array_equal(layer.params().beta[0], [1.0, 0.0])
 
 
+def test_every_decay_of_every_neuron_is_clipped():
+    for kind, names in (
+        (nn.ALIF, "beta gamma"),
+        (nn.CuBaLIF, "alpha beta"),
+        (nn.RALIF, "beta gamma"),
+        (nn.RLIF, "beta"),
+    ):
+        layer = kind(2, rngs=nnx.Rngs(0))
+        for name in names.split():
+            setattr(layer, name, nnx.Param(jnp.array([1.5, -0.5])))
+            np.testing.assert_array_equal(getattr(layer.params(), name)[0], [1.0, 0.0])
+
+
 @pytest.mark.parametrize("shape", [4, (4,), [4], np.int64(4)])
 def test_N14_a_hidden_shape_is_an_int_a_list_or_a_tuple(shape):
     assert nn.IF(shape).hidden_shape == (4,)

@@ -127,3 +127,9 @@ def test_activity_regularization_counts_per_sample_and_neuron():
 def test_flatten():
     assert nn.Flatten()(X).shape == (2, 126)
     assert nn.Flatten()(X[:0]).shape == (0, 126)
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.bool_])
+def test_population_code_counts_more_spikes_than_a_byte_holds(dtype):
+    out = nn.PopulationCode(2)(jnp.ones((1, 600), dtype))
+    assert (out.tolist(), out.dtype) == ([[300.0, 300.0]], jnp.float32)

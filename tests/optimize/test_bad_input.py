@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from optimize.conftest import BATCH, CLASSES, TX, WIDTH, eval_fn, loss_fn, network, params_of
+from optimize.conftest import BATCH, CLASSES, LOSS, TX, WIDTH, eval_fn, loss_fn, network, params_of
 from spyx import nn, optimize
 
 
@@ -26,6 +26,18 @@ def test_nan_in_a_batch(batches):
     for got, before in zip(params_of(model), params_of(network()), strict=True):
         assert np.isfinite(got).all()  # the parameters before the bad step, three updates on
         assert not np.allclose(got, before)
+
+
+@pytest.mark.parametrize("check_every", [1, 4])
+def test_nothing_is_learned_after_a_bad_step(batches, check_every):
+    """The healthy batches behind it are not trained on, however late the loop looks."""
+    x, y = batches[1]
+    model, expected = network(), network()
+    fit(batches[:1], expected)
+    with pytest.raises(FloatingPointError, match="step 1: expected a batch of numbers"):
+        fit([batches[0], (x * jnp.nan, y), *batches[2:]], model, check_every=check_every)
+    for got, before in zip(params_of(model), params_of(expected), strict=True):
+        np.testing.assert_array_equal(got, before)
 
 
 @pytest.mark.parametrize("check_every", [1, 3])
@@ -52,10 +64,69 @@ def test_nan_that_no_spike_shows(batches):
         fit([{"x": x * jnp.nan, "y": y}], model, loss=lambda m, b: loss_fn(m, b["x"], b["y"]))
 
 
+def test_nan_in_a_part_that_reaches_neither_loss_nor_gradient(batches):
+    x, y = batches[0]
+    with pytest.raises(
+        FloatingPointError, match=r"step 0: expected a batch of numbers; got NaN in batch\[2\], in 1 of 3"
+    ):
+        fit([(x, y, np.array([0.0, np.nan, 1.0]))], loss=lambda model, x, y, _: loss_fn(model, x, y))
+
+
 def test_nan_in_an_evaluation(batches):
     x, y = batches[0]
     with pytest.raises(FloatingPointError, match="NaN in batch 1 of the evaluation after epoch 0"):
         fit(batches, eval_iter=lambda: [batches[0], (x * jnp.nan, y)], eval_fn=eval_fn)
+
+
+def spoiled(batches, label):
+    """The label of sample 2 in batch 1 is no class."""
+    x, y = batches[1]
+    return [batches[0], (x, y.at[2].set(label)), *batches[2:]]
+
+
+@pytest.mark.parametrize("label", [-1, CLASSES])
+@pytest.mark.parametrize("check_every", [1, 3])
+def test_a_label_that_is_no_class_in_training(batches, label, check_every):
+    model = network()
+    message = (
+        rf"fit: epoch 0, step 1: expected labels in 0\.\.2, for 3 classes; got {label} at batch\[1\]\[2\], and 1 of 8"
+    )
+    with pytest.raises(ValueError, match=message):
+        fit(spoiled(batches, label), model, check_every=check_every)
+    expected = network()
+    fit(batches[:1], expected)
+    for got, before in zip(params_of(model), params_of(expected), strict=True):
+        np.testing.assert_array_equal(got, before)  # the step with the wrong label changed nothing
+
+
+@pytest.mark.parametrize("label", [-1, CLASSES])
+def test_a_label_that_is_no_class_in_an_evaluation(batches, label):
+    place = "in batch 1 of the evaluation after epoch 0"
+    message = rf"fit\(eval_iter=\), {place}: expected labels .* got {label} at batch\[1\]\[2\]"
+    alone = [lambda m, x, y: (eval_fn(m, x, y)[0], jnp.float32(0)), lambda m, x, y: (jnp.float32(0), loss_fn(m, x, y))]
+    for evaluation in (eval_fn, *alone):
+        with pytest.raises(ValueError, match=message):
+            fit(batches, eval_iter=lambda: spoiled(batches, label), eval_fn=evaluation)
+
+
+def test_a_wrong_label_in_a_dictionary_and_one_made_inside_the_loss(batches):
+    x, y = spoiled(batches, 7)[1]
+    for loss, place in (
+        (lambda m, b: loss_fn(m, b["x"], b["y"]), r"batch\[0\]\['y'\]\[2\]"),
+        (lambda m, b: loss_fn(m, b["x"], b["y"] * 1 + 0), r"batch\[0\]\['y'\]\[2\]"),
+        (
+            lambda m, b: jax.jit(lambda out, y: LOSS(out, y))(nn.run(m, b["x"])[0], b["y"] + 1),
+            r"labels\[1\], and 5 of 8",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"step 0: expected labels in .* at {place}"):
+            fit([{"x": x, "y": y}], loss=loss)
+
+
+def test_a_score_that_is_nan_for_another_reason_is_reported(batches):
+    history = fit(batches, eval_iter=lambda: batches, eval_fn=lambda m, x, y: (eval_fn(m, x, y)[0], jnp.nan))
+    assert np.isnan(history[0]["eval_loss"])
+    assert 0 <= history[0]["eval_acc"] <= 1
 
 
 class Explosive(nn.Neuron):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from optimize.conftest import BATCHES, TX, eval_fn, loss_fn, network, params_of
-from spyx import optimize
+from optimize.conftest import BATCHES, CLASSES, TX, WIDTH, eval_fn, loss_fn, network, params_of
+from spyx import nn, optimize
 
 
 def metric_fn(model, x, y):
@@ -27,6 +27,46 @@ def test_compile_fit_equals_fit_and_leaves_its_model_alone(data, batches):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
     for got, expected in zip(params_of(model), before, strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+def test_batchnorm_and_dropout_carry_their_state_as_in_fit(data, batches):
+    def make():
+        rngs = nnx.Rngs(0)
+        layers = nnx.Linear(WIDTH, 7, rngs=rngs), nnx.BatchNorm(7, rngs=rngs), nnx.Dropout(0.3, rngs=rngs)
+        return nn.Sequential(*layers, nnx.Linear(7, CLASSES, rngs=rngs), nn.LI(CLASSES, beta=0.9))
+
+    other = make()
+    history = optimize.fit(other, TX, loss_fn, lambda: batches, epochs=2, eval_iter=lambda: batches, eval_fn=eval_fn)
+    trained, compiled = optimize.compile_fit(
+        make(), TX, loss_fn, data, epochs=2, eval_data=data, metric_fn=lambda m, x, y: eval_fn(m, x, y)[1]
+    )
+    np.testing.assert_allclose(compiled["train_loss"], [epoch["train_loss"] for epoch in history], rtol=1e-5)
+    np.testing.assert_allclose(compiled["eval_metric"], [epoch["eval_loss"] for epoch in history], rtol=1e-5)
+    for name in ("mean", "var"):
+        got, expected = (getattr(model.layers[1], name)[...] for model in (trained, other))
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
+    assert int(trained.layers[2].rngs.count[...]) == int(other.layers[2].rngs.count[...])
+
+
+@pytest.mark.parametrize("key", [None, 5])
+def test_a_solver_gets_a_key_of_its_own_at_every_step(data, batches, key):
+    """Its parameters walk at random: where they end says which keys they met."""
+
+    def build(loss, params):
+        def step(state, batch, key):
+            return jax.tree.map(lambda a: a + jax.random.normal(key, a.shape, a.dtype), state), jnp.float32(0)
+
+        return optimize.SolverImpl(lambda _: params, step, lambda state: state)
+
+    start = jax.random.key(key or 0)
+    walked = sum(np.asarray(jax.random.normal(jax.random.fold_in(start, n), (CLASSES,))) for n in range(2 * BATCHES))
+    given = None if key is None else start
+    trained, _ = optimize.compile_fit(network(), build, loss_fn, data, epochs=2, key=given)
+    np.testing.assert_allclose(trained.layers[0].bias[...], walked, rtol=1e-5, atol=1e-6)
+    if key is None:
+        model = network()
+        optimize.fit(model, build, loss_fn, lambda: batches, epochs=2)
+        np.testing.assert_allclose(model.layers[0].bias[...], walked, rtol=1e-5, atol=1e-6)
 
 
 def test_equal_networks_are_traced_once(data):
@@ -103,7 +143,7 @@ def test_impossible_epochs(data, bad):
 
 def test_data_that_is_not_staged(data):
     x, y = data
-    for wrong in ((x, y[:2]), (x[:0], y[:0]), (x, y[0]), ()):
+    for wrong in ((x, y[:2]), (x[:0], y[:0]), (x, y[0]), (x, y[:, :5]), ()):
         with pytest.raises(ValueError, match=r"train_data=\): expected arrays \(batches, batch"):
             optimize.compile_fit(network(), TX, loss_fn, wrong, epochs=1)
     with pytest.raises(TypeError, match="expected a tuple of arrays"):
@@ -122,3 +162,21 @@ def test_nan_names_epoch_step_and_place(data):
         )
     with pytest.raises(FloatingPointError, match=r"eval_data=\): expected numbers; got NaN"):
         optimize.compile_fit(network(), TX, loss_fn, data, epochs=1, eval_data=(x * jnp.nan, y), metric_fn=metric_fn)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_named(data, label):
+    x, y = data
+    wrong = (x, y.at[2, 5].set(label))
+    with pytest.raises(
+        ValueError,
+        match=rf"compile_fit: epoch 0, step 2: expected labels in 0\.\.2, for 3 .* got {label} at batch\[1\]\[5\]",
+    ):
+        optimize.compile_fit(network(), TX, loss_fn, wrong, epochs=2)
+    for callback in (None, lambda *_: None):
+        with pytest.raises(
+            ValueError, match=rf"\(eval_data=\), in batch 2: expected labels .* got {label} at batch\[1\]\[5\]"
+        ):
+            optimize.compile_fit(
+                network(), TX, loss_fn, data, epochs=2, eval_data=wrong, metric_fn=metric_fn, on_epoch_end=callback
+            )

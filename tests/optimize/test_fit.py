@@ -40,6 +40,13 @@ def test_fit_equals_a_plain_loop(batches):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_weight_decay_sees_the_parameters(batches):
+    model, tx = network(), optax.adamw(0.02, weight_decay=0.5)
+    optimize.fit(model, tx, loss_fn, lambda: batches, epochs=1)
+    for got, expected in zip(params_of(model), reference(batches, 1, tx)[1], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_fit_learns_and_reports_what_spyx_1_reported(batches):
     history = optimize.fit(
         network(), TX, loss_fn, lambda: batches, epochs=12, eval_iter=lambda: batches, eval_fn=eval_fn
@@ -68,6 +75,12 @@ def test_one_trace_serves_all_epochs_and_compile_time_is_apart(batches):
 
     history = optimize.fit(network(), TX, counted, lambda: batches, epochs=4)
     assert len(traced) == 1
+    model, traced[:] = nn.LI(WIDTH), []
+    model.beta = nnx.Param(jnp.asarray(0.5))  # of a weak type, which an update would make a strong one
+    optimize.fit(
+        model, TX, lambda m, x, y: (traced.append(1), nn.run(m, x)[0].mean() ** 2)[1], lambda: batches, epochs=1
+    )
+    assert len(traced) == 1
     assert history[0]["compile_s"] > 0
     assert [epoch["compile_s"] for epoch in history[1:]] == [0, 0, 0]
     assert all(epoch["run_s"] > 0 for epoch in history)
@@ -94,14 +107,53 @@ def test_callbacks_see_the_model_of_their_moment(batches):
     assert not np.allclose(seen[0][2], seen[2][2])
 
 
+def test_a_callback_may_keep_the_arrays_of_its_epoch(batches):
+    """The best epoch so far, held as the model's own arrays, without a copy."""
+    model, held = network(), []
+    options = {"on_epoch_end": lambda *_: held.append(jax.tree.leaves(nnx.state(model, nnx.Param)))}
+    optimize.fit(model, TX, loss_fn, lambda: batches, epochs=3, **options)
+    for epochs, leaves in enumerate(held, 1):
+        for leaf, expected in zip(leaves, reference(batches, epochs)[1], strict=True):
+            np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_history_is_not_the_callbacks_and_steps_are_told_every_16(batches):
+    told = []
+    history = optimize.fit(
+        network(),
+        TX,
+        loss_fn,
+        lambda: batches * 5,
+        epochs=2,
+        on_epoch_end=lambda _, numbers: numbers.clear(),
+        on_step=lambda epoch, step, _: told.append((epoch, step)),
+    )
+    assert all(np.isfinite(epoch["train_loss"]) for epoch in history)
+    assert told == [(0, 15), (1, 15)]
+
+
+def test_an_evaluation_that_cannot_be_used_is_stopped_soon(batches):
+    (x, y), *_ = batches
+    taken = []
+
+    def source():
+        for number in range(100):
+            taken.append(number)
+            yield (x * jnp.nan, y) if number == 1 else (x, y)
+
+    with pytest.raises(FloatingPointError, match="NaN in batch 1 of the evaluation after epoch 0"):
+        optimize.fit(network(), TX, loss_fn, lambda: batches, epochs=1, eval_iter=source, eval_fn=eval_fn)
+    assert len(taken) < 25
+
+
 def test_fit_leaves_arrays_that_the_model_was_made_of_alone(batches):
     """Donated buffers are the run's own: a parameter that someone else holds stays readable."""
     model = network()
-    held = nnx.state(model, nnx.Param)
-    before = params_of(model)
+    held = jax.tree.leaves(nnx.state(model, nnx.Param))
+    before = [np.array(leaf) for leaf in held]  # copies
     optimize.fit(model, TX, loss_fn, lambda: batches, epochs=1)
-    for leaf, value in zip(jax.tree.leaves(held), before, strict=True):
-        assert leaf.shape == value.shape
+    for leaf, value in zip(held, before, strict=True):
+        np.testing.assert_array_equal(leaf, value)
     assert not np.allclose(params_of(model)[0], before[0])
 
 
@@ -124,6 +176,12 @@ def test_single_arrays_lists_and_numpy_batches(batches):
     x = np.asarray(batches[0][0])
     history = optimize.fit(network(), TX, loss, lambda: [x, [x], (x,), jnp.asarray(x)], epochs=1)
     assert np.isfinite(history[0]["train_loss"])
+
+
+def test_numpy_integers_are_whole_numbers(batches, data):
+    history = optimize.fit(network(), TX, loss_fn, lambda: batches, epochs=np.int64(2), check_every=np.int32(2))
+    compiled = optimize.compile_fit(network(), TX, loss_fn, data, epochs=np.int64(2))[1]
+    np.testing.assert_allclose(compiled["train_loss"], [epoch["train_loss"] for epoch in history], rtol=1e-5)
 
 
 def with_norm_and_dropout() -> nn.Sequential:
@@ -153,6 +211,10 @@ def test_batchnorm_and_dropout_carry_their_state(batches):
     assert not model.layers[3].deterministic
     step = optimize.make_eval_step(eval_fn)
     assert step(model, *batches[0])[1] == step(model, *batches[0])[1]
+    scored = np.mean([float(step(model, *batch)[1]) for batch in batches])
+    assert history[-1]["eval_loss"] == pytest.approx(scored, rel=1e-5)
+    model.eval()
+    assert float(loss_fn(model, *batches[0])) == pytest.approx(float(step(model, *batches[0])[1]), rel=1e-5)
 
 
 def test_a_solver_of_the_users_own(batches):

@@ -58,6 +58,16 @@ def suggestion(given: str, choices: Iterable[str]) -> str:
     return f" Did you mean {by_lower[close[0]]}?" if close else ""
 
 
+def refuse_nan(array: str, values: Any) -> None:
+    """A line that names the array and counts its NaN, where it holds any."""
+    import numpy as np
+
+    values = np.asarray(values)
+    count = int(np.isnan(values).sum()) if np.issubdtype(values.dtype, np.inexact) else 0
+    if count:
+        raise UserError(f"{array}: expected numbers; got NaN in {count} of {values.size} values.")
+
+
 def pick(what: str, given: str, choices: Iterable[str]) -> str:
     """The choice that `given` names, upper and lower case alike; otherwise an error that lists them all."""
     choices = list(choices)

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spyx import data
+from spyx import data, fn
 from spyx.cli.config import Config, RasterTable
-from spyx.cli.errors import UserError, pick
+from spyx.cli.errors import UserError, pick, refuse_nan
 from spyx.data.sets import NAMES
 
 PARTS = ("train", "validation", "test")
@@ -78,7 +78,7 @@ def load_inputs(config: Config) -> Inputs:
         x, y, frame = {}, {}, (1,)
         for number, part in enumerate(PARTS):
             split = getattr(dataset, part)
-            _check(name, part, split)
+            _check(name, part, split, dataset.num_classes)
             code = encode(jnp.asarray(split.x), jax.random.fold_in(jax.random.key(config.seed), number))
             x[part], frame = code.reshape(*code.shape[:2], -1), code.shape[2:]
             y[part] = jnp.asarray(split.y, jnp.int32)
@@ -135,7 +135,7 @@ def _encoder(config: Config, name: str, sample: np.ndarray) -> tuple[str, Callab
 
 def _encode(name: str, steps: int, *, series: bool) -> Callable[[Any, jax.Array], jax.Array]:
     if name == "latency":
-        code: Any = data.latency_code(steps, time_axis=1)
+        code: Any = data.latency_code(steps)
     elif name == "rate":
         code = data.rate_code(steps)
     elif name == "phase":
@@ -148,10 +148,15 @@ def _encode(name: str, steps: int, *, series: bool) -> Callable[[Any, jax.Array]
     return lambda x, key: code(x, key) if name == "rate" else code(x)
 
 
-def _check(name: str, part: str, split: data.Split) -> None:
+def _check(name: str, part: str, split: data.Split, classes: int) -> None:
     if len(split) == 0:
         raise UserError(f"the {part} part of {name} is empty: check the files behind it.")
     if np.ndim(split.y) != 1:
         raise UserError(
             f"{name} labels every time step; spyx train gives one label to a whole sample. Use spyx.optimize.fit."
         )
+    refuse_nan(f"the {part} part of {name}", split.x)
+    try:
+        fn.check_labels(split.y, classes)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"the labels of the {part} part of {name}: {error}") from error

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from spyx.cli.errors import OneLineErrors, UserError
+from spyx.cli.errors import OneLineErrors, UserError, refuse_nan
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -100,6 +100,7 @@ def run_command(
         raise UserError(f"--input: expected an array in a .npy file; got {data}. Save it with numpy.save.") from error
     if x.dtype.kind not in "fiub":
         raise UserError(f"--input: expected numbers; got {x.dtype}.")
+    refuse_nan(f"--input, {data}", x)
     out = _said(lambda: nn.run(model, x.astype(np.float32))[0])
     answers = {"output": out} if not isinstance(out, dict) else out
     for name, value in answers.items():

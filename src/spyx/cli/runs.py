@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from spyx.cli.config import Config, make_config
-from spyx.cli.errors import UserError
+from spyx.cli.errors import UserError, refuse_nan
 
 WEIGHTS = "weights.npz"
 
@@ -53,7 +53,7 @@ def load_weights(folder: Path, model: nnx.Module) -> None:
     """Put saved weights into a model of the same structure.
 
     Raises:
-        UserError: the file is missing or damaged, or belongs to another network.
+        UserError: the file is missing or damaged, holds NaN, or belongs to another network.
     """
     try:
         expected = (folder / f"{WEIGHTS}.sha256").read_text(encoding="utf-8").split()[0]
@@ -67,6 +67,8 @@ def load_weights(folder: Path, model: nnx.Module) -> None:
     named = _named(model)
     if {n: v.shape for n, v in named.items()} != {n: v.shape for n, v in saved.items()}:
         raise UserError(f"{folder / WEIGHTS} belongs to another network than {folder / 'config.toml'} describes.")
+    for name, value in saved.items():
+        refuse_nan(f"{folder / WEIGHTS}, {name}", value)
     state = nnx.state(model, nnx.Not(nnx.RngState))
     paths = jax.tree_util.tree_leaves_with_path(state)
     leaves = [jnp.asarray(saved[_name(path)], leaf.dtype) for path, leaf in paths]

@@ -36,11 +36,12 @@ def shift_augment(max_shift: int = 10, axes: int | Sequence[int] = (-1,), *, per
         >>> sorted({shift_augment(1)(x, key)[0, 0].item() for key in jax.random.split(jax.random.key(0), 20)})
         [0, 1, 3]
     """
-    axes = (axes,) if isinstance(axes, int) else tuple(axes)
+    axes = (int(axes),) if isinstance(axes, (int, Integral)) else tuple(int(axis) for axis in axes)
     if not isinstance(max_shift, Integral) or max_shift < 0:
         raise ValueError(
             f"shift_augment: max_shift must be a whole number, 0 or more; got {max_shift!r}. The default is 10."
         )
+    largest = int(max_shift)
     if not axes:
         raise ValueError("shift_augment: axes must name at least one axis; got none. The default is (-1,).")
 
@@ -48,7 +49,7 @@ def shift_augment(max_shift: int = 10, axes: int | Sequence[int] = (-1,), *, per
         x = jnp.asarray(data)
         where = _resolve(axes, x.shape, per_sample)
         count = (x.shape[0], len(where)) if per_sample else (len(where),)
-        shifts = jax.random.randint(key, count, -max_shift, max_shift + 1)
+        shifts = jax.random.randint(key, count, -largest, largest + 1)
         if per_sample:
             return jax.vmap(lambda sample, shift: _roll(sample, shift, [axis - 1 for axis in where]))(x, shifts)
         return _roll(x, shifts, where)

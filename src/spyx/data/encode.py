@@ -44,7 +44,7 @@ def angle_code(neuron_count: int, min_val: float, max_val: float) -> Encoder:
         >>> angle_code(3, 0.0, 1.0)(jnp.array([0.2, 0.7])).tolist()
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    _check_count("angle_code", "neuron_count", neuron_count)
+    neuron_count = _check_count("angle_code", "neuron_count", neuron_count)
     if not -float("inf") < min_val < max_val < float("inf"):
         raise ValueError(
             f"angle_code: min_val must be below max_val, both finite; got {min_val} and {max_val}. "
@@ -80,7 +80,7 @@ def rate_code(num_steps: int, max_r: float = 0.75) -> RandomEncoder:
         >>> rate_code(5, max_r=1.0)(jnp.array([[0.0, 1.0]]), jax.random.key(0))[0].T.tolist()
         [[0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]
     """
-    _check_count("rate_code", "num_steps", num_steps)
+    num_steps = _check_count("rate_code", "num_steps", num_steps)
     if not 0.0 <= max_r <= 1.0:
         raise ValueError(f"rate_code: max_r must be a probability in [0, 1]; got {max_r}. The default is 0.75.")
 
@@ -95,33 +95,30 @@ def rate_code(num_steps: int, max_r: float = 0.75) -> RandomEncoder:
     return encode
 
 
-def latency_code(num_steps: int, threshold: float = 0.01, *, time_axis: int = 0) -> Encoder:
+def latency_code(num_steps: int, threshold: float = 0.01, *, time_axis: int = 1) -> Encoder:
     """One spike per value, the earlier the larger: at step `round((1 - clip(x, 0, 1)) * (num_steps - 1))`.
 
     Halves round to even. Value 1 fires at step 0; a value at or below `threshold`, once clipped, never fires.
 
-    **Time becomes a new LEADING axis by default**, (batch, ...) -> (num_steps, batch, ...), as in Spyx 1.0 and unlike
-    every other function here. For batches pass `time_axis=1`: (batch, ...) -> (batch, num_steps, ...).
-
     Args:
         num_steps: time steps, >= 1.
         threshold: values up to here stay silent, < 1; a negative number silences nothing. Default 0.01.
-        time_axis: where the new axis of time goes. Default 0; use 1 for (batch, time, ...).
+        time_axis: where the new axis of time goes. Default 1; Spyx 1.0 put it at 0.
 
     Shapes:
-        data (...), any real dtype; spikes: the same with an axis of `num_steps` inserted at `time_axis`, uint8.
+        data (batch, ...), any real dtype; spikes (batch, num_steps, ...), uint8. One sample alone: `time_axis=0`.
 
     Raises:
         ValueError: on an argument outside its range; at the call, on a `time_axis` that the data lacks, or NaN.
 
     Example:
-        >>> latency_code(4, time_axis=1)(jnp.array([[1.0, 0.3, 0.0]]))[0].T.tolist()
+        >>> latency_code(4)(jnp.array([[1.0, 0.3, 0.0]]))[0].T.tolist()
         [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
 
     Reference:
         Time-to-first-spike coding, Thorpe, Delorme & Van Rullen (2001), doi:10.1016/S0893-6080(01)00083-1.
     """
-    _check_count("latency_code", "num_steps", num_steps)
+    num_steps = _check_count("latency_code", "num_steps", num_steps)
     if not -float("inf") < threshold < 1.0:
         raise ValueError(f"latency_code: threshold must be finite and below 1; got {threshold}. The default is 0.01.")
 
@@ -159,8 +156,8 @@ def phase_code(num_steps: int, num_phases: int = 8, *, time_axis: int = 1) -> En
     Reference:
         Kim, Kim, Huh, Lee & Choi (2018), doi:10.1016/j.neucom.2018.05.087.
     """
-    _check_count("phase_code", "num_steps", num_steps)
-    _check_count("phase_code", "num_phases", num_phases)
+    num_steps = _check_count("phase_code", "num_steps", num_steps)
+    num_phases = _check_count("phase_code", "num_phases", num_phases)
     if num_phases > 16:
         raise ValueError(f"phase_code: num_phases must be 1 to 16; got {num_phases}. Choose fewer binary digits.")
     if num_steps % num_phases:
@@ -200,7 +197,7 @@ def direct_code(num_steps: int, *, time_axis: int = 1) -> Encoder:
     Reference:
         Rueckauer et al. (2017), doi:10.3389/fnins.2017.00682.
     """
-    _check_count("direct_code", "num_steps", num_steps)
+    num_steps = _check_count("direct_code", "num_steps", num_steps)
 
     def encode(data: Any) -> jax.Array:
         x = _known("direct_code", data, keep_floats=True)
@@ -273,9 +270,11 @@ def _known(name: str, data: Any, *, keep_floats: bool = False) -> jax.Array:
     return x
 
 
-def _check_count(name: str, argument: str, value: int) -> None:
+def _check_count(name: str, argument: str, value: int) -> int:
+    """A Python int, which does not wrap around as a NumPy integer of few bits does."""
     if not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name}: {argument} must be a whole number, 1 or more; got {value!r}. Give at least 1.")
+    return int(value)
 
 
 def _check_axis(name: str, shape: tuple[int, ...], time_axis: int, *, added: bool) -> int:

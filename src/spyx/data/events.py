@@ -101,14 +101,14 @@ def _column(name: str, values: object, dtype: type, highest: int | None, length:
         raise ValueError(
             f"Events: expected {name} of shape ({length},), as t has; got {column.shape}. Give one value an event."
         )
-    if column.dtype == dtype and (highest is None or np.iinfo(dtype).max == highest):
+    low = np.iinfo(np.int64).min if name == "t" else 0
+    top = np.iinfo(np.int64).max if highest is None else highest
+    if column.dtype == dtype and (np.iinfo(dtype).min, np.iinfo(dtype).max) == (low, top):
         return column
     if column.size and column.dtype.kind not in "iub":
         raise TypeError(
             f"Events: expected whole numbers in {name}; got {column.dtype}. Times are in microseconds: round first."
         )
-    low = np.iinfo(np.int64).min if name == "t" else 0
-    top = np.iinfo(np.int64).max if highest is None else highest
     if column.size and (int(column.min()) < low or int(column.max()) > top):
         raise ValueError(f"Events: expected {name} in {low}..{top}; got {column.min()}..{column.max()}. Check it.")
-    return column.astype(dtype)
+    return column.astype(dtype, copy=False)

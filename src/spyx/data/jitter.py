@@ -5,7 +5,8 @@ All act on frames of shape (batch, time, ...) and draw for each sample by itself
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,7 @@ def jitter_time(max_steps: int) -> Augmentation:
         `f(x, key)`, shapes unchanged. Where x holds counts, all spikes of one place and step move together.
 
     Raises:
-        ValueError: if `max_steps` is negative.
+        ValueError: if `max_steps` is no whole number >= 0.
 
     Example:
         >>> x = jnp.zeros((1, 9, 1)).at[0, 4, 0].set(1)
@@ -61,7 +62,7 @@ def jitter_time(max_steps: int) -> Augmentation:
         >>> float(moved.sum()), bool(moved[0, 2:7].sum() == 1)
         (1.0, True)
     """
-    _check("jitter_time", "max_steps", max_steps, 0, None)
+    max_steps = _whole("jitter_time", "max_steps", max_steps)
 
     def augment(x: jax.Array, key: jax.Array) -> jax.Array:
         steps = x.shape[1]
@@ -79,26 +80,27 @@ def jitter_time(max_steps: int) -> Augmentation:
     return augment
 
 
-def shift_space(max_pixels: int, axes: tuple[int, ...] = (2, 3)) -> Augmentation:
+def shift_space(max_pixels: int, axes: int | Sequence[int] = (2, 3)) -> Augmentation:
     """Moves each sample as a whole by a random number of pixels or units; what leaves is lost, zeros come in.
 
     Args:
         max_pixels: the largest move along each axis, both ends included, >= 0.
-        axes: axes to move along, none of them the batch. Default (2, 3), height and width of (batch, time, height,
-            width, ...); use (2,) for units, as the frequency of a cochlea, and (1,) for time.
+        axes: axis or axes to move along, none of them the batch. Default (2, 3), height and width of (batch, time,
+            height, width, ...); use 2 for units, as the frequency of a cochlea, and 1 for time.
 
     Returns:
         `f(x, key)`, shapes unchanged.
 
     Raises:
-        ValueError: if `max_pixels` is negative or an axis is the batch.
+        ValueError: if `max_pixels` is no whole number >= 0 or an axis is the batch.
 
     Example:
         >>> x = jnp.ones((1, 2, 5))
         >>> sorted({float(shift_space(1, axes=(2,))(x, jax.random.key(i)).sum()) for i in range(9)})
         [8.0, 10.0]
     """
-    _check("shift_space", "max_pixels", max_pixels, 0, None)
+    max_pixels = _whole("shift_space", "max_pixels", max_pixels)
+    axes = (int(axes),) if isinstance(axes, (int, Integral)) else tuple(int(axis) for axis in axes)
     if any(axis < 1 for axis in axes):
         raise ValueError(f"shift_space: expected axes >= 1, not the batch; got {axes}. Count from the front.")
 
@@ -157,14 +159,14 @@ def mask_axis(max_width: int, axis: int = 1) -> Augmentation:
         `f(x, key)`, shapes unchanged.
 
     Raises:
-        ValueError: if `max_width` is negative or the axis is the batch.
+        ValueError: if `max_width` is no whole number >= 0 or the axis is the batch.
 
     Example:
         >>> x = jnp.ones((1, 10, 1))
         >>> bool(7 <= mask_axis(3)(x, jax.random.key(0)).sum() <= 10)
         True
     """
-    _check("mask_axis", "max_width", max_width, 0, None)
+    max_width = _whole("mask_axis", "max_width", max_width)
     if axis == 0:
         raise ValueError("mask_axis: expected an axis of the sample; got 0, the batch. Time is axis 1.")
 
@@ -289,3 +291,11 @@ def _check(function: str, name: str, value: float, low: float, high: float | Non
     if value < low or (high is not None and value > high):
         span = f">= {low}" if high is None else f"in [{low}, {high}]"
         raise ValueError(f"{function}: expected {name} {span}; got {value}.")
+
+
+def _whole(function: str, name: str, value: int) -> int:
+    """A Python int, which does not wrap around as a NumPy integer of few bits does."""
+    _check(function, name, value, 0, None)
+    if not isinstance(value, Integral):
+        raise ValueError(f"{function}: expected {name} to be a whole number; got {value}.")
+    return int(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from numbers import Integral
 from typing import NamedTuple
 
 import jax
@@ -34,7 +35,11 @@ class Batch(NamedTuple):
 
 
 class Loader:
-    """Batches of one split; each `for` loop over it is one epoch.
+    """Batches of one split; each `for` loop over it is one whole epoch, with an order of its own.
+
+    A loop that was left early does not shorten the next: a `break`, or a look at one batch with `next(iter(loader))`,
+    uses up its epoch, and the next loop is all of the epoch after it. Only the first loop after `restore` continues in
+    the middle; `loader.restore(loader.state)` does so for a loop that was left.
 
     Every batch has the same shape: the last is padded and its `mask` says where, so nothing is dropped and
     nothing is traced twice. Packed samples travel packed and are unpacked on the device.
@@ -82,6 +87,7 @@ class Loader:
         self._check()
         self._epoch = 0
         self._step = 0
+        self._begun = False
         self._prepare = jax.jit(self._on_device)
 
     def __len__(self) -> int:
@@ -90,11 +96,11 @@ class Loader:
 
     @property
     def state(self) -> dict[str, int]:
-        """Where the next batch comes from, as plain numbers for a checkpoint."""
+        """Where the running loop stands, as plain numbers for a checkpoint: the batch that it would give next."""
         return {"epoch": self._epoch, "step": self._step, "batch_size": self.batch_size, "samples": len(self.split)}
 
     def restore(self, state: dict[str, int]) -> None:
-        """Continues from a saved `state`: the next batch is the one that would have come then.
+        """Continues from a saved `state`: the next loop gives the rest of that epoch, the loops after it whole ones.
 
         Raises:
             ValueError: if the state was saved with another batch size or another number of samples.
@@ -111,17 +117,17 @@ class Loader:
                 f"Loader.restore: expected epoch >= 0 and step in 0..{len(self)}; "
                 f"got {state['epoch']} and {state['step']}. The state is damaged."
             )
-        self._epoch, self._step = state["epoch"], state["step"]
+        self._epoch, self._step, self._begun = state["epoch"], state["step"], False
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._step >= len(self):
+        if self._begun or self._step >= len(self):
             self._epoch, self._step = self._epoch + 1, 0
         epoch = self._epoch
         order = self._order(epoch)
         for step, batch in self._ahead(order, epoch, range(self._step, len(self))):
-            self._epoch, self._step = epoch, step + 1
+            self._epoch, self._step, self._begun = epoch, step + 1, True
             yield batch
-        self._epoch, self._step = epoch + 1, 0
+        self._epoch, self._step, self._begun = epoch + 1, 0, False
 
     def _ahead(self, order: np.ndarray, epoch: int, steps: range) -> Iterator[tuple[int, Batch]]:
         if self.prefetch == 0:
@@ -188,6 +194,9 @@ class Loader:
         ):
             if value < low:
                 raise ValueError(f"Loader: expected {name} >= {low}; got {value}.")
+            if not isinstance(value, Integral):
+                raise ValueError(f"Loader: expected {name} to be a whole number; got {value}.")
+            setattr(self, name, int(value))
         if not 0 <= self.process_index < self.process_count:
             raise ValueError(
                 f"Loader: expected process_index in 0..{self.process_count - 1}; got {self.process_index}."
@@ -197,7 +206,7 @@ class Loader:
 
 
 def _as_key(key: int | jax.Array) -> jax.Array:
-    return jax.random.key(key) if isinstance(key, int) else key
+    return jax.random.key(int(key)) if isinstance(key, (int, np.integer)) else key
 
 
 def _key_words(key: int | jax.Array) -> list[int]:

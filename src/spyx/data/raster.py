@@ -12,6 +12,7 @@ from spyx.data.events import Events
 POLARITIES = ("separate", "merge", "signed")
 STARTS = ("zero", "first")
 US_PER_MS = 1000
+LATEST_US = 2**61
 
 
 class Frames(NamedTuple):
@@ -80,6 +81,8 @@ class Raster:
             value = getattr(self, name)
             if value is not None and (value != int(value) or value < 1):
                 raise ValueError(f"Raster: expected {name} to be a whole number >= 1; got {value}.")
+            if value is not None:
+                object.__setattr__(self, name, int(value))
         for name in ("bin_ms", "duration_ms"):
             value = getattr(self, name)
             if value is not None and (value <= 0 or abs(value * US_PER_MS - round(value * US_PER_MS)) > 1e-6):
@@ -113,13 +116,15 @@ class Raster:
             sensor_size: (width, height) or (units,). Default: the one that `events` carries.
 
         Raises:
-            ValueError: if there are no events, the sensor size is not known, or a count exceeds 65,535.
+            ValueError: if there are no events, the sensor size is not known or of another rank, an address is outside
+                of it, a count exceeds 65,535, or times are beyond 2**61 microseconds.
         """
         size = sensor_size or events.sensor_size
         if size is None:
             raise ValueError("Raster: expected the sensor size; got events without one. Pass sensor_size=.")
         if len(events) == 0:
             raise ValueError("Raster: expected at least one event; got none. Leave empty recordings out.")
+        _check_addresses("Raster", events, size)
         bins, edges = self._bins(events.t)
         count = len(edges) - 1
         inside = (bins >= 0) & (bins < count)
@@ -136,21 +141,24 @@ class Raster:
 
     def _bins(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         first = int(t[0]) if self.start == "first" else 0
+        _check_times("Raster", t, _us(max(self.duration_ms or 0, self.bin_ms or 0)))
         if self.events_per_bin is not None:
             return self._bins_by_events(t, first)
         stop = int(t[-1]) + 1 if self.duration_ms is None else first + _us(self.duration_ms)
-        since = t - first
         if self.num_bins is None:
             width = _us(self.bin_ms or 0)
             count = max(-(-(stop - first) // width), 1)
-            bins = np.floor_divide(since, width)
+            bins = np.floor_divide(t - first, width)
             bins[t >= stop] = count
             edges = first + width * np.arange(count + 1)
             return bins, edges if self.duration_ms is None else np.minimum(edges, stop)
         length = max(stop - first, 1)
-        # Bin k starts at the first microsecond that is not before start + k * length / num_bins.
-        edges = first + -(-np.arange(self.num_bins + 1) * length // self.num_bins)
-        return since * self.num_bins // length, edges
+        # Bin k starts at the first microsecond that is not before start + k * length / num_bins. With whole and rest of
+        # length / num_bins apart, no product exceeds what int64 holds.
+        whole, rest = divmod(length, self.num_bins)
+        number = np.arange(self.num_bins + 1)
+        edges = first + number * whole - (-number * rest // self.num_bins)
+        return np.searchsorted(edges, t, side="right") - 1, edges
 
     def _bins_by_events(self, t: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         size = int(self.events_per_bin or 1)
@@ -165,11 +173,8 @@ class Raster:
     def _pixels(self, events: Events, size: tuple[int, ...]) -> np.ndarray:
         shape = self.frame_shape(size)
         small = []
-        for name, side in zip(events.addresses, size, strict=False):
-            column = getattr(events, name)
-            if int(column.max()) >= side:
-                raise ValueError(f"Raster: expected {name} in 0..{side - 1}; got {column.max()}. Check sensor_size.")
-            small.append(column.astype(np.int64) // self.downsample)
+        for name in events.addresses[: len(size)]:
+            small.append(getattr(events, name).astype(np.int64) // self.downsample)
         if events.p is None:
             return small[0]
         pixel = small[1] * shape[1] + small[0]
@@ -205,7 +210,8 @@ def voxel_grid(events: Events, num_bins: int, sensor_size: tuple[int, ...] | Non
         float32 of shape (time, height, width); its sum is the number of on events less that of off events.
 
     Raises:
-        ValueError: if there are no camera events, no sensor size, or `num_bins` is below 1.
+        ValueError: if there are no camera events, no sensor size, or `num_bins` is below 1; if an address is outside of
+            the sensor, or times are beyond 2**61 microseconds.
 
     Example:
         >>> events = Events(t=[0, 5, 10], x=[0, 0, 0], y=[0, 0, 0], p=[1, 0, 1], sensor_size=(1, 1))
@@ -222,9 +228,11 @@ def voxel_grid(events: Events, num_bins: int, sensor_size: tuple[int, ...] | Non
             "voxel_grid: expected camera events, a sensor size and num_bins >= 1; got "
             f"{len(events)} events with {events.addresses}, {size} and {num_bins}."
         )
+    _check_addresses("voxel_grid", events, size)
+    _check_times("voxel_grid", events.t, 0)
     width, height = size
     span = max(int(events.t[-1] - events.t[0]), 1)
-    tau = (events.t - events.t[0]) * (num_bins - 1) / span
+    tau = (events.t - events.t[0]).astype(np.float64) * (num_bins - 1) / span
     low = np.floor(tau).astype(np.int64)
     high = np.minimum(low + 1, num_bins - 1)
     part = tau - low
@@ -234,6 +242,25 @@ def voxel_grid(events: Events, num_bins: int, sensor_size: tuple[int, ...] | Non
     for moment, weight in ((low, 1 - part), (high, part)):
         grid += np.bincount(moment * height * width + pixel, weights=sign * weight, minlength=len(grid))
     return grid.reshape(num_bins, height, width).astype(np.float32)
+
+
+def _check_addresses(owner: str, events: Events, size: tuple[int, ...]) -> None:
+    names = ("x", "y") if events.unit is None else ("unit",)
+    if len(size) != len(names):
+        expected = "(width, height) for a camera" if len(names) == 2 else "(units,) for spiking units"
+        raise ValueError(f"{owner}: expected a sensor size {expected}; got {tuple(size)}. Check sensor_size.")
+    for name, side in zip(names, size, strict=True):
+        column = getattr(events, name)
+        if int(column.max()) >= side:
+            raise ValueError(f"{owner}: expected {name} in 0..{side - 1}; got {column.max()}. Check sensor_size.")
+
+
+def _check_times(owner: str, t: np.ndarray, window_us: int) -> None:
+    latest = max(abs(int(t[0])), abs(int(t[-1])), window_us)
+    if latest > LATEST_US:
+        raise ValueError(
+            f"{owner}: expected times and windows of at most 2**61 microseconds; got {latest}. Check the unit of time."
+        )
 
 
 def _us(milliseconds: float) -> int:

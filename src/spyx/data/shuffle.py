@@ -58,6 +58,7 @@ def shuffler(dataset: tuple[Any, Any], batch_size: int) -> Callable[[tuple[Any, 
             f"shuffler: batch_size must be 1 to the number of samples, {samples}; got {batch_size!r}. "
             "Choose a smaller batch, or check that the data set is not empty."
         )
+    batch_size = int(batch_size)
     batches = samples // batch_size
 
     def shuffle(dataset: tuple[Any, Any], key: jax.Array) -> State:

@@ -1,6 +1,7 @@
 """Losses, metrics and activity regularisers for spiking networks.
 
-Every public lower-case name except `spike_counts` is a factory: it takes the settings and returns a compiled callable.
+Every public lower-case name except `spike_counts` and `check_labels` is a factory: it takes the settings and returns a
+compiled callable.
 
 - a loss: `(traces, targets) -> scalar`
 - a metric: `(traces, targets) -> (score, predictions)`
@@ -8,10 +9,13 @@ Every public lower-case name except `spike_counts` is a factory: it takes the se
 
 Traces are (batch, time, classes), targets are whole numbers of shape (batch,). `time_axis=0` takes (time, batch,
 classes), `time_axis=-2` any number of leading batch axes. Sums run in float32 whatever the dtype of the traces.
+
+A label outside 0, ..., classes - 1 makes a loss and a score NaN; `check_labels` finds it before training.
 """
 
 from __future__ import annotations
 
+from spyx.fn.labels import check_labels as check_labels
 from spyx.fn.losses import first_spike_loss as first_spike_loss
 from spyx.fn.losses import integral_crossentropy as integral_crossentropy
 from spyx.fn.losses import max_crossentropy as max_crossentropy
@@ -32,6 +36,7 @@ __all__ = [
     "LossFn",
     "MetricFn",
     "RegFn",
+    "check_labels",
     "first_spike_accuracy",
     "first_spike_loss",
     "integral_accuracy",

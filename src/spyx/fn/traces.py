@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spyx.fn.labels import note
+
 LossFn = Callable[[jax.Array, jax.Array], jax.Array]
 """Type alias: `(traces, targets) -> loss`."""
 
@@ -20,14 +22,14 @@ MetricFn = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 class TraceFunction:
     """A compiled function of `(traces, targets)` that checks both before it computes.
 
-    Shapes are checked whenever it is traced. Labels are values, which a compiled function cannot refuse: one outside
-    [0, classes) has an all-zero row, so it has no true class.
+    Shapes are checked whenever it is traced. Labels are values, which a compiled function cannot refuse: one that is no
+    class has a row of NaN, which makes the result NaN, so that a training loop notices it.
 
     Args:
         name: the public name that errors begin with.
         time_axis: the axis of time in the traces; negative counts from the end.
         body: `(x, truth) -> result`, with x float of shape (time, *batch, classes), and truth one-hot of shape
-            (*batch, classes), a row of zeros where the label is no class.
+            (*batch, classes), a row of NaN where the label is no class.
     """
 
     def __init__(self, name: str, time_axis: int, body: Callable[[jax.Array, jax.Array], Any]):
@@ -49,6 +51,7 @@ class TraceFunction:
         traces, targets = _array(traces), _array(targets)
         _check_dtypes(self._name, traces, targets)
         _check_shapes(self._name, traces.shape, targets.shape, self._time_axis)
+        note(targets, traces.shape[-1])
         return self._compiled(traces, targets)
 
     def lower(self, traces: Any, targets: Any) -> Any:
@@ -79,10 +82,10 @@ def _array(x: Any) -> Any:
 
 
 def _one_hot(targets: jax.Array, classes: int, dtype: Any) -> jax.Array:
-    """One-hot rows; a label that is no class (out of range, or not a whole number) gives a row of zeros."""
+    """One-hot rows; a label that is no class (out of range, or not a whole number) gives a row of NaN."""
     whole = targets.astype(jnp.int32)
-    valid = whole.astype(jnp.float32) == targets.astype(jnp.float32)
-    return jnp.where(valid[..., None], jax.nn.one_hot(whole, classes, dtype=dtype), 0)
+    valid = (whole >= 0) & (whole < classes) & (whole.astype(jnp.float32) == targets.astype(jnp.float32))
+    return jnp.where(valid[..., None], jax.nn.one_hot(whole, classes, dtype=dtype), jnp.nan)
 
 
 def _check_dtypes(name: str, traces: Any, targets: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -12,8 +13,8 @@ from flax import nnx
 
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, SolverImpl, as_solver
-from spyx.optimize.steps import in_evaluation
-from spyx.optimize.watch import Watch, advance, any_nan, split, start
+from spyx.optimize.steps import in_evaluation, make_eval_step
+from spyx.optimize.watch import Watch, advance, any_nan, refuse_wrong_labels, split, start
 
 OWNER = "spyx.optimize.compile_fit"
 
@@ -58,7 +59,8 @@ def compile_fit(
     Raises:
         FloatingPointError: a loss, gradient or batch that is not a number; names the epoch, the step and the first
             layer whose state is not finite.
-        ValueError: an argument out of its range; data without a batch; arrays that differ in their number of batches.
+        ValueError: an argument out of its range; data without a batch; arrays that differ in their number of batches; a
+            label that is no class, in training or evaluation, where a loss or metric of `spyx.fn` is given it.
         TypeError: a loss that is more than one number; no Optax optimiser and no solver.
 
     Example:
@@ -94,6 +96,10 @@ def compile_fit(
             batch = _batch(train_data, _order(train_data, draws, epoch, shuffle), step)
             impl, objective = _solver(static, params, rest)
             stop(objective, impl.get_params(watch.solver), _rest(impl, watch, rest), batch, epoch=epoch, step=step)
+        if eval_data is not None and bool(any_nan(history["eval_metric"])):
+            impl, _ = _solver(static, params, rest)
+            state = impl.get_params(watch.solver), _rest(impl, watch, rest)
+            _check_labels(metric_fn, nnx.merge(graphdef, *state), eval_data)
         if on_epoch_end is not None:
             on_epoch_end(first, jax.tree.map(lambda values: float(values[0]), history))
     impl, _ = _solver(static, params, rest)
@@ -140,6 +146,17 @@ def _epochs(
     return jax.lax.scan(one_epoch, watch, first + jnp.arange(count))
 
 
+def _check_labels(metric_fn: Any, model: Any, eval_data: Any) -> None:
+    """Raise if the first batch whose metric is NaN holds a label that is no class."""
+    evaluate = make_eval_step(metric_fn)
+    for number in range(jax.tree.leaves(eval_data)[0].shape[0]):
+        batch = _batch(eval_data, None, number)
+        if bool(any_nan(evaluate(model, *batch))):
+            where = f"{OWNER}(eval_data=), in batch {number}"
+            refuse_wrong_labels(where, partial(metric_fn, in_evaluation(model), *batch), batch)
+            return
+
+
 def _solver(static: Any, params: Any, rest: Any) -> tuple[SolverImpl, Objective]:
     graphdef, solver, loss_fn, _ = static
     objective = Objective(OWNER, loss_fn, graphdef, rest)
@@ -166,7 +183,7 @@ def _batch(data: Any, order: jax.Array | None, step: Any) -> Any:
 
 
 def _checked(epochs: Any, train_data: Any, eval_data: Any, metric_fn: Any) -> tuple[Any, Any]:
-    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+    if not isinstance(epochs, Integral) or isinstance(epochs, bool) or epochs < 1:
         raise ValueError(f"{OWNER}(epochs=): expected a whole number, 1 or more; got {epochs!r}. Give at least 1.")
     if (eval_data is None) != (metric_fn is None):
         raise ValueError(

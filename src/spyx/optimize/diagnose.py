@@ -13,6 +13,7 @@ from flax import nnx
 from spyx import nn
 from spyx.nn.layer import as_layer
 from spyx.optimize.solver import Objective, all_finite
+from spyx.optimize.watch import refuse_wrong_labels
 
 
 def stop(objective: Objective, params: Any, rest: Any, batch: tuple[Any, ...], *, epoch: int, step: int) -> NoReturn:
@@ -27,6 +28,7 @@ def stop(objective: Objective, params: Any, rest: Any, batch: tuple[Any, ...], *
         step: counted from 0 within the epoch.
 
     Raises:
+        ValueError: a label that is no class.
         FloatingPointError: says what was not finite first.
     """
     where = f"{objective.owner}: epoch {epoch}, step {step}"
@@ -35,6 +37,7 @@ def stop(objective: Objective, params: Any, rest: Any, batch: tuple[Any, ...], *
             f"{where}: expected a batch of numbers; got NaN in {at}, in {int(np.isnan(leaf).sum())} of {leaf.size} "
             "values. Drop or fill the missing values first."
         )
+    refuse_wrong_labels(where, lambda: objective(params, batch), batch)
     for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(params)):
         if not bool(all_finite(leaf)):
             raise FloatingPointError(

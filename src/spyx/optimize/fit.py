@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -15,12 +17,14 @@ from flax import nnx
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, as_solver
 from spyx.optimize.steps import in_evaluation
-from spyx.optimize.watch import Watch, advance, any_nan, split, start
+from spyx.optimize.watch import Watch, advance, any_nan, refuse_wrong_labels, split, start
 
 History = list[dict[str, float]]
 """Type alias: one dictionary of numbers per epoch."""
 
 OWNER = "spyx.optimize.fit"
+AHEAD = 16
+"""Batches of an evaluation that are under way before the first score is looked at."""
 
 
 def fit(
@@ -64,7 +68,8 @@ def fit(
         RuntimeError: an epoch without batches.
         FloatingPointError: a loss, gradient or batch that is not a number; names the epoch, the step and the first
             layer whose state is not finite. Found up to `check_every` steps later, undone back to the step.
-        ValueError: an argument out of its range, an empty batch; a shape that a layer or the loss does not take.
+        ValueError: an argument out of its range, an empty batch; a shape that a layer or the loss does not take; a
+            label that is no class, in training or evaluation, where a loss or metric of `spyx.fn` is given it.
         TypeError: an iterable instead of a function that returns one; a loss that is more than one number.
 
     Example:
@@ -85,7 +90,8 @@ def fit(
     key = jax.random.key(0)
 
     step = jax.jit(partial(advance, impl), donate_argnums=0)
-    evaluate = jax.jit(partial(_score, eval_fn, graphdef))
+    score = partial(_score, eval_fn, graphdef)
+    evaluate = jax.jit(score)
     watch = start(impl, key)
     history: History = []
     seen: set[Any] = set()
@@ -115,7 +121,8 @@ def fit(
             _look(objective, impl, watch, rest_of, recent, epoch, number)
             numbers = {"train_loss": float(watch.loss_sum) / (number + 1)}
             if eval_iter is not None:
-                numbers |= _evaluate(evaluate, impl.get_params(watch.solver), rest_of(watch.solver), eval_iter, epoch)
+                model_state = impl.get_params(watch.solver), rest_of(watch.solver)
+                numbers |= _evaluate(partial(evaluate, *model_state), partial(score, *model_state), eval_iter, epoch)
             numbers |= {"run_s": time.perf_counter() - began - compile_s, "compile_s": compile_s}
             history.append(numbers)
             if on_epoch_end is not None:
@@ -143,29 +150,40 @@ def _score(eval_fn: Any, graphdef: Any, params: Any, rest: Any, batch: Any) -> t
     return accuracy, loss, any_nan(batch)
 
 
-def _evaluate(evaluate: Any, params: Any, rest: Any, eval_iter: Callable[[], Iterable[Any]], epoch: int) -> Any:
+def _evaluate(evaluate: Any, uncompiled: Any, eval_iter: Callable[[], Iterable[Any]], epoch: int) -> dict[str, float]:
     """Mean over samples: a last batch that is smaller weighs less."""
-    scores: list[tuple[Any, ...]] = []
+    scores: list[list[float]] = []
     weights: list[int] = []
+    under_way: deque[tuple[Any, Any]] = deque()
+
+    def look() -> None:
+        batch, found = under_way.popleft()
+        accuracy, loss, nan = (float(value) for value in found)
+        where = f"in batch {len(scores)} of the evaluation after epoch {epoch}"
+        if nan:
+            raise FloatingPointError(
+                f"{OWNER}(eval_iter=): expected batches of numbers; got NaN {where}. "
+                "Drop or fill the missing values first."
+            )
+        if np.isnan([accuracy, loss]).any() and not np.isnan(scores).any():  # the first batch of them tells
+            refuse_wrong_labels(f"{OWNER}(eval_iter=), {where}", lambda: uncompiled(batch), batch)
+        scores.append([accuracy, loss])
+
     for number, batch in enumerate(map(_as_tuple, eval_iter())):
         _shapes(batch, epoch, number)
-        scores.append(evaluate(params, rest, batch))
         weights.append(jnp.shape(jax.tree.leaves(batch)[0])[0])
+        under_way.append((batch, evaluate(batch)))
+        if len(under_way) > AHEAD:
+            look()
+    while under_way:
+        look()
     if not weights:
         raise RuntimeError(
             f"{OWNER}(eval_iter=): expected at least one batch in epoch {epoch}; got none. "
             "Return a fresh iterable at each call, and check that the data set is not empty."
         )
-    accuracy, loss, nan = (np.array([float(score[i]) for score in scores]) for i in range(3))
-    if nan.any():
-        raise FloatingPointError(
-            f"{OWNER}(eval_iter=): expected batches of numbers; got NaN in batch {int(nan.argmax())} of the evaluation "
-            f"after epoch {epoch}. Drop or fill the missing values first."
-        )
-    return {
-        "eval_acc": float(np.average(accuracy, weights=weights)),
-        "eval_loss": float(np.average(loss, weights=weights)),
-    }
+    accuracy, loss = np.average(scores, axis=0, weights=weights)
+    return {"eval_acc": float(accuracy), "eval_loss": float(loss)}
 
 
 def _as_tuple(batch: Any) -> tuple[Any, ...]:
@@ -185,7 +203,7 @@ def _shapes(batch: tuple[Any, ...], epoch: int, number: int) -> Any:
 
 def _check(train_iter: Any, epochs: Any, eval_iter: Any, eval_fn: Any, check_every: Any) -> None:
     for name, value in (("epochs", epochs), ("check_every", check_every)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{OWNER}({name}=): expected a whole number, 1 or more; got {value!r}. Give at least 1.")
     for name, source in (("train_iter", train_iter), ("eval_iter", eval_iter)):
         if source is not None and not callable(source):

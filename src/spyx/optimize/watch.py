@@ -6,12 +6,15 @@ bad step, the parameters that caused it are still there to be examined.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
+from spyx.fn.labels import find_wrong_labels
 from spyx.optimize.solver import SolverImpl
 
 
@@ -68,3 +71,24 @@ def any_nan(batch: Any) -> jax.Array:
     """Does a batch hold NaN? A spike's step function would hide it from the loss. Infinity may be a spike time."""
     leaves = [leaf for leaf in jax.tree.leaves(batch) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
     return jnp.any(jnp.array([jnp.any(jnp.isnan(leaf)) for leaf in leaves], dtype=bool))
+
+
+def refuse_wrong_labels(where: str, call: Callable[[], Any], batch: tuple[Any, ...]) -> None:
+    """Raise if a loss or metric of `spyx.fn`, in `call`, is given a label of the batch that is no class.
+
+    Losses and scores are NaN then, which is what the loops notice; this names the label.
+    """
+    wrong = find_wrong_labels(call)
+    if wrong is None:
+        return
+    places = (
+        f"batch[{index}]{jax.tree_util.keystr(path)}"
+        for index, part in enumerate(batch)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(part)
+        if np.array_equal(np.asarray(leaf), wrong.labels)
+    )
+    raise ValueError(
+        f"{where}: expected labels in 0..{wrong.classes - 1}, for {wrong.classes} classes; got {wrong.first} at "
+        f"{next(places, 'labels')}{list(wrong.index)}, and {wrong.count} of {wrong.labels.size} labels outside. "
+        "Check all labels with spyx.fn.check_labels before training."
+    )

@@ -254,7 +254,8 @@ class _OfRule(_Linear):
         )
 
     def transpose(self, residuals: Changes, cotangents: Changes) -> Changes:
-        found = self.rule.backward(*jax.tree.unflatten(self.residuals, residuals), cotangents)
+        args, kept = jax.tree.unflatten(self.residuals, residuals)
+        found = self.rule.backward(args, kept, cotangents)
         return [g for g, here in zip([g for part in found for g in part], self.present, strict=True) if here]
 
 

@@ -6,6 +6,7 @@ import pickle
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from spyx import axn
@@ -78,3 +79,13 @@ def test_the_two_steps_at_zero_and_at_nan():
     assert closed[:5] == [0, 1, 1, 1, 1]
     assert closed[5] != closed[5]  # NaN stays
     assert axn.heaviside_closed(jnp.array([-1, 0, 1])).tolist() == [0, 1, 1]
+
+
+def test_slopes_that_spyx_1_did_not_have():
+    x = np.float32([-2.0, -0.5, -0.3, 0.0, 0.5, 0.7])
+    for k, made in ((4.0, axn.sigmoid()), (2.0, axn.sigmoid(2.0))):
+        s = 1 / (1 + np.exp(-k * x))
+        np.testing.assert_allclose(made.slope(x), k * s * (1 - s), rtol=1e-5)
+    assert axn.piecewise().slope(x).tolist() == [0, 1, 1, 1, 1, 0]
+    assert axn.piecewise(0.3).slope(np.float32([0.3, 0.31, -0.3])).tolist() == [1, 0, 1]
+    assert axn.straight_through().slope(x).tolist() == [1] * 6

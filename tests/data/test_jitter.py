@@ -102,6 +102,7 @@ def test_flip_with_certainty_is_a_mirror():
 def test_a_mask_is_no_wider_than_the_axis():
     widths = np.asarray(mask_axis(50)(jnp.ones((400, 12, 6)), KEY) == 0).all(2).sum(1)
     assert set(widths) == set(range(13))
+    assert np.bincount(widths).max() < 60  # each as often as any other: 400 / 13
 
 
 def test_each_step_of_a_chain_draws_on_its_own():

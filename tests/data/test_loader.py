@@ -162,6 +162,27 @@ def test_as_many_batches_as_asked_are_prepared_ahead_and_no_more(options, ahead)
     assert len(read) == 2 + ahead
 
 
+def test_a_loop_that_is_left_does_not_wait_for_batches_that_nobody_takes():
+    read, gate = [], threading.Event()
+
+    class Slow:
+        dtype = np.float32
+
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, rows):
+            read.append(rows.tolist())
+            assert len(read) == 1 or gate.wait(10)
+            return np.zeros(len(rows), np.float32)
+
+    batches = iter(Loader(Split(Slow(), np.zeros(20, np.int32)), 2, prefetch=4))
+    next(batches)
+    threading.Timer(0.3, gate.set).start()
+    batches.close()
+    assert len(read) <= 2  # the one that was taken, and the one under way
+
+
 def test_abandoned_epoch_leaves_no_thread():
     batches = iter(Loader(numbered(100), 2))
     next(batches)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spyx.engine import compiler, convolution, events
+from spyx.engine import convolution, device, events
 from spyx.engine.events import choice, maps, rows
 
-pytestmark = pytest.mark.skipif(not compiler.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
+pytestmark = pytest.mark.skipif(not device.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
 
 HEIGHT, WIDTH, CHANNELS, ROWS, COLUMNS, FEATURES = 5, 4, 7, 3, 2, 3
 OFFSETS = [(0, 0), (2, 1), (1, -1), (-1, 2)]

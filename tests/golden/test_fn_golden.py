@@ -133,11 +133,7 @@ def test_F3_regularisers_refuse_what_holds_no_counts(make):
         make(1.0)([jnp.float32(2.0)])
 
 
-def test_F8_a_label_that_is_no_class_makes_the_loss_nan(case):
+def test_F8_a_label_out_of_range_has_no_true_class(case):
     vectors = case("integral_crossentropy_label_out_of_range")
-    traces, targets = vectors["traces"], vectors["targets"]
-    assert np.isfinite(vectors["loss"])  # Spyx 1.0 gave such a label no true class
-    assert np.isnan(fn.integral_crossentropy()(traces, targets))
-    right = (targets >= 0) & (targets < traces.shape[-1])
-    assert 0 < right.sum() < len(right)
-    assert np.isfinite(fn.integral_crossentropy()(traces[right], targets[right]))
+    loss_fn = fn.integral_crossentropy()
+    np.testing.assert_allclose(loss_fn(vectors["traces"], vectors["targets"]), vectors["loss"], atol=2e-5)

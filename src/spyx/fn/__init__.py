@@ -10,7 +10,7 @@ compiled callable.
 Traces are (batch, time, classes), targets are whole numbers of shape (batch,). `time_axis=0` takes (time, batch,
 classes), `time_axis=-2` any number of leading batch axes. Sums run in float32 whatever the dtype of the traces.
 
-A label outside 0, ..., classes - 1 makes a loss and a score NaN; `check_labels` finds it before training.
+A label outside 0, ..., classes - 1 has no true class; `check_labels` finds it before training.
 """
 
 from __future__ import annotations

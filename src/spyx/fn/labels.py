@@ -1,4 +1,4 @@
-"""Labels that are no class: a check before training, and what a training loop reads when a loss came out as NaN."""
+"""Labels that are no class: a check before training, and how a training loop notices and names them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def check_labels(labels: Any, num_classes: int) -> None:
 
     Call it once on the labels of a data set, before training. It reads the values, so it is for arrays outside of
     `jax.jit`; where values are traced it raises, because it could not check them. The losses and metrics of `spyx.fn`
-    are compiled and cannot raise: for a label that is no class they return NaN.
+    are compiled and cannot raise: a label that is no class has no true class there, and `spyx.optimize.fit` and
+    `compile_fit` stop at it.
 
     Args:
         labels: whole numbers of any shape: an array of JAX or NumPy, or a list. -1 is no class.
@@ -110,6 +111,24 @@ def find_wrong_labels(call: Callable[[], Any]) -> WrongLabels | None:
         if given:
             break
     return next((wrong for wrong in given if wrong is not None), None)
+
+
+_strict: ContextVar[bool] = ContextVar("spyx_labels_strict", default=False)
+
+
+def labels_are_strict() -> bool:
+    """A loss or metric is being traced by a training loop: a label that is no class shall make it NaN."""
+    return _strict.get()
+
+
+@contextmanager
+def strict_labels() -> Iterator[None]:
+    """Losses and metrics that are traced inside are NaN for a label that is no class."""
+    token = _strict.set(True)
+    try:
+        yield
+    finally:
+        _strict.reset(token)
 
 
 @contextmanager

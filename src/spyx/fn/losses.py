@@ -30,8 +30,9 @@ def integral_crossentropy(smoothing: float = 0.3, time_axis: int = 1) -> LossFn:
             number of steps equals the batch size, no check can tell the axes apart.
 
     Note:
-        A compiled loss cannot refuse a value: a label outside 0, ..., classes - 1 makes it NaN, and its gradient too.
-        `spyx.optimize.fit` and `compile_fit` then stop and name the label; `check_labels` finds it before.
+        A compiled loss cannot refuse a value. A label outside [0, classes) has no true class: only its smoothing
+        share remains, which pulls every class alike. `check_labels` finds such labels, and `spyx.optimize.fit` and
+        `compile_fit` stop and name them.
 
     Example:
         >>> traces = jnp.zeros((2, 4, 3)).at[:, :, 1].set(2.0)

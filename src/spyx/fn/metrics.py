@@ -23,7 +23,7 @@ def integral_accuracy(time_axis: int = 1) -> MetricFn:
         returns (score (), float32; preds (batch,), int32).
 
     Raises:
-        ValueError: at the call, on shapes that do not fit. A label outside 0, ..., classes - 1 makes the score NaN.
+        ValueError: at the call, on shapes that do not fit. A label outside [0, classes) counts as answered wrongly.
 
     Example:
         >>> traces = jnp.zeros((2, 4, 3)).at[:, :, 1].set(2.0)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spyx.fn.labels import note
+from spyx.fn.labels import labels_are_strict, note
 
 LossFn = Callable[[jax.Array, jax.Array], jax.Array]
 """Type alias: `(traces, targets) -> loss`."""
@@ -22,14 +22,15 @@ MetricFn = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 class TraceFunction:
     """A compiled function of `(traces, targets)` that checks both before it computes.
 
-    Shapes are checked whenever it is traced. Labels are values, which a compiled function cannot refuse: one that is no
-    class has a row of NaN, which makes the result NaN, so that a training loop notices it.
+    Shapes are checked whenever it is traced. Labels are values, which a compiled function cannot refuse: one outside
+    [0, classes) has an all-zero row, so it has no true class. Inside `strict_labels` its row is NaN, so that a training
+    loop notices it.
 
     Args:
         name: the public name that errors begin with.
         time_axis: the axis of time in the traces; negative counts from the end.
         body: `(x, truth) -> result`, with x float of shape (time, *batch, classes), and truth one-hot of shape
-            (*batch, classes), a row of NaN where the label is no class.
+            (*batch, classes), a row of zeros, or of NaN, where the label is no class.
     """
 
     def __init__(self, name: str, time_axis: int, body: Callable[[jax.Array, jax.Array], Any]):
@@ -39,7 +40,7 @@ class TraceFunction:
             raise TypeError(f"{name}: time_axis must be an int; got {time_axis!r}. Name one axis.") from None
         self._name = name
         self._body = body
-        self._compiled = jax.jit(self._run)
+        self._compiled = jax.jit(self._run, static_argnums=2)
 
     def __call__(self, traces: jax.Array, targets: jax.Array) -> Any:
         """Check dtypes and shapes, then compute."""
@@ -52,15 +53,15 @@ class TraceFunction:
         _check_dtypes(self._name, traces, targets)
         _check_shapes(self._name, traces.shape, targets.shape, self._time_axis)
         note(targets, traces.shape[-1])
-        return self._compiled(traces, targets)
+        return self._compiled(traces, targets, labels_are_strict())
 
     def lower(self, traces: Any, targets: Any) -> Any:
         """The lowered computation for these arguments, as `jax.jit` functions offer it."""
         return jax.jit(self.__call__).lower(traces, targets)
 
-    def _run(self, traces: jax.Array, targets: jax.Array) -> Any:
+    def _run(self, traces: jax.Array, targets: jax.Array, strict: bool) -> Any:
         x = as_float(jnp.moveaxis(traces, self._time_axis, 0))
-        return self._body(x, _one_hot(targets, x.shape[-1], x.dtype))
+        return self._body(x, _one_hot(targets, x.shape[-1], x.dtype, jnp.nan if strict else 0))
 
     def __repr__(self) -> str:
         return f"<{self._name}(traces, targets), time_axis={self._time_axis}>"
@@ -81,11 +82,11 @@ def _array(x: Any) -> Any:
     return x if isinstance(x, jax.Array | np.ndarray) else np.asarray(x)
 
 
-def _one_hot(targets: jax.Array, classes: int, dtype: Any) -> jax.Array:
-    """One-hot rows; a label that is no class (out of range, or not a whole number) gives a row of NaN."""
+def _one_hot(targets: jax.Array, classes: int, dtype: Any, otherwise: float) -> jax.Array:
+    """One-hot rows; a label that is no class (out of range, or not a whole number) gives a row of `otherwise`."""
     whole = targets.astype(jnp.int32)
     valid = (whole >= 0) & (whole < classes) & (whole.astype(jnp.float32) == targets.astype(jnp.float32))
-    return jnp.where(valid[..., None], jax.nn.one_hot(whole, classes, dtype=dtype), jnp.nan)
+    return jnp.where(valid[..., None], jax.nn.one_hot(whole, classes, dtype=dtype), otherwise)
 
 
 def _check_dtypes(name: str, traces: Any, targets: Any) -> None:

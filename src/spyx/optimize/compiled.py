@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spyx.fn.labels import strict_labels
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, SolverImpl, as_solver
 from spyx.optimize.steps import in_evaluation, make_eval_step
@@ -139,7 +140,8 @@ def _epochs(
         numbers: dict[str, Any] = {"train_loss": losses.mean()}
         if eval_data is not None:
             model = (graphdef, impl.get_params(watch.solver), _rest(impl, watch, rest))
-            score = jax.lax.map(lambda batch: metric_fn(in_evaluation(nnx.merge(*model)), *batch), eval_data)
+            with strict_labels():
+                score = jax.lax.map(lambda batch: metric_fn(in_evaluation(nnx.merge(*model)), *batch), eval_data)
             numbers["eval_metric"] = jax.tree.map(lambda values: values.astype(jnp.float32).mean(), score)
         return watch, numbers
 
@@ -151,7 +153,9 @@ def _check_labels(metric_fn: Any, model: Any, eval_data: Any) -> None:
     evaluate = make_eval_step(metric_fn)
     for number in range(jax.tree.leaves(eval_data)[0].shape[0]):
         batch = _batch(eval_data, None, number)
-        if bool(any_nan(evaluate(model, *batch))):
+        with strict_labels():
+            found = evaluate(model, *batch)
+        if bool(any_nan(found)):
             where = f"{OWNER}(eval_data=), in batch {number}"
             refuse_wrong_labels(where, partial(metric_fn, in_evaluation(model), *batch), batch)
             return

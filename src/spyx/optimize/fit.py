@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from spyx.fn.labels import strict_labels
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, as_solver
 from spyx.optimize.steps import in_evaluation
@@ -146,7 +147,8 @@ def _look(
 
 
 def _score(eval_fn: Any, graphdef: Any, params: Any, rest: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
-    accuracy, loss = eval_fn(in_evaluation(nnx.merge(graphdef, params, rest)), *batch)
+    with strict_labels():
+        accuracy, loss = eval_fn(in_evaluation(nnx.merge(graphdef, params, rest)), *batch)
     return accuracy, loss, any_nan(batch)
 
 

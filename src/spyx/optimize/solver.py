@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from spyx.fn.labels import strict_labels
+
 
 class SolverImpl(NamedTuple):
     """The pure functions that a `Solver` hands to a training loop.
@@ -61,7 +63,8 @@ class Objective:
     def with_rest(self, params: Any, rest: Any, batch: tuple[Any, ...]) -> tuple[jax.Array, Any]:
         """The loss, and what the model changed on itself."""
         model = nnx.merge(self.graphdef, params, rest, copy=True)  # variables of this trace, which BatchNorm may change
-        loss = self.loss_fn(model, *batch)
+        with strict_labels():  # a label that is no class makes the loss NaN, which the loops watch
+            loss = self.loss_fn(model, *batch)
         if isinstance(loss, tuple) or jnp.shape(loss) != ():
             got = f"{len(loss)} values" if isinstance(loss, tuple) else f"shape {jnp.shape(loss)}"
             raise TypeError(f"{self.owner}(loss_fn=): expected one number per batch; got {got}. Return the mean.")

@@ -76,7 +76,7 @@ def any_nan(batch: Any) -> jax.Array:
 def refuse_wrong_labels(where: str, call: Callable[[], Any], batch: tuple[Any, ...]) -> None:
     """Raise if a loss or metric of `spyx.fn`, in `call`, is given a label of the batch that is no class.
 
-    Losses and scores are NaN then, which is what the loops notice; this names the label.
+    Inside `strict_labels` losses and scores are NaN then, which is what the loops notice; this names the label.
     """
     wrong = find_wrong_labels(call)
     if wrong is None:

@@ -14,6 +14,18 @@ from spyx import nn
 from spyx.engine import device, events
 from spyx.engine.events import choice, maps, rows
 
+
+@pytest.fixture(autouse=True)
+def _fresh_traces(request):
+    """A test that replaces a part of the engine must not find, or leave, what was traced with another."""
+    if "monkeypatch" not in request.fixturenames:
+        yield
+        return
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
 needs_numba = pytest.mark.skipif(not device.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
 
 ROWS, INPUTS, OUTPUTS = 300, 37, 45

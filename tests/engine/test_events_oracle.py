@@ -91,19 +91,19 @@ def test_a_sample_is_of_rows_and_stays_large_enough():
 def test_the_rule_counts_multiplications_on_one_cpu(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    assert [events.worthwhile(n) for n in (choice.SMALLEST - 1, choice.SMALLEST)] == [False, True]
+    assert [events.by_events(n) for n in (choice.SMALLEST - 1, choice.SMALLEST)] == [False, True]
     monkeypatch.setattr(jax, "device_count", lambda: 2)
-    assert not events.worthwhile(choice.SMALLEST)
+    assert not events.by_events(choice.SMALLEST)
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert not events.worthwhile(choice.SMALLEST)
+    assert not events.by_events(choice.SMALLEST)
 
 
 def test_the_size_of_a_product_is_rows_times_inputs_times_outputs(monkeypatch):
     """From the first size on that is worth it, and for a convolution times the window, the density is looked at."""
     sizes = []
-    monkeypatch.setattr("spyx.engine.events.products.worthwhile", lambda n: sizes.append(n) or False)
-    monkeypatch.setattr("spyx.engine.events.convolution.worthwhile", lambda n: sizes.append(n) or False)
+    monkeypatch.setattr("spyx.engine.events.products.by_events", lambda n: sizes.append(n) or False)
+    monkeypatch.setattr("spyx.engine.events.convolution.by_events", lambda n: sizes.append(n) or False)
     x, w, g = jnp.ones((6, 5)), jnp.ones((5, 7)), jnp.ones((6, 7))
     events.affine(x, w, jnp.ones(7))
     events.outer(x, g)

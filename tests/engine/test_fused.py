@@ -228,13 +228,16 @@ def test_nan_and_infinity_pass_through_as_in_xla():
 
 def test_a_missing_primitive_is_named_and_the_answer_is_right():
     x = jnp.ones((2, 5, 3))
+    net = nn.Sequential(Cumulative(3), nn.LIF(3, beta=0.9))
     if fused.unavailable() is None:
-        choice = nn.explain(Cumulative(3), x, mode="fused")[0]
-        assert choice.mode == "layer"
-        assert choice.why.endswith("no fused kernel: primitive 'cumsum'")
-    neuron = Cumulative(3)
-    assert_same(nn.run(neuron, x, mode="fused"), nn.run(neuron, x, mode="step"), 1e-6)
-    assert_same(engine.MODES["fused"](*problem(neuron, 5, (2, 3))), scan(*problem(neuron, 5, (2, 3))), 1e-6)
+        with pytest.raises(ValueError, match="no fused kernel: primitive 'cumsum'"):
+            nn.run(Cumulative(3), x, mode="fused")
+        choices = nn.explain(net, x, mode="fused")
+        assert [choice.mode for choice in choices] == ["layer", "fused"]
+        assert choices[0].why.endswith("no fused kernel: primitive 'cumsum'")
+        assert_same(nn.run(net, x, mode="fused"), nn.run(net, x, mode="step"), 1e-6)
+    with pytest.raises(fused.Unsupported, match="primitive 'cumsum'"):
+        engine.MODES["fused"](*problem(Cumulative(3), 5, (2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -274,16 +277,16 @@ def test_arrays_that_are_not_lanes(p, xs, s0, reason):
     assert obstacle(lambda p, x, s: (x, s), jnp.asarray(p), xs, s0).startswith(reason)
 
 
-def test_without_numba_the_layer_runs_as_before(monkeypatch):
+def test_without_numba_the_mode_is_refused_and_auto_runs_the_loop(monkeypatch):
     monkeypatch.setattr(device, "has_numba", lambda: False)
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     neuron, x = nn.LIF(4, beta=0.5), jnp.ones((2, 5, 4))
-    choice = nn.explain(neuron, x, mode="fused")[0]
-    assert choice.mode == "layer"
-    assert choice.why.endswith("no fused kernel: Numba is not installed: pip install 'spyx-jax[cpu]'")
-    assert_same(nn.run(neuron, x, mode="fused"), nn.run(neuron, x, mode="step"), 1e-6)
+    with pytest.raises(ValueError, match=r"Numba is not installed: pip install 'spyx-jax\[cpu\]'"):
+        nn.run(neuron, x, mode="fused")
+    assert nn.explain(neuron, x)[0].mode == "layer"
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert nn.explain(neuron, x, mode="fused")[0].why.endswith("kernels exist for cpu and gpu, not for tpu")
+    with pytest.raises(ValueError, match="kernels exist for cpu and gpu, not for tpu"):
+        nn.explain(neuron, x, mode="fused")
 
 
 def test_the_source_is_shown():

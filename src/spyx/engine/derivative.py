@@ -10,7 +10,6 @@ Arguments and results are pytrees. Derivatives are lists: one array per inexact 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 Changes = list[Any]
@@ -71,8 +70,8 @@ class Same(Rule):
 def call(rule: Rule, *args: Any) -> Any:
     """`rule.forward(*args)`, differentiated by the rule."""
     flat, tree = jax.tree.flatten(args)
-    outs = _call.bind(*flat, rule=rule, tree=tree)
-    return jax.tree.unflatten(_types(rule, tree, map(jax.typeof, flat))[1], outs)
+    traced = _run.trace(rule, tree, *map(jax.typeof, flat))
+    return jax.tree.unflatten(traced.out_tree, _call.bind(*flat, rule=rule, tree=tree, jaxpr=traced.jaxpr))
 
 
 def inexact(tree: Any) -> tuple[Changes, Callable[[Changes], Any]]:
@@ -157,29 +156,25 @@ def _has_derivative(a: Any) -> bool:
 
 
 _run = jax.jit(lambda rule, tree, *flat: rule.forward(*jax.tree.unflatten(tree, flat)), static_argnums=(0, 1))
-# Compiled, so that equal layers, the types of the results and the lowering share one trace.
-
-
-def _types(rule: Rule, tree: Any, flat: Any) -> tuple[Any, Any]:
-    """Types and structure of the results."""
-    return _traced(rule, tree, tuple(flat), jax.config.jax_enable_x64)  # type: ignore[attr-defined]
-
-
-@functools.lru_cache(maxsize=512)
-def _traced(rule: Rule, tree: Any, flat: Any, wide: bool) -> tuple[Any, Any]:
-    jaxpr, shapes = jax.make_jaxpr(partial(_run, rule, tree), return_shape=True)(*flat)
-    return jaxpr.out_avals, jax.tree.structure(shapes)
+# For its cache of traces: equal layers, the types of their results and their lowering share one.
 
 
 _call = Primitive("spyx_call")
 _call.multiple_results = True
-_call.def_impl(
-    jax.jit(lambda *flat, rule, tree: _call.bind(*flat, rule=rule, tree=tree), static_argnames=("rule", "tree"))
-)
-_call.def_abstract_eval(lambda *avals, rule, tree: _types(rule, tree, avals)[0])
+_compiled = jax.jit(lambda *flat, **params: _call.bind(*flat, **params), static_argnames=("rule", "tree", "jaxpr"))
 
 
-def _call_jvp(primals: Any, tangents: Any, *, rule: Rule, tree: Any) -> tuple[Any, Any]:
+@_call.def_impl
+def _(*flat: Any, rule: Rule, tree: Any, jaxpr: ClosedJaxpr) -> list[Any]:
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+        return jax.tree.leaves(rule.forward(*jax.tree.unflatten(tree, flat)))
+    return _compiled(*flat, rule=rule, tree=tree, jaxpr=jaxpr)
+
+
+_call.def_abstract_eval(lambda *avals, rule, tree, jaxpr: jaxpr.out_avals)
+
+
+def _call_jvp(primals: Any, tangents: Any, *, rule: Rule, tree: Any, jaxpr: ClosedJaxpr) -> tuple[Any, Any]:
     args = jax.tree.unflatten(tree, primals)
     given = iter([None if type(t) is ad.Zero else t for t in tangents])
     pairs = [[(a, next(given)) for a in jax.tree.leaves(arg)] for arg in args]
@@ -188,14 +183,17 @@ def _call_jvp(primals: Any, tangents: Any, *, rule: Rule, tree: Any) -> tuple[An
     return flat, [next(rest) if _has_derivative(a) else ad.Zero(jax.typeof(a).to_tangent_aval()) for a in flat]
 
 
-def _call_batched(flat: Any, axes: Any, *, rule: Rule, tree: Any) -> tuple[Any, Any]:
-    outs = _call.bind(*_to_front(flat, axes), rule=_Mapped(rule, tree, _mapped(axes)), tree=tree)
+def _call_batched(flat: Any, axes: Any, *, rule: Rule, tree: Any, jaxpr: ClosedJaxpr) -> tuple[Any, Any]:
+    args = jax.tree.unflatten(tree, _to_front(flat, axes))
+    outs = jax.tree.leaves(call(_Mapped(rule, tree, _mapped(axes)), *args))
     return outs, [0] * len(outs)
 
 
-mlir.register_lowering(
-    _call, mlir.lower_fun(lambda *flat, rule, tree: jax.tree.leaves(_run(rule, tree, *flat)), multiple_results=True)
-)
+def _call_lowered(*flat: Any, rule: Rule, tree: Any, jaxpr: ClosedJaxpr) -> list[Any]:
+    return jaxpr_as_fun(jaxpr)(*flat)
+
+
+mlir.register_lowering(_call, mlir.lower_fun(_call_lowered, multiple_results=True))
 ad.primitive_jvps[_call] = _call_jvp
 batching.primitive_batchers[_call] = _call_batched
 

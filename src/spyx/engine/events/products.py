@@ -31,7 +31,9 @@ def affine(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
     Returns:
         (rows, outputs).
     """
-    return call(_Affine(), x, w, b)
+    if not by_events(x.size * w.shape[1]):
+        return x.astype(w.dtype) @ w + b[None]
+    return call(_Affine(DENSITY if w.size < LARGE else DENSITY_OF_LARGE), x, w, b)
 
 
 def outer(x: jax.Array, g: jax.Array) -> jax.Array:
@@ -44,16 +46,19 @@ def outer(x: jax.Array, g: jax.Array) -> jax.Array:
     Returns:
         (inputs, outputs).
     """
+    if not by_events(x.size * g.shape[1]):
+        return x.astype(g.dtype).T @ g
     return call(_Outer(), x, g)
 
 
 @dataclass(frozen=True)
 class _Affine(Rule):
+    """The kernel up to a share of entries that are not zero, and the dense product above it."""
+
+    most: float
+
     def forward(self, x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
-        if not by_events(x.size * w.shape[1]):
-            return _dense_affine(x, w, b)
-        most = DENSITY if w.size < LARGE else DENSITY_OF_LARGE
-        return choose(_dense_affine, rows.affine, most, x, w, b)
+        return choose(lambda x, w, b: x.astype(w.dtype) @ w + b[None], rows.affine, self.most, x, w, b)
 
     def tangent(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> Changes:
         x, w, b = args
@@ -69,10 +74,10 @@ class _Affine(Rule):
 
 @dataclass(frozen=True)
 class _Outer(Rule):
+    """Likewise."""
+
     def forward(self, x: jax.Array, g: jax.Array) -> jax.Array:
-        if not by_events(x.size * g.shape[1]):
-            return _dense_outer(x, g)
-        return choose(_dense_outer, rows.outer, DENSITY, x, g)
+        return choose(lambda x, g: x.astype(g.dtype).T @ g, rows.outer, DENSITY, x, g)
 
     def tangent(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> Changes:
         x, g = args
@@ -84,14 +89,6 @@ class _Outer(Rule):
         x, g = args
         (c,) = cotangents
         return [g @ c.T] if _floating(x) else [], [affine(x, c, jnp.zeros(c.shape[1:], c.dtype))]
-
-
-def _dense_affine(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
-    return x.astype(w.dtype) @ w + b[None]
-
-
-def _dense_outer(x: jax.Array, g: jax.Array) -> jax.Array:
-    return x.astype(g.dtype).T @ g
 
 
 def _floating(x: jax.Array) -> bool:

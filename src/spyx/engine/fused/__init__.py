@@ -15,6 +15,7 @@ import jax
 
 from spyx.engine import derivative, device
 from spyx.engine.fused import cpu
+from spyx.engine.fused.emit import check_dtypes
 from spyx.engine.fused.local import Fused
 from spyx.engine.fused.program import Unsupported as Unsupported
 from spyx.engine.fused.recurrent import FusedRecurrent, fed_spec, recurrent_source
@@ -31,11 +32,14 @@ def kernel(step: Step, p: Any, xs: Any, s0: Any) -> Fused | FusedRecurrent:
     Raises:
         Unsupported: no kernel can be generated, for instance for a primitive that the table lacks.
     """
-    if isinstance(step, Recurrent):
-        return FusedRecurrent(step, fed_spec(step, p, xs, s0))
-    spec = spec_of(step, p, xs, s0)
-    _ = spec.backward, spec.advance  # traced here, cached for the kernels
-    return Fused(step, spec)
+    recurrent = isinstance(step, Recurrent)
+    spec = fed_spec(step, p, xs, s0) if recurrent else spec_of(step, p, xs, s0)
+    wide = spec.as_wide_as_state() if device.backend() == "cpu" else spec  # what the kernels are generated from
+    _ = wide.out_tree  # a step that is no step of this state is refused for that first
+    programs = wide.forward, wide.advance, wide.backward  # traced here, cached for the kernels
+    if device.backend() == "cpu":
+        check_dtypes(*programs)
+    return FusedRecurrent(step, spec) if recurrent else Fused(step, spec)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -81,7 +81,8 @@ def new_primitive(name: str, run: Any, shapes: Any, kernels: dict[str | None, Ke
 
     @primitive.def_impl
     def _(*flat: jax.Array, spec: Spec) -> Any:
-        return jax.jit(functools.partial(primitive.bind, spec=spec))(*flat)
+        with jax.disable_jit(False):  # there is no other way to run a kernel
+            return jax.jit(functools.partial(primitive.bind, spec=spec))(*flat)
 
     for platform, kernel in kernels.items():
         rule = mlir.lower_fun(functools.partial(run, kernel), multiple_results=True)

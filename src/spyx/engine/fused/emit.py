@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from spyx.engine.fused.primitives import expression
-from spyx.engine.fused.program import Operand, Program
+from spyx.engine.fused.primitives import DTYPES, expression
+from spyx.engine.fused.program import Operand, Program, Unsupported
 
 
 class Names:
@@ -44,6 +44,19 @@ class Lines:
 
     def add(self, depth: int, *lines: str) -> None:
         self.lines += ["    " * (depth + 1) + line for line in lines]
+
+
+def check_dtypes(*programs: Program) -> None:
+    """Refuse values that Numba has no type for, such as those of a step that rounds through bfloat16.
+
+    Raises:
+        Unsupported: names the dtype.
+    """
+    for program in programs:
+        for statement in program.statements:
+            for dtype in (*statement.operand_dtypes, statement.dtype):
+                if dtype.name not in DTYPES:
+                    raise Unsupported(f"a value of dtype {dtype.name}")
 
 
 def write(body: Lines, depth: int, program: Program, reads: list[str], writes: list[str], sums: Any = ()) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
 
-from spyx.engine.fused.primitives import DTYPES, EXPRESSIONS
+from spyx.engine.fused.primitives import EXPRESSIONS
 
 _NESTED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint")
 _SAME_LANE = ("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "copy", "copy_p", "stop_gradient")
@@ -133,8 +133,7 @@ def _inner(eqn: Any) -> ClosedJaxpr | None:
         inner = next(eqn.params[k] for k in ("call_jaxpr", "jaxpr", "fun_jaxpr") if k in eqn.params)
         return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
     if name == "spyx_call":
-        rule, tree, avals = eqn.params["rule"], eqn.params["tree"], [a.aval for a in eqn.invars]
-        return jax.make_jaxpr(lambda *flat: rule.forward(*jax.tree.unflatten(tree, flat)))(*avals)
+        return eqn.params["jaxpr"]
     if name == "select_n" and len(eqn.invars) > 3:
         return jax.make_jaxpr(_select_in_pairs)(*(a.aval for a in eqn.invars))
     return None
@@ -171,9 +170,6 @@ def _statement(
         raise Unsupported(f"primitive '{name}' of shape {aval.shape} for lanes of shape {shape}")
     value = first + len(statements)
     dtypes = tuple(np.dtype(a.aval.dtype) for a in eqn.invars)
-    for dtype in (*dtypes, np.dtype(aval.dtype)):
-        if dtype.name not in DTYPES:
-            raise Unsupported(f"a value of dtype {dtype.name}")
     statements.append(Statement(value, eqn.primitive, tuple(operands), dict(eqn.params), np.dtype(aval.dtype), dtypes))
     return value
 

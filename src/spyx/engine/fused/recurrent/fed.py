@@ -54,9 +54,7 @@ def fed_spec(step: Recurrent, p: Params, xs: Any, s0: Any) -> Spec:
     if tuple(weight.shape) != shape[1:] * 2 or weight.dtype != dtype:
         raise Unsupported(f"a recurrent weight of shape {tuple(weight.shape)} and dtype {np.dtype(weight.dtype).name}")
     x = jax.ShapeDtypeStruct(x_leaves[0].shape, dtype)
-    spec = spec_of(Fed(step), step.local_parameters(p), (x, x), s0)
-    _ = backward(spec), current_cotangent(spec), spec.advance  # traced here, cached for the kernels
-    return spec
+    return spec_of(Fed(step), step.local_parameters(p), (x, x), s0)
 
 
 @functools.lru_cache(maxsize=SPECS)

@@ -15,7 +15,7 @@ from flax import nnx
 from spyx.engine import loop
 from spyx.engine.derivative import together
 from spyx.nn.execution import AUTO, Execution
-from spyx.nn.parameters import Constant
+from spyx.nn.parameters import UNCHANGING
 
 
 class Layer(nnx.Module):
@@ -225,7 +225,7 @@ def step_shape(layer: Layer, x: Any) -> Any:
 
 def step_through(layer: Layer, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
     """One call of the layer per time step; what it changes on itself (BatchNorm, Dropout) is carried."""
-    graphdef, weights, changing = nnx.split(layer, (nnx.Param, Constant), ...)
+    graphdef, weights, changing = nnx.split(layer, UNCHANGING, ...)
     step = Calls(graphdef, how.fresh() if how.tap is not None else None, _token(layer))
     weights, xs, start = together(weights, xs, (state, changing))
     if jax.tree.leaves(changing):
@@ -254,7 +254,7 @@ class Calls:
             seen: Any = {}
         else:
             out, state, seen = self._observed(layer, x, state)
-        return (out, seen), (state, nnx.split(layer, (nnx.Param, Constant), ...)[2])
+        return (out, seen), (state, nnx.split(layer, UNCHANGING, ...)[2])
 
     def _observed(self, layer: Layer, x: Any, state: Any) -> tuple[Any, Any, Any]:
         how = self.how.fresh()  # type: ignore[union-attr]

@@ -26,6 +26,15 @@ class Constant(nnx.Variable):
     """
 
 
+def plain_array(path: Any, value: Any) -> bool:
+    """An array that a layer stores as it is, for instance a mask: a constant, as `Constant` is."""
+    return not isinstance(value, nnx.Variable)
+
+
+UNCHANGING = (nnx.Param, Constant, plain_array)
+"""What no call of a layer changes, as a filter of Flax: all else (statistics, keys) is carried through time."""
+
+
 class Fixed:
     """Hold a parameter at a value: `LIF(128, beta=Fixed(0.9))` keeps the decay out of training.
 

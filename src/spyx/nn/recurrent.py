@@ -21,7 +21,7 @@ from spyx.engine.recurrent import Recurrent as RecurrentStep
 from spyx.nn.integrate import ALIF, IF, LIF, CuBaLIF
 from spyx.nn.layer import Layer, Stateful, as_layer, checked_module
 from spyx.nn.neuron import Neuron
-from spyx.nn.parameters import Constant, draw, public_name
+from spyx.nn.parameters import UNCHANGING, draw, public_name
 
 Initializer = Callable[..., jax.Array]
 
@@ -196,7 +196,7 @@ def _checked_connection(via: Any) -> Any:
     who = "spyx.nn.Recurrent(via=)"
     module = checked_module(who, via)
     layer = as_layer(who, module)
-    changing = jax.tree.leaves(nnx.split(layer, (nnx.Param, Constant), ...)[2])
+    changing = jax.tree.leaves(nnx.split(layer, UNCHANGING, ...)[2])
     if isinstance(layer, (Neuron, Stateful)) or layer.container or jax.tree.leaves(layer.initial_state(1)) or changing:
         raise TypeError(
             f"{who}: expected a layer without state that does not change itself; got {layer._kind}. "

@@ -17,7 +17,7 @@ from spyx.engine.plan import Again, Cut, Plan
 from spyx.nn.execution import Execution, Recorder, Tap, check_granted, known_mode
 from spyx.nn.layer import Layer, Stateless, as_layer, step_through
 from spyx.nn.neuron import Neuron
-from spyx.nn.parameters import Constant
+from spyx.nn.parameters import UNCHANGING
 
 
 def run(
@@ -249,7 +249,7 @@ def _carry_out(job: _Job) -> tuple[Any, Any, dict[str, Any]]:
 
 def _in_chunks(job: _Job) -> tuple[Any, Any, dict[str, Any]]:
     """The layer, a chunk of time at a time with the state carried over."""
-    graphdef, weights, changing = nnx.split(job.layer, (nnx.Param, Constant), ...)
+    graphdef, weights, changing = nnx.split(job.layer, UNCHANGING, ...)
     how = replace(job.how, seen={})
     if how.recorder is not None and job.cut is not None:
         steps = jax.tree.leaves(job.x)[0].shape[job.axis]
@@ -306,7 +306,7 @@ class Chunks(Rule):
         else:
             outs, state = layer.sequence(xs, state, how)
             check_granted(how)
-        return outs, state, nnx.split(layer, (nnx.Param, Constant), ...)[2], how.seen
+        return outs, state, nnx.split(layer, UNCHANGING, ...)[2], how.seen
 
     def _run(self, weights: Any, changing: Any, x: Any, state: Any, axis: int, again: Again) -> Any:
         weights, x, (changing, state) = together(weights, x, (changing, state))
@@ -355,7 +355,7 @@ def _automatic_cut(layer: Layer, x: Any, axis: int) -> Cut | None:
     size = jax.tree.leaves(x)[0].shape
     modules = [module for _, module in nnx.iter_modules(layer)]
     neurons = [module for module in modules if isinstance(module, Neuron)]
-    _, weights, changing = nnx.split(layer, (nnx.Param, Constant), ...)
+    _, weights, changing = nnx.split(layer, UNCHANGING, ...)
     return plan.cut(
         size[axis],
         size[0 if axis else 1],

@@ -1,7 +1,7 @@
 """The whole product: `python -m tests.differential`, from the repository.
 
 It prints every case that fails, and the counts at the end. It takes about two hours on one core; `--shard` shares it
-out. Groups come in a shuffled order that is always the same, so that a run that was stopped has seen some of everything.
+out. Groups come in a shuffled order that is always the same, so that a run cut short has seen some of everything.
 """
 
 from __future__ import annotations

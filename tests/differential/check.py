@@ -80,16 +80,16 @@ def prepare(group: Group) -> dict[str, Prepared]:
 def _prepared(group: Group, subject: Subject, parts: Any, weights: Any, other: Any, start: str) -> Prepared:
     graphdef, rest = parts
     layer = nnx.merge(graphdef, weights, rest, copy=True)
-    step = None if subject.step is None else subject.step
+    step = subject.step
     many = _start(group, layer, start)
     candidates = _input(group, layer, subject)
 
     def model(weights: Any) -> Any:
         return nnx.merge(graphdef, weights, rest, copy=True)
 
-    def by_oracle(weights: Any, x: Any, state: Any, heard: Any = None) -> Any:
+    def by_oracle(weights: Any, x: Any, state: Any, **options: Any) -> Any:
         layer = model(weights)
-        return oracle.run(layer, None if step is None else step(layer), x, state, heard)
+        return oracle.run(layer, None if step is None else step(layer), x, state, **options)
 
     margins = np.minimum(*(_margins(by_oracle, w, candidates, many) for w in (weights, other)))
     # Candidates share the state of the sample that they may become: even ones the first, odd ones the second.
@@ -107,8 +107,9 @@ def _prepared(group: Group, subject: Subject, parts: Any, weights: Any, other: A
     def run(mode: str, options: Any) -> Any:
         return lambda weights, x, floats: nn.run(model(weights), x, joined(floats), mode=mode, **options)
 
-    def reference(weights: Any, x: Any, floats: Any) -> Any:
-        return by_oracle(weights, x, joined(floats))
+    def expected(name: str) -> Any:
+        rule = TRANSFORMATIONS[name]
+        return rule.function(lambda w, x, floats: by_oracle(w, x, joined(floats), truncate=rule.truncate), given)
 
     given = Given(
         weights,
@@ -118,7 +119,7 @@ def _prepared(group: Group, subject: Subject, parts: Any, weights: Any, other: A
         floating(state),
         _directions((weights, more_x[0], floating(state))),
     )
-    return Prepared(given, run, functools.cache(lambda name: TRANSFORMATIONS[name].function(reference, given)))
+    return Prepared(given, run, functools.cache(expected))
 
 
 def _start(group: Group, layer: Any, start: str) -> Any:
@@ -155,7 +156,7 @@ def _margins(by_oracle: Any, weights: Any, x: Any, state: Any) -> np.ndarray:
     branch or round in places that nothing tells of.
     """
     heard: list[Any] = []
-    outs, end = by_oracle(weights, x, state, heard)
+    outs, end = by_oracle(weights, x, state, heard=heard)
     eps = float(jnp.finfo(oracle.compute_dtype(state)).eps)
     each = [np.abs(np.asarray(u, np.float64)).reshape(CANDIDATES, -1).min(1) for u in heard]
     margin = np.minimum.reduce(each) if each else np.full(CANDIDATES, np.inf)
@@ -235,7 +236,9 @@ def compared(got: Any, expected: Any, subject: Subject, group: Group) -> str:
             return f"array {number}: the oracle is not finite"
         worst = float(np.max(np.abs(a64 - b64), initial=0.0) / (1 + np.max(np.abs(b64), initial=0.0)))
         if not worst <= tolerance(subject, group):
-            return f"array {number} of {len(b_leaves)}: differs by {worst:.1e} (tolerance {tolerance(subject, group):.0e})"
+            return (
+                f"array {number} of {len(b_leaves)}: differs by {worst:.1e} (tolerance {tolerance(subject, group):.0e})"
+            )
     return ""
 
 

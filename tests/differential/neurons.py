@@ -134,13 +134,14 @@ MASK = np.array([[0, 1, 1], [1, 0, 0], [1, 1, 0]], bool)
 
 
 class MaskedDense(nnx.Module):
-    """A connection without self-connections."""
+    """A connection without self-connections; the mask is an array of NumPy, stored as it is."""
 
     def __init__(self, units: int, rngs: nnx.Rngs) -> None:
         self.weight = nnx.Param(0.5 * jax.random.normal(rngs.params(), (units, units)))
+        self.mask = MASK
 
     def __call__(self, z: Any) -> Any:
-        return z @ jnp.where(jnp.asarray(MASK), self.weight[...], jnp.zeros_like(self.weight[...]))
+        return z @ jnp.where(self.mask, self.weight[...], jnp.zeros_like(self.weight[...]))
 
 
 # Users' neurons

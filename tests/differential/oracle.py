@@ -40,7 +40,9 @@ def compute_dtype(state: Any) -> Any:
     return next(a.dtype for a in jax.tree.leaves(state) if jnp.issubdtype(a.dtype, jnp.floating))
 
 
-def run(layer: Any, step: Any, x: Any, state: Any, heard: list[Any] | None = None) -> tuple[Any, Any]:
+def run(
+    layer: Any, step: Any, x: Any, state: Any, heard: list[Any] | None = None, truncate: int = 0
+) -> tuple[Any, Any]:
     """`(outputs, last state)` for `x` (batch, time, ...), the loop written out.
 
     Args:
@@ -49,6 +51,7 @@ def run(layer: Any, step: Any, x: Any, state: Any, heard: list[Any] | None = Non
         x: input.
         state: state before the first step.
         heard: a list that takes what every spike function was called with, or None.
+        truncate: let no gradient pass between every so many steps, and none to the first state; 0 lets it.
     """
     dtype = compute_dtype(state)
     spike = plain(layer.activation)
@@ -63,6 +66,8 @@ def run(layer: Any, step: Any, x: Any, state: Any, heard: list[Any] | None = Non
     step = type(layer).step if step is None else step
     outs = []
     for t in range(x.shape[1]):
+        if truncate and t % truncate == 0:
+            state = jax.lax.stop_gradient(state)
         out, state = step(p, x[:, t].astype(dtype), state)
         outs.append(out.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else out)
     return jnp.stack(outs, axis=1), state

@@ -10,6 +10,7 @@ import os
 import random
 
 import pytest
+
 from differential.cases import DTYPES, groups, programs
 from differential.check import failures, legal
 from differential.neurons import SUBJECTS

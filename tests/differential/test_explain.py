@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from differential.neurons import SUBJECTS
-from differential.program import equations, ran, ran_backward
 from flax import nnx
 
+from differential.neurons import SUBJECTS
+from differential.program import equations, ran, ran_backward
 from spyx import nn
 from spyx.engine import device
 

@@ -1,4 +1,4 @@
-"""Random graphs: what `observe` sees of every node equals a loop of Python over time, in every mode, gradient included."""
+"""Random graphs: what `observe` sees of every node equals a loop of Python over time, in every mode, with gradients."""
 
 from __future__ import annotations
 
@@ -66,16 +66,15 @@ class Drawn:
             if self.merges[name] == "concatenate":
                 layers[name] = nnx.Linear(incoming * UNITS, UNITS, rngs=nnx.Rngs(number))
             else:
-                layers[name] = draw.choice(
-                    [
-                        lambda: nn.LIF(UNITS, beta=0.8, threshold=0.4),
-                        lambda: nn.ALIF(UNITS, beta=0.9, gamma=0.7, threshold=0.3),
-                        lambda: nn.RLIF(UNITS, beta=0.8, threshold=0.4, rngs=nnx.Rngs(number)),
-                        lambda: nn.LI(UNITS),
-                        lambda: halved,
-                        Scaled,
-                    ]
-                )()
+                kinds = [
+                    nn.LIF(UNITS, beta=0.8, threshold=0.4),
+                    nn.ALIF(UNITS, beta=0.9, gamma=0.7, threshold=0.3),
+                    nn.RLIF(UNITS, beta=0.8, threshold=0.4, rngs=nnx.Rngs(number)),
+                    nn.LI(UNITS),
+                    halved,
+                    Scaled(),
+                ]
+                layers[name] = draw.choice(kinds)
         self.layers = layers
         shuffled = draw.sample(names, count)  # the order of declaration is not that of execution
         self.net = graph.Graph({n: layers[n] for n in shuffled}, self.edges, self.merges)
@@ -111,7 +110,11 @@ class Drawn:
                 signals[name].append(out)
             outs.append(arriving("output"))
         stack = {name: jnp.stack(signals[name], 1) for name in self.order}
-        return jnp.stack(outs, 1), stack, {n: jax.tree.map(lambda *a: jnp.stack(a, 1), *s[1:]) for n, s in states.items()}
+        return (
+            jnp.stack(outs, 1),
+            stack,
+            {n: jax.tree.map(lambda *a: jnp.stack(a, 1), *s[1:]) for n, s in states.items()},
+        )
 
 
 def _named(state):
@@ -175,12 +178,14 @@ def test_a_layer_of_two_methods_in_both_containers(mode):
             outs.append(z + first[t - 2] if merged and t >= 2 else z)
         return jnp.stack(outs, 1)
 
+    weights = jnp.cos(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape)
     for net, merged in zip(nets, (False, True), strict=True):
         _close(nn.run(net, x, mode=mode)[0], loop(x, merged), mode)
-        weights = jnp.cos(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape)
 
         def loss(x, net=net):
             return (weights * nn.run(net, x, mode=mode)[0]).sum()
 
-        expected = jax.grad(lambda x, merged=merged: (weights * loop(x, merged)).sum())(x)
-        _close(jax.grad(loss)(x), expected, f"{mode}: gradient")
+        def expected(x, merged=merged):
+            return (weights * loop(x, merged)).sum()
+
+        _close(jax.grad(loss)(x), jax.grad(expected)(x), f"{mode}: gradient")

@@ -43,8 +43,9 @@ class Transformation:
 
     Args:
         function: `(run, given) -> pytree`.
-        options: of `spyx.nn.run`; the oracle takes none.
+        options: of `spyx.nn.run`.
         tested: a function in the place of `function` for the run, where the oracle is called in a simpler way.
+        truncate: of the oracle.
         jit: whether the run is compiled as a whole.
         dtypes: of state and input; None is all. What does not depend on them is tried for a few.
         mode: the only one that it is for; None is all.
@@ -54,6 +55,7 @@ class Transformation:
     function: Callable[[Run, Given], Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     tested: Callable[[Run, Given], Any] | None = None
+    truncate: int = 0
     jit: bool = True
     dtypes: frozenset[tuple[str, str]] | None = None
     mode: str | None = None
@@ -161,7 +163,7 @@ TRANSFORMATIONS = {
     "chunk": Transformation(gradient, {"chunk": 3}, dtypes=EQUAL),
     "remat": Transformation(gradient, {"remat": True}, dtypes=WIDE),
     "chunk_remat": Transformation(gradient, {"chunk": 3, "remat": True}, dtypes=WIDE),
-    "truncate": Transformation(value, {"chunk": 3, "truncate": True}, dtypes=WIDE),
+    "truncate": Transformation(gradient, {"chunk": 3, "truncate": True}, truncate=3, dtypes=WIDE),
     "checkpoint": Transformation(gradient, tested=checkpointed, dtypes=WIDE),
     "donate": Transformation(value, tested=donated, jit=False, dtypes=WIDE),
     # Chunks and kernels, as `auto` chooses them for large inputs.

@@ -14,6 +14,7 @@ Run = Callable[..., Any]
 """`(weights, x, floats, **options) -> (outputs, last state)`; floats are the floating variables of the state."""
 
 WIDE = frozenset({("float32", "float32"), ("float64", "float64")})
+DOUBLE = frozenset({("float64", "float64")})
 EQUAL = WIDE | {("float16", "float16"), ("bfloat16", "bfloat16")}
 
 
@@ -121,13 +122,31 @@ def forward_mode(run: Run, given: Given) -> Any:
         outs, moved = jax.jvp(run, (weights, x, floats), (d_weights, d_x, d_floats))
     else:
         outs, moved = jax.jvp(lambda w, f: run(w, x, f), (weights, floats), (d_weights, d_floats))
-    smooth = [jnp.issubdtype(a.dtype, jnp.floating) for a in jax.tree.leaves(outs)]
-    return outs, [t for t, here in zip(jax.tree.leaves(moved), smooth, strict=True) if here]
+    return outs, _of_floating(outs, moved)
+
+
+def _of_floating(outs: Any, moved: Any) -> list[Any]:
+    """Without the tangents of integers."""
+    pairs = zip(jax.tree.leaves(outs), jax.tree.leaves(moved), strict=True)
+    return [t for a, t in pairs if jnp.issubdtype(a.dtype, jnp.floating)]
 
 
 def second(run: Run, given: Given) -> Any:
     def loss(weights: Any, x: Any, floats: Any) -> Any:
         return weighted(gradients(run)(weights, x, floats)[1])
+
+    return jax.grad(loss, (0, 1, 2))(given.weights, given.x, given.floats)
+
+
+def forward_over_reverse(run: Run, given: Given) -> Any:
+    arguments = given.weights, given.x, given.floats
+    return jax.jvp(lambda *a: gradients(run)(*a)[1], arguments, given.directions)[1]
+
+
+def reverse_over_forward(run: Run, given: Given) -> Any:
+    def loss(weights: Any, x: Any, floats: Any) -> Any:
+        outs, moved = jax.jvp(run, (weights, x, floats), given.directions)
+        return weighted(_of_floating(outs, moved))
 
     return jax.grad(loss, (0, 1, 2))(given.weights, given.x, given.floats)
 
@@ -173,5 +192,7 @@ TRANSFORMATIONS = {
         mode="auto",
         patches={"spyx.engine.plan.KERNEL_UPDATES": 1, "spyx.engine.device.CACHE_BYTES": 48},
     ),
-    "second": Transformation(second, dtypes=frozenset({("float64", "float64")})),
+    "second": Transformation(second, dtypes=DOUBLE),
+    "forward_over_reverse": Transformation(forward_over_reverse, dtypes=DOUBLE),
+    "reverse_over_forward": Transformation(reverse_over_forward, dtypes=DOUBLE),
 }

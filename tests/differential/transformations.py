@@ -168,6 +168,18 @@ def mapped_weights_in_turn(run: Run, given: Given) -> Any:
     return stacked([gradients(run)(weights, given.x, given.floats) for weights in each])
 
 
+def through_map(run: Run, given: Given) -> Any:
+    """The gradient of a mapped run: what all its parts share gets the sum of theirs."""
+    return gradients(jax.vmap(run, (None, 0, None)))(given.weights, given.more_x, given.floats)
+
+
+def through_map_in_turn(run: Run, given: Given) -> Any:
+    def in_turn(weights: Any, more_x: Any, floats: Any) -> Any:
+        return stacked([run(weights, x, floats) for x in more_x])
+
+    return gradients(in_turn)(given.weights, given.more_x, given.floats)
+
+
 def stacked(trees: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
@@ -179,6 +191,7 @@ TRANSFORMATIONS = {
     "jvp": Transformation(forward_mode, dtypes=EQUAL),
     "vmap_input": Transformation(mapped_input_in_turn, tested=mapped_input, dtypes=EQUAL),
     "vmap_weights": Transformation(mapped_weights_in_turn, tested=mapped_weights, dtypes=EQUAL),
+    "grad_of_vmap": Transformation(through_map_in_turn, tested=through_map, dtypes=WIDE),
     "chunk": Transformation(gradient, {"chunk": 3}, dtypes=EQUAL),
     "remat": Transformation(gradient, {"remat": True}, dtypes=WIDE),
     "chunk_remat": Transformation(gradient, {"chunk": 3, "remat": True}, dtypes=WIDE),

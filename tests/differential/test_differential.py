@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 import random
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from differential.cases import DTYPES, groups, programs
 from differential.check import failures, legal
 from differential.neurons import SUBJECTS
+from spyx import nn
 
 SIZE = os.environ.get("SPYX_DIFFERENTIAL", "60")
 SEED = int(os.environ.get("SPYX_DIFFERENTIAL_SEED") or random.SystemRandom().randrange(10**6))
@@ -41,6 +45,19 @@ def test_modes_agree_with_a_loop_of_python(part):
     chosen = sample(part)
     wrong = [line for program in chosen if legal(program.group, program.mode) for line in failures(program)]
     assert not wrong, "\n".join([f"SPYX_DIFFERENTIAL_SEED={SEED}, of {2 * len(chosen)} cases:", *wrong])
+
+
+@pytest.mark.parametrize("name", ["LIF", "BoolMask", "Recurrent-masked"])
+@pytest.mark.parametrize("options", [{"mode": "step"}, {"chunk": 3}, {"remat": True}], ids=str)
+def test_a_run_leaves_the_layer_as_it_is(name, options):
+    """The layer itself, closed over by a compiled function: nothing traced stays behind in it."""
+    layer = SUBJECTS[name].build()
+    x = jnp.ones((2, 7, *layer.hidden_shape))
+    before = jax.tree.leaves(nnx.state(layer))
+    compiled = jax.jit(lambda x: nn.run(layer, x, **options)[0])(x)
+    after = jax.tree.leaves(nnx.state(layer))
+    assert all(a is b for a, b in zip(before, after, strict=True))
+    assert (compiled == nn.run(layer, x)[0]).all()
 
 
 def test_a_sample_is_drawn_again_from_its_seed():

@@ -72,7 +72,9 @@ def prepare(group: Group) -> dict[str, Prepared]:
     """For every state before the first step. Input is drawn again where a spike would be decided by rounding."""
     subject, layer = SUBJECTS[group.subject], layer_of(group.subject)
     graphdef, weights, rest = nnx.split(layer, nnx.Param, ...)
-    weights = jax.tree.map(lambda a: a.astype(jnp.float64) if group.state_dtype == "float64" else a, weights)
+    # Not weakly typed: with x64 JAX itself takes a weak float32 for a float64.
+    wide = group.state_dtype == "float64"
+    weights = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64 if wide else a.dtype), weights)
     other = jax.tree.map(lambda a: (0.9 * a).astype(a.dtype), weights)
     return {start: _prepared(group, subject, (graphdef, rest), weights, other, start) for start in STARTS}
 

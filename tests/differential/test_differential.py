@@ -1,6 +1,6 @@
 """A sample of the product of cases, or all of it: every mode gives the numbers of a plain loop.
 
-`SPYX_DIFFERENTIAL_SEED=7 pytest tests/differential` draws the sample of a run that failed again. `SPYX_DIFFERENTIAL=60`
+`SPYX_DIFFERENTIAL_SEED=7 pytest tests/differential` draws the sample of a run that failed again. `SPYX_DIFFERENTIAL=48`
 is the number of programs, two cases each; `SPYX_DIFFERENTIAL=all` runs everything, as `python -m tests.differential`.
 """
 
@@ -19,11 +19,11 @@ from differential.check import failures, legal
 from differential.neurons import SUBJECTS
 from spyx import nn
 
-SIZE = os.environ.get("SPYX_DIFFERENTIAL", "60")
+SIZE = os.environ.get("SPYX_DIFFERENTIAL", "48")
 SEED = int(os.environ.get("SPYX_DIFFERENTIAL_SEED") or random.SystemRandom().randrange(10**6))
 EVERYTHING = SIZE == "all"
 PARTS = len(DTYPES) * len(SUBJECTS) if EVERYTHING else 12
-PER_GROUP = 5
+PER_GROUP = 4
 
 
 def sample(part: int) -> list:

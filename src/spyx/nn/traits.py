@@ -46,7 +46,7 @@ def affine_kind(neuron: Neuron) -> str:
     """
     keys = jax.random.split(jax.random.key(1), 4)
     rest = _rest(neuron, 4)
-    x = jax.random.normal(keys[0], (4, *neuron.hidden_shape))
+    x = jax.random.normal(keys[0], (4, *neuron.hidden_shape), jnp.float32)
     spikes = jax.random.bernoulli(keys[3], 0.5, x.shape).astype(x.dtype)
     known = _concrete(neuron)
 
@@ -57,7 +57,10 @@ def affine_kind(neuron: Neuron) -> str:
         def near(key: Any) -> Any:
             leaves, tree = jax.tree.flatten(rest)
             each = jax.random.split(key, len(leaves))
-            moved = [leaf + scale * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, each, strict=True)]
+            moved = [
+                leaf + scale * jax.random.normal(k, leaf.shape, leaf.dtype)
+                for leaf, k in zip(leaves, each, strict=True)
+            ]
             return jax.tree.unflatten(tree, moved)
 
         def mix(u: Any, v: Any) -> Any:
@@ -79,8 +82,8 @@ def is_local(neuron: Neuron) -> bool:
     leaves, tree = jax.tree.flatten(_rest(neuron, 1))
     if leaves[0].size == 1:
         return True
-    rest = [leaf + 2.0 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape) for leaf in leaves]
-    x = jnp.ones((1, *neuron.hidden_shape))
+    rest = [leaf + 2.0 * jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape) for leaf in leaves]
+    x = jnp.ones((1, *neuron.hidden_shape), jnp.float32)
     p = _concrete(neuron)
 
     def new(shift: float) -> Any:
@@ -105,7 +108,7 @@ def _rest(neuron: Neuron, batch_size: int) -> Any:
 
 
 def _concrete(neuron: Neuron) -> Any:
-    """The neuron's parameters; numbers of the same shape in place of those that are being traced."""
+    """The neuron's parameters in float32; numbers of the same shape in place of those that are being traced."""
 
     def known(a: Any) -> Any:
         if not isinstance(a, jax.core.Tracer):
@@ -114,4 +117,4 @@ def _concrete(neuron: Neuron) -> Any:
             return jnp.zeros(a.shape, a.dtype)
         return jax.random.uniform(jax.random.key(2), a.shape, a.dtype, 0.2, 0.9)
 
-    return jax.tree.map(known, neuron.params())
+    return jax.tree.map(known, neuron.params()).astype(jnp.float32)

@@ -26,13 +26,13 @@ class Constant(nnx.Variable):
     """
 
 
-def is_plain_array(path: Any, value: Any) -> bool:
-    """An array that a module holds without a Flax variable around it: it does not change."""
-    return isinstance(value, (jax.Array, np.ndarray))
+def plain_array(path: Any, value: Any) -> bool:
+    """An array that a layer stores as it is, for instance a mask: a constant, as `Constant` is."""
+    return not isinstance(value, nnx.Variable)
 
 
-UNCHANGING = (nnx.Param, Constant, is_plain_array)
-"""What a module does not change on itself as it runs, as a filter of `nnx.split`."""
+UNCHANGING = (nnx.Param, Constant, plain_array)
+"""What no call of a layer changes, as a filter of Flax: all else (statistics, keys) is carried through time."""
 
 
 class Fixed:

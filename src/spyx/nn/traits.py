@@ -109,7 +109,7 @@ def _rest(neuron: Neuron, batch_size: int) -> Any:
 
 
 def _concrete(neuron: Neuron) -> Any:
-    """The neuron's parameters; numbers of the same shape in place of those that are being traced."""
+    """The neuron's parameters in float32; numbers of the same shape in place of those that are being traced."""
 
     def known(a: Any) -> Any:
         if not isinstance(a, Tracer):
@@ -118,4 +118,4 @@ def _concrete(neuron: Neuron) -> Any:
             return jnp.zeros(a.shape, a.dtype)
         return jax.random.uniform(jax.random.key(2), a.shape, a.dtype, 0.2, 0.9)
 
-    return jax.tree.map(known, neuron.params().astype(jnp.float32))
+    return jax.tree.map(known, neuron.params()).astype(jnp.float32)

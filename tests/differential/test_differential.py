@@ -6,6 +6,7 @@ is the number of programs, two cases each; `SPYX_DIFFERENTIAL=all` runs everythi
 
 from __future__ import annotations
 
+import datetime
 import os
 import random
 
@@ -20,7 +21,7 @@ from differential.neurons import SUBJECTS
 from spyx import nn
 
 SIZE = os.environ.get("SPYX_DIFFERENTIAL", "48")
-SEED = int(os.environ.get("SPYX_DIFFERENTIAL_SEED") or random.SystemRandom().randrange(10**6))
+SEED = int(os.environ.get("SPYX_DIFFERENTIAL_SEED") or datetime.date.today().toordinal())  # another one every day
 EVERYTHING = SIZE == "all"
 PARTS = len(DTYPES) * len(SUBJECTS) if EVERYTHING else 12
 PER_GROUP = 4

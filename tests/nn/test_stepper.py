@@ -1,0 +1,339 @@
+"""`stepper`: one step at a time gives the numbers of `run`, by the native step and by JAX's."""
+
+from __future__ import annotations
+
+import tracemalloc
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from spyx import axn, experimental, graph, nn
+from spyx.engine import device
+from spyx.engine.fused import chain as engine
+
+pytestmark = pytest.mark.skipif(not device.has_numba(), reason="needs the extra cpu")
+
+
+def spikes(*shape, rate=0.3, seed=0):
+    return (np.random.default_rng(seed).random(shape) < rate).astype(np.float32)
+
+
+def coarse(layer):
+    """Weights that are multiples of 1/16: their sums are exact, in whatever order."""
+    weight = np.random.default_rng(1).normal(0.05, 0.5, layer.kernel.shape)
+    layer.kernel[...] = jnp.asarray(np.round(weight * 16) / 16, jnp.float32)
+    return layer
+
+
+def coarse_chain():
+    rngs = nnx.Rngs(0)
+    return nn.Sequential(
+        coarse(nn.Linear(12, 16, rngs=rngs)),
+        nn.LIF(16, beta=0.5),
+        coarse(nnx.Linear(16, 16, use_bias=False, rngs=rngs)),
+        nn.LIF(16, beta=0.25),
+        coarse(nn.Linear(16, 3, rngs=rngs)),
+        nn.LI(3, beta=0.5),
+    )
+
+
+class Quadratic(nn.Neuron):
+    """A user's: two variables, a hard reset, a parameter per unit, an output that follows from this step's input."""
+
+    state = dict(v=-0.5, w=0.25)
+
+    def __init__(self, hidden_shape, *, name=None):
+        super().__init__(hidden_shape, axn.sigmoid(), name=name)
+        self.gain = nnx.Param(jnp.linspace(0.5, 1.5, self.hidden_shape[-1]))
+        self.rate = 0.1
+
+    @staticmethod
+    def step(p, x, s):
+        v = s.v + p.rate * (s.v**2 - s.w) + p.gain * x
+        z = p.spike(v - 1.0)
+        return z, s._replace(v=jnp.where(z > 0, -0.5, v), w=s.w + p.rate * jnp.exp(-s.w) * z)
+
+
+def by_steps(step, x):
+    return np.stack([step(x[:, t]) for t in range(x.shape[1])], 1)
+
+
+def assert_same_state(state, expected, tolerance=1e-5):
+    assert jax.tree.structure(state) == jax.tree.structure(expected)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance), state, expected)
+
+
+def test_ten_thousand_steps_are_those_of_run_to_the_last_bit():
+    net, x = coarse_chain(), spikes(1, 10_000, 12)
+    step, state = nn.stepper(net), None
+    assert [plan.mode for plan in step.plan] == ["fused"] * 6
+    for start in range(0, 10_000, 1000):
+        piece = x[:, start : start + 1000]
+        outs, state = nn.run(net, piece, state)
+        np.testing.assert_array_equal(by_steps(step, piece), outs)
+        assert_same_state(step.state, state, tolerance=0)
+    _, _, seen = nn.observe(net, x[:, -100:], what="outputs", where=("1", "3"))
+    assert all(0.02 < rate.mean() < 0.9 for rate in seen.values())
+
+
+CHAINS = {
+    "ALIF, CuBaLIF": lambda r: [nn.Linear(12, 8, rngs=r), nn.ALIF(8, rngs=r), nn.CuBaLIF(8, rngs=r)],
+    "features of two axes": lambda r: [
+        nn.IF((2, 6)),
+        nn.Linear(6, 4, rngs=r),
+        nn.LIF((2, 4), rngs=r),
+        nn.Sequential(nn.Flatten(), nn.Sequential(nn.LI(8))),
+    ],
+    "recurrent": lambda r: [nn.Linear(12, 8, rngs=r), nn.RLIF(8, recurrent_init=nnx.initializers.normal(0.5), rngs=r)],
+    "recurrent, output carried": lambda r: [nn.Recurrent(nn.LI(12), rngs=r), nn.Linear(12, 4, rngs=r), nn.RALIF(4, rngs=r)],
+    "a user's neuron": lambda r: [nn.Linear(12, 8, rngs=r), Quadratic(8)],
+    "a user's neuron, recurrent": lambda r: [nn.Linear(12, 8, rngs=r), nn.Recurrent(Quadratic(8), rngs=r)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layers", CHAINS.values(), ids=CHAINS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_chain_gives_the_numbers_of_run(layers, batch):
+    net = nn.Sequential(*layers(nnx.Rngs(1)))
+    x = spikes(batch, 60, *((2, 6) if isinstance(net.layers[0], nn.IF) else (12,)))
+    step = nn.stepper(net, batch)
+    assert {plan.mode for plan in step.plan} == {"fused"}
+    outs, state = nn.run(net, x, mode="layer")
+    got = by_steps(step, x)
+    np.testing.assert_allclose(got, outs, rtol=1e-5, atol=1e-5)
+    assert_same_state(step.state, state)
+    assert got.any()
+    step.reset()
+    np.testing.assert_array_equal(by_steps(step, x), got)
+
+
+def test_a_neuron_alone_and_every_dtype_of_spikes():
+    step = nn.stepper(nn.LIF(5, beta=0.5))
+    x = spikes(1, 4, 5, rate=0.9)
+    got = by_steps(step, x)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, nn.run(nn.LIF(5, beta=0.5), x)[0])
+    for dtype in (np.uint8, np.bool_):
+        step.reset()
+        np.testing.assert_array_equal(by_steps(step, x.astype(dtype)), got)
+
+
+def test_indices_are_the_spikes_that_they_name():
+    net, x = coarse_chain(), spikes(30, 1, 12)
+    dense, events = nn.stepper(net), nn.stepper(net)
+    for row in x:
+        active = np.flatnonzero(row)[::-1].astype(np.uint16)
+        np.testing.assert_array_equal(events.events(active), dense(row))
+    np.testing.assert_array_equal(events.events([]), dense(np.zeros((1, 12), bool)))
+    assert_same_state(events.state, dense.state, tolerance=0)
+
+
+def test_state_goes_to_run_and_back():
+    net, x = coarse_chain(), spikes(2, 30, 12)
+    outs, _ = nn.run(net, x)
+    step = nn.stepper(net, 2)
+    first = by_steps(step, x[:, :10])
+    middle, state = nn.run(net, x[:, 10:20], step.state)
+    other = nn.stepper(net, 2)
+    other.state = state
+    np.testing.assert_array_equal(np.concatenate([first, middle, by_steps(other, x[:, 20:])], 1), outs)
+    before = step.state
+    assert isinstance(before[1], np.ndarray) and before[0] is None
+    step(x[:, 0])
+    assert (before[1] != step.state[1]).any()
+    step.state = None
+    assert_same_state(step.state, net.initial_state(2), tolerance=0)
+
+
+def test_outputs_are_the_callers_and_no_memory_grows():
+    step, x, out = nn.stepper(coarse_chain()), spikes(1, 12), np.empty((1, 3), np.float32)
+    first = step(x)
+    kept = first.copy()
+    assert step(x, out=out) is out and step.events([1, 2], out=out) is out
+    np.testing.assert_array_equal(first, kept)
+    indices = np.array([3, 4])
+    for _ in range(100):
+        step.events(indices, out=out)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(5_000):
+        step(x, out=out)
+        step.events(indices, out=out)
+    after, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 1_000 and peak - before < 5_000
+
+
+def test_update_takes_new_parameters_and_leaves_the_state():
+    net = coarse_chain()
+    step, x = nn.stepper(net), spikes(1, 8, 12)
+    by_steps(step, x)
+    net.layers[0].kernel[...] *= 2
+    state, old = step.state, step(x[:, 0])
+    step.state = state
+    step.update()
+    assert_same_state(step.state, state, tolerance=0)
+    new = by_steps(step, x)
+    np.testing.assert_array_equal(new, nn.run(net, x, state)[0])
+    assert (new[:, 0] != old).any() or (new != by_steps(nn.stepper(coarse_chain()), x)).any()
+    step.update(coarse_chain())
+    with pytest.raises(ValueError, match=r"spyx.nn.stepper.state: expected a state of this model"):
+        step.update(nn.LIF(12, beta=0.5))
+
+
+def test_chains_of_one_structure_are_compiled_once():
+    def net(n):
+        return nn.Sequential(nn.Linear(n, 2 * n, rngs=nnx.Rngs(0)), nn.LIF(2 * n, beta=0.5), nn.LI(2 * n))
+
+    nn.stepper(net(3))
+    compiled = engine._entry.cache_info().misses
+    for n, batch in [(4, 1), (7, 2)]:
+        x = spikes(batch, 9, n)
+        np.testing.assert_allclose(by_steps(nn.stepper(net(n), batch), x), nn.run(net(n), x)[0], atol=1e-5)
+    assert engine._entry.cache_info().misses == compiled
+
+
+def convolutional(r):
+    return nn.Sequential(nn.Conv(1, 2, (3, 3), rngs=r), nn.LIF((4, 4, 2), rngs=r), nn.Flatten(), nn.LI(32))
+
+
+def feedback(r):
+    return graph.Graph(
+        {"fc": nnx.Linear(12, 4, rngs=r), "lif": nn.LIF(4, beta=0.9)},
+        [("input", "fc"), ("fc", "lif"), ("lif", "lif", 2), ("lif", "output")],
+        {"lif": "sum"},
+    )
+
+
+class Own(nnx.Linear):
+    def __call__(self, inputs):
+        return 2 * super().__call__(inputs)
+
+
+class Sorted(nn.Neuron):
+    """No lane program: it sorts."""
+
+    @staticmethod
+    def step(p, x, v):
+        return x + 0.5 * v, jnp.sort(x + 0.5 * v, axis=-1)
+
+
+FALLBACKS = {
+    "a convolution": (convolutional, (4, 4, 1), r"layer 0 \(Conv\) has no kernel for one step"),
+    "a graph": (feedback, (12,), r"Graph has no kernel for one step"),
+    "a function": (
+        lambda r: nn.Sequential(nn.LIF(12, beta=0.5), jnp.tanh, nn.LI(12)),
+        (12,),
+        r"layer 1 \(tanh\) has no kernel for one step, which only Linear, Flatten and neurons have",
+    ),
+    "a call of its own": (lambda r: nn.Sequential(Own(12, 4, rngs=r), nn.LI(4)), (12,), r"__call__, a dtype or"),
+    "half precision": (
+        lambda r: nn.Sequential(nn.Linear(12, 4, dtype=jnp.bfloat16, rngs=r), nn.LI(4)),
+        (12,),
+        r"which has a __call__, a dtype or a product of its own",
+    ),
+    "a step with a sort": (lambda r: Sorted(12), (12,), r"Sorted has no kernel for one step, primitive 'sort'"),
+    "another connection": (
+        lambda r: nn.Recurrent(nn.LIF(12, beta=0.5), via=nnx.Linear(12, 12, rngs=r)),
+        (12,),
+        r"a connection that is not a dense weight",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "shape", "why"), FALLBACKS.values(), ids=FALLBACKS)
+def test_everything_else_is_one_jitted_step(make, shape, why):
+    net, x = make(nnx.Rngs(0)), spikes(1, 12, *shape)
+    step = nn.stepper(net)
+    assert {plan.mode for plan in step.plan} == {"step"}
+    text = str(step.plan)
+    assert f"one jitted step of JAX: {why[:5]}" in text or "one jitted step of JAX" in text
+    assert __import__("re").search(why, text)
+    got = by_steps(step, x)
+    outs, state = nn.run(net, x, mode="layer")
+    np.testing.assert_allclose(got, np.asarray(outs, np.float32), rtol=1e-5, atol=1e-5)
+    assert_same_state(step.state, state)
+    step.reset()
+    np.testing.assert_array_equal(step.events(np.flatnonzero(x[:, 0])), got[:, 0])
+
+
+def test_without_numba(monkeypatch):
+    monkeypatch.setattr(device, "has_numba", lambda: False)
+    net, x = coarse_chain(), spikes(1, 5, 12)
+    step = nn.stepper(net)
+    assert "Numba is not installed" in str(step.plan)
+    np.testing.assert_array_equal(step.events(np.flatnonzero(x[0, 0])), nn.run(net, x[:, :1])[0][:, 0])
+
+
+def test_layers_that_change_themselves_are_copied():
+    net = nn.Sequential(nn.Linear(12, 4, rngs=nnx.Rngs(0)), nnx.Dropout(0.5, rngs=nnx.Rngs(1)), nn.LI(4))
+    step, x = nn.stepper(net), spikes(1, 6, 12)
+    got = by_steps(step, x)
+    np.testing.assert_allclose(got, nn.run(net, x, mode="step")[0], atol=1e-5)
+    assert (got != by_steps(nn.stepper(net), x)).any()
+
+
+def test_a_model_of_several_outputs():
+    net = graph.Graph(
+        {"a": nn.LI(2, beta=0.5)}, [("in", "a"), ("a", "x"), ("in", "y")], inputs="in", outputs=("x", "y")
+    )
+    out = nn.stepper(net)(np.ones((1, 2), np.float32))
+    assert sorted(out) == ["x", "y"] and isinstance(out["x"], np.ndarray)
+
+
+CHECKED = nn.Sequential(nn.Linear(3, 2, rngs=nnx.Rngs(0)), nn.LIF(2, beta=0.5))
+X = np.zeros((1, 3), np.float32)
+
+
+@pytest.mark.parametrize("fallback", [False, True], ids=["native", "jitted"])
+def test_what_is_wrong_is_said(fallback, monkeypatch):
+    if fallback:
+        monkeypatch.setattr(device, "has_numba", lambda: False)
+    step = nn.stepper(CHECKED, check_finite=True)
+    step(X + 0.5)
+    before = step.state
+
+    def refused(kind, words, call):
+        with pytest.raises(kind, match=words):
+            call()
+
+    refused(ValueError, r"expected .*\(1, (3|\*features)\); got shape \(3,\). Add the batch axis", lambda: step(X[0]))
+    refused(ValueError, r"spyx.nn.stepper: expected the input of one step", lambda: step(np.zeros((2, 3), bool)))
+    refused(ValueError, r"expected", lambda: step(np.zeros((1, 4), np.float32)))
+    refused(TypeError, r"expected input of dtype float32, uint8 or bool; got float64", lambda: step(np.zeros((1, 3))))
+    refused(ValueError, r"expected input without NaN; got 3 of 3", lambda: step(X + np.float32(np.nan)))
+    refused(ValueError, r"events: expected indices from 0 to 2; got 3", lambda: step.events([0, 3]))
+    refused(ValueError, r"events: expected indices from 0 to 2; got -1", lambda: step.events([-1]))
+    refused(ValueError, r"expected every active input once; got 2 2 times. Use np.unique", lambda: step.events([2, 2]))
+    refused(ValueError, r"expected every active input once; got 1 4 times", lambda: step.events([1, 1, 1, 1]))
+    refused(TypeError, r"expected a 1-D array of integers; got float64", lambda: step.events([0.0]))
+    refused(TypeError, r"expected a 1-D array of integers; got bool", lambda: step.events(X[0] > 0))
+    refused(TypeError, r"expected a 1-D array of integers; got int64 of shape \(1, 1\)", lambda: step.events([[1]]))
+    out = np.zeros((1, 2))
+    refused(
+        ValueError, r"\(out=\): expected a NumPy array of shape \(1, 2\) and dtype float32", lambda: step(X, out=out)
+    )
+    refused(ValueError, r"state: expected a state of this model", lambda: setattr(step, "state", before[1]))
+    wide = [None, np.zeros((2, 2), np.float32)]
+    refused(ValueError, r"state: expected an array of shape \(1, 2\)", lambda: setattr(step, "state", wide))
+    assert_same_state(step.state, before, tolerance=0)
+    refused(ValueError, r"events: expected a batch of 1; got one of 2", lambda: nn.stepper(CHECKED, 2).events([1]))
+
+
+def test_models_that_have_no_steps_are_refused():
+    for batch in (0, True, 1.5):
+        with pytest.raises(ValueError, match=r"spyx.nn.stepper\(batch_size=\): expected at least 1 sample"):
+            nn.stepper(CHECKED, batch)
+    with pytest.raises(TypeError, match="Wrap layers without state"):
+        nn.stepper(nn.Linear(3, 2, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=r"layer 1 \(LIF\) cannot take input"):
+        nn.stepper(nn.Sequential(nn.Linear(3, 2, rngs=nnx.Rngs(0)), nn.LIF(3, beta=0.5)))
+    with pytest.raises(ValueError, match="needs all of time in one call"):
+        nn.stepper(nn.Sequential(experimental.PSN(4, 3, rngs=nnx.Rngs(0))))
+    step = nn.stepper(convolutional(nnx.Rngs(0)))
+    with pytest.raises(ValueError, match="whose first layer tells the shape of its input"):
+        step.events([1])

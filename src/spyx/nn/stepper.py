@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -226,9 +227,10 @@ class _Jitted:
             )
         self.plan, self._layer, self._batch, self._features = plan, layer, batch, features
         self.out: Any = None
-        self._graphdef, weights, changing = nnx.split(layer, UNCHANGING, ...)
-        self._weights, self._changing = jax.tree.map(_copied, (weights, changing))
-        self._static = (self._graphdef, _token(layer))
+        graphdef, weights, changing = nnx.split(layer, UNCHANGING, ...)
+        self._weights, of_weights = jax.tree.flatten(jax.tree.map(_copied, weights))
+        self._changing, of_changing = jax.tree.flatten(jax.tree.map(_copied, changing))
+        self._step = _jitted(graphdef, of_weights, of_changing, _token(layer))
         self.reset()
 
     def dense(self, x: Any) -> Any:
@@ -240,8 +242,7 @@ class _Jitted:
                 raise _wrong_dtype(leaf)
         if self.state is None:
             self.state = jax.tree.map(_copied, self._layer.state_for(x))
-        found = _jitted(*self._static, self._weights, self._changing, self.state, x)
-        self.out, self.state, self._changing = found
+        self.out, self.state, self._changing = self._step(self._weights, self._changing, self.state, x)
         self._features = getattr(x, "shape", (self._batch,))[1:]
         return self.out
 
@@ -269,12 +270,18 @@ class _Jitted:
         self.state = jax.tree.map(_copied, at_rest)
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3, 4))
-def _jitted(graphdef: Any, token: Any, weights: Any, changing: Any, state: Any, x: Any) -> Any:
-    """Compiled once for equal networks and shapes."""
-    layer: Layer = nnx.merge(graphdef, weights, changing, copy=True)
-    out, state = layer(x, state)
-    return out, state, nnx.split(layer, UNCHANGING, ...)[2]
+@functools.lru_cache(maxsize=64)
+def _jitted(graphdef: Any, of_weights: Any, of_changing: Any, token: Any) -> Any:
+    """`(weights, changing, state, x) -> (out, state', changing')`, one for equal networks; variables are flat lists."""
+
+    @partial(jax.jit, donate_argnums=(1, 2))
+    def step(weights: Any, changing: Any, state: Any, x: Any) -> Any:
+        variables = jax.tree.unflatten(of_weights, weights), jax.tree.unflatten(of_changing, changing)
+        layer: Layer = nnx.merge(graphdef, *variables, copy=True)
+        out, state = layer(x, state)
+        return out, state, jax.tree.leaves(nnx.split(layer, UNCHANGING, ...)[2])
+
+    return step
 
 
 def _made(model: Any, batch: int) -> _Native | _Jitted:

@@ -35,8 +35,9 @@ def stepper(model: Any, batch_size: int = 1, *, check_finite: bool = False) -> S
     buffers that are allocated once (extra `cpu`): a product adds the rows of its kernel that active inputs name, and a
     neuron is a kernel generated from its `step`. Everything else is one jitted step of JAX; `plan` says which, and why.
 
-    The answer is that of `run` up to the order of sums: membranes agree to about 1e-6 of their size, so that a spike
-    can only differ where a membrane is that close to the threshold.
+    The numbers are those of `run` up to the order of sums: membranes agree to about 1e-6 of their size, so that a spike
+    can only differ where a membrane is that close to the threshold. In a native step, a zero times a weight that is not
+    finite counts as zero.
 
     Args:
         model: as for `run`. Its parameters are copied; `update` copies them again.
@@ -172,6 +173,8 @@ class Stepper:
         step, state = _made(model, self._batch), self.state
         if state is not None:
             step.accept(state)
+        if isinstance(step, _Jitted) and isinstance(self._step, _Jitted):
+            step.learn(self._step)
         self._model, self._step = model, step
 
 
@@ -264,6 +267,10 @@ class _Jitted:
         if self.state is not None:
             leaves, tree = _checked_state(state, self.state), jax.tree.structure(self.state)
         self.state = jax.tree.unflatten(tree, map(_copied, leaves))
+
+    def learn(self, before: _Jitted) -> None:
+        """The shapes that steps have told so far."""
+        self.out, self._features = before.out, before._features
 
     def reset(self) -> None:
         at_rest = None if self._layer.state_needs_input else self._layer.initial_state(self._batch)

@@ -32,6 +32,8 @@ from spyx.nn.run import observe as observe
 from spyx.nn.run import run as run
 from spyx.nn.sequential import Flatten as Flatten
 from spyx.nn.sequential import Sequential as Sequential
+from spyx.nn.stepper import Stepper as Stepper
+from spyx.nn.stepper import stepper as stepper
 from spyx.nn.stream import stream as stream
 
 __all__ = [
@@ -59,11 +61,13 @@ __all__ = [
     "RCuBaLIF",
     "Recurrent",
     "Sequential",
+    "Stepper",
     "SumPool",
     "explain",
     "kernel_source",
     "observe",
     "run",
+    "stepper",
     "stream",
     "sum_pool",
 ]

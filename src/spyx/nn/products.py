@@ -76,7 +76,7 @@ class Product(Stateless):
 
     def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
         check_features(self, xs, lead=2)
-        plain = type(self.module).__call__ in (nnx.Linear.__call__, Linear.__call__, nnx.Conv.__call__)
+        plain = type(self.module).__call__ in PLAIN
         why = WHY if plain else f"{WHY}; dense, {self._kind} has a __call__ of its own"
 
         def product(x: jax.Array) -> jax.Array:
@@ -90,6 +90,17 @@ class Product(Stateless):
         outs = over_merged_time(product, xs)
         how.note(self, xs, "layer", why, granted=why is BY_EVENTS)
         return outs, state
+
+
+PLAIN = (nnx.Linear.__call__, Linear.__call__, nnx.Conv.__call__)
+"""Calls that are the product and nothing else."""
+
+
+def has_own_product(layer: nnx.Linear, dtype: Any) -> bool:
+    """For input of this dtype, it is more than `x kernel + bias` in that dtype."""
+    x = jax.ShapeDtypeStruct((1, layer.in_features), dtype)
+    numbers = _plain_numbers(layer, x) and layer.dot_general is jax.lax.dot_general
+    return type(layer).__call__ not in PLAIN or not numbers
 
 
 def dense(layer: Any, x: jax.Array) -> jax.Array:
@@ -128,7 +139,7 @@ def _conv(layer: nnx.Conv, x: jax.Array) -> jax.Array | None:
     return nnx.Conv.__call__(same, x.astype(layer.kernel.dtype))
 
 
-def _plain_numbers(layer: Any, x: jax.Array) -> bool:
+def _plain_numbers(layer: Any, x: Any) -> bool:
     """One floating dtype throughout, or spikes as integers, and nothing that the user asked of the product."""
     dtype = layer.kernel.dtype
     return (

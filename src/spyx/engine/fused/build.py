@@ -34,13 +34,10 @@ def _compile(name: str, source: str, dtype: str, rank: int, count: int) -> Any:
     from numba import types
 
     pointer = types.CPointer(getattr(numba, dtype))
-    namespace: dict[str, Any] = {
-        "np": np,
-        "math": math,
+    namespace = {
         "scratch": _scratch(pointer),
         "release": types.ExternalFunction("free", types.void(pointer)),
-        **{n: function(dtype) for n, function in _LIBRARY.items() if f"{n}(" in source},
-        **{n: getattr(np, n) for n in DTYPES if n != "bool"},
+        **names(source, dtype),
     }
     exec(compile(source, f"<spyx {name} kernel>", "exec"), namespace)  # source that this module wrote
     signature = types.void(*[numba.int64] * (2 + rank), *[pointer] * count)
@@ -54,6 +51,16 @@ def _compile(name: str, source: str, dtype: str, rank: int, count: int) -> Any:
     scope = {"kernel": work, "at": pointer_to(dtype), "words": pointer_to("int64")}
     exec(compile(entry, f"<spyx {name} entry>", "exec"), scope)
     return numba.cfunc(numba.int64(numba.int64, numba.int64, numba.int64))(scope["entry"])
+
+
+def names(source: str, dtype: str) -> dict[str, Any]:
+    """What the lane programs and products of a source are written in."""
+    return {
+        "np": np,
+        "math": math,
+        **{n: function(dtype) for n, function in _LIBRARY.items() if f"{n}(" in source},
+        **{n: getattr(np, n) for n in DTYPES if n != "bool"},
+    }
 
 
 def _scratch(pointer: Any) -> Any:

@@ -59,6 +59,6 @@ def make_network(config: Config, features: int, classes: int) -> nn.Sequential:
 
 def _neuron(config: Config, size: int, rngs: nnx.Rngs) -> nn.Neuron:
     kind = neurons()[pick("neuron", config.neuron, neurons())]
-    accepted = inspect.signature(kind).parameters
+    accepted = inspect.signature(kind.__init__).parameters
     offered = {"beta": np.float32(config.beta), "activation": make_surrogate(config.surrogate), "rngs": rngs}
     return kind(size, **{name: value for name, value in offered.items() if name in accepted})

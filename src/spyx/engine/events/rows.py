@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from spyx.engine import native
-from spyx.engine.compiler import kernel, pointer_to, widest_vectors
+from spyx.engine.compiler import entry, kernel, pointer_to, widest_vectors
 
 ROWS, INPUTS = native.Share(axis=0, smallest=8, largest=64), native.Share(axis=1, smallest=16, largest=256)
 """What is shared out: rows of the answer, that is rows of `x` for `affine` and columns of `x` for `outer`."""
@@ -84,7 +84,7 @@ def adding(spikes: str, number: str) -> Any:
 
 @functools.cache
 def _entries(spikes: str, number: str) -> dict[str, Any]:
-    """Both kernels as cfuncs `(context, first, last)`, for `x` of dtype `spikes` and everything else of `number`."""
+    """Both kernels as functions `(context, first, last)`, for `x` of dtype `spikes` and everything else of `number`."""
     import numba
     from numba import types
 
@@ -132,7 +132,6 @@ def _entries(spikes: str, number: str) -> dict[str, Any]:
         free(named)
 
     first_buffer = native.BUFFERS
-    entry: Any = numba.cfunc(int64(int64, int64, int64))
 
     @entry
     def enter_affine(context, first, last):

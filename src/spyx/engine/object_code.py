@@ -1,0 +1,184 @@
+"""Machine code as bytes: what Numba typed becomes one relocatable object, and an object becomes an address.
+
+An object needs nothing of Numba and nothing of the process that made it. So a later process can load it with llvmlite
+alone, which takes milliseconds where importing Numba and compiling take seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import struct
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import Any
+
+NEEDS = frozenset(
+    "malloc free aligned_alloc sched_yield memset memcpy memmove".split()
+    + [f"{name}{end}" for end in ("", "f") for name in (
+        "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh pow fmod "
+        "floor ceil trunc rint round fma sqrt cbrt erf erfc tgamma lgamma hypot ldexp copysign fmin fmax"
+    ).split()]
+)  # fmt: skip
+"""Functions of the C library that an object on disk may call: a name outside of these could not be found later."""
+
+
+def symbol(target: str) -> str:
+    """The function that the object of a kernel exports."""
+    return f"{target}_entry"
+
+
+def emit(dispatcher: Any, name: str) -> bytes:
+    """The object of a compiled Numba function of 64-bit integers, exported as `name` in C's convention.
+
+    Numba's functions return a status and write their result through a pointer; the exported one has neither. All others
+    become internal: what raises an error in them is then seen to be dead, and with it every call of the interpreter.
+    """
+    import llvmlite.binding as llvm
+    from llvmlite import ir
+
+    ((arguments, compiled),) = dispatcher.overloads.items()
+    module = llvm.parse_bitcode(compiled.library._final_module.as_bitcode())
+    native = compiled.fndesc.llvm_func_name
+
+    word = ir.IntType(64)
+    around = ir.Module()
+    around.triple, around.data_layout = module.triple, module.data_layout
+    result, error = word.as_pointer(), ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.IntType(32), [result, error.as_pointer(), *[word] * len(arguments)])
+    inner = ir.Function(around, kind, native)
+    outer = ir.Function(around, ir.FunctionType(word, [word] * len(arguments)), name)
+    builder = ir.IRBuilder(outer.append_basic_block())
+    place = builder.alloca(word)
+    builder.store(word(0), place)
+    builder.call(inner, [place, builder.alloca(error), *outer.args])
+    builder.ret(builder.load(place))
+
+    module.link_in(llvm.parse_assembly(str(around)))
+    for value in (*module.functions, *module.global_variables):
+        if not value.is_declaration and value.name != name:
+            value.linkage = "internal"
+    machine = _machine()
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = True
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+    return machine.emit_object(module)
+
+
+def load(code: bytes, name: str) -> int:
+    """The address of function `name` of an object, which stays in memory as long as the process.
+
+    Raises:
+        ValueError: the object is none, or has no such function, or needs one that this process does not have.
+    """
+    import llvmlite.binding as llvm
+
+    engine = _engine()
+    for needed in undefined(code) or ():
+        if llvm.address_of_symbol(needed) is None:
+            raise ValueError(f"this process has no function {needed}")
+    try:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    except RuntimeError as error:
+        raise ValueError(f"no object file ({error})") from error
+    engine.finalize_object()
+    address = engine.get_function_address(name)
+    if not address:
+        raise ValueError(f"the object has no function {name}")
+    return address
+
+
+def bind(run: int, *values: int) -> int:
+    """The address of a function of one 64-bit word that calls the function at `run` with it and with `values`."""
+    import llvmlite.binding as llvm
+    from llvmlite import ir
+
+    engine, word = _engine(), ir.IntType(64)
+    module = ir.Module()
+    module.triple = llvm.get_process_triple()
+    name = f"spyx_bound_{next(_numbers)}"
+    function = ir.Function(module, ir.FunctionType(word, [word]), name)
+    builder = ir.IRBuilder(function.append_basic_block())
+    kind = ir.FunctionType(word, [word] * (1 + len(values)))
+    called = builder.inttoptr(word(run), kind.as_pointer())
+    builder.ret(builder.call(called, [*function.args, *(word(value) for value in values)]))
+    engine.add_module(llvm.parse_assembly(str(module)))
+    engine.finalize_object()
+    return engine.get_function_address(name)
+
+
+def undefined(code: bytes) -> list[str] | None:
+    """The functions that an object needs; None where its format is not that of 64-bit Linux.
+
+    Raises:
+        ValueError: the bytes are no object.
+    """
+    import llvmlite.binding as llvm
+
+    if code[:6] != b"\x7fELF\x02\x01":
+        return None
+    try:
+        sections = {section.name(): section.data() for section in llvm.ObjectFileRef.from_data(code).sections()}
+        names, symbols = (sections.get(name, sections.get(name.encode())) for name in (".strtab", ".symtab"))
+        entries = list(struct.iter_unpack("<IBBHQQ", symbols))[1:]
+        return [names[e[0] : names.index(b"\0", e[0])].decode() for e in entries if e[3] == 0]
+    except (RuntimeError, TypeError, ValueError, struct.error) as error:
+        raise ValueError(f"no object file ({error})") from error
+
+
+def facts() -> dict[str, str]:
+    """What an object depends on besides its source: versions, the CPU, and Numba's settings."""
+    import llvmlite.binding as llvm
+
+    settings = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")]
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("jaxlib", "llvmlite", "numba")},
+        "system": llvm.get_process_triple(),
+        "cpu": llvm.get_host_cpu_name(),
+        "features": llvm.get_host_cpu_features().flatten(),
+        "settings": " ".join(settings),
+    }
+
+
+def _count() -> Iterator[int]:
+    number = 0
+    while True:
+        yield number
+        number += 1
+
+
+_numbers = _count()
+
+
+@functools.cache
+def _machine() -> Any:
+    return _new_machine()
+
+
+def _new_machine() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    options: dict[str, Any] = dict(opt=3, jit=True, codemodel="jitdefault")
+    if platform.machine() in ("x86_64", "AMD64"):
+        options["reloc"] = "static"  # as Numba has it: other processors need position-independent code
+    features = llvm.get_host_cpu_features().flatten()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features, **options
+    )
+
+
+@functools.cache
+def _engine() -> Any:
+    """One for all objects of a process; it owns a machine of its own."""
+    import llvmlite.binding as llvm
+
+    machine = _new_machine()
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+Build = Callable[[], Any]

@@ -35,6 +35,8 @@ ABANDONED_S = 3600.0
 
 _log = logging.getLogger("spyx")
 _folder: Path | None = None
+_jax_settings: tuple[Any, ...] | None = None
+"""What JAX's cache was set to before it was turned on here."""
 _said: set[str] = set()
 _addresses: dict[str, int] = {}
 
@@ -53,8 +55,8 @@ def compilation_cache(folder: str | Path | None = None) -> Path | None:
     CPU, is not executed either; what it held is compiled again. The command line calls this function.
 
     Args:
-        folder: where; "off" turns both caches off. By default the folder that the environment variable SPYX_CACHE
-            names, otherwise `spyx/compiled` in the user's folder for caches. `SPYX_CACHE=off` wins over any folder.
+        folder: where; "off" turns both caches off. By default what the environment variable SPYX_CACHE says, a folder
+            or "off", otherwise `spyx/compiled` in the user's folder for caches.
 
     Returns:
         The folder in use, or None.
@@ -67,13 +69,10 @@ def compilation_cache(folder: str | Path | None = None) -> Path | None:
         >>> used.name == folder.rpartition("/")[2], off
         (True, None)
     """
-    global _folder, _jax_folder
-    chosen = os.environ.get("SPYX_CACHE", "")
-    if chosen != "off":
-        chosen = str(folder or chosen or _user_folder())
-    if _jax_folder is not None and jax.config.jax_compilation_cache_dir == _jax_folder:
-        _set_jax_folder(None)
-    _folder = _jax_folder = None
+    global _folder
+    _folder = None
+    _jax_cache(None)
+    chosen = str(folder or os.environ.get("SPYX_CACHE") or _user_folder())
     if chosen == "off":
         return None
     root = Path(chosen).expanduser().absolute()
@@ -86,21 +85,24 @@ def compilation_cache(folder: str | Path | None = None) -> Path | None:
     for name, most in LARGEST_FOLDER.items():
         _prune(root / name, most)
     _folder = root
-    if not jax.config.jax_compilation_cache_dir:
-        _jax_folder = str(root / "xla")
-        _set_jax_folder(_jax_folder)
+    _jax_cache(root / "xla")
     return root
 
 
-_jax_folder: str | None = None
-
-
-def _set_jax_folder(folder: str | None) -> None:
+def _jax_cache(folder: Path | None) -> None:
+    """Turn JAX's cache on, where nobody else did, or off, where it is ours."""
     from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
-    jax.config.update("jax_compilation_cache_dir", folder)
-    if folder is not None:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    global _jax_settings
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    if folder is None and _jax_settings is not None:
+        settings, _jax_settings = _jax_settings, None
+    elif folder is not None and getattr(jax.config, names[0]) is None:
+        settings, _jax_settings = (str(folder), 0.0), tuple(getattr(jax.config, name) for name in names)
+    else:
+        return
+    for name, value in zip(names, settings, strict=True):
+        jax.config.update(name, value)
     jax_cache.reset_cache()  # JAX decides once, at its first compilation, whether it has a cache
 
 
@@ -139,10 +141,10 @@ def _load(target: str, name: str) -> int | None:
 def _read(path: Path, target: str) -> bytes | None:
     """The object in a file; None where there is no file."""
     try:
-        file = open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
-    with file:
+    with open(number, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise _Refused("it is no file")

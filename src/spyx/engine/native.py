@@ -106,9 +106,7 @@ def _runtime() -> dict[str, Any]:
         return call(3)
 
     jit: Any = numba.njit
-    compiled = functools.partial(
-        jit, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-    )
+    compiled = functools.partial(jit, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
     @compiled(types.void(int64))
     def take_blocks(context):

@@ -7,20 +7,21 @@ alone, which takes milliseconds where importing Numba and compiling take seconds
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import platform
 import struct
-from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any
 
+_MATHS = """
+    acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 floor fma fmax fmin fmod
+    hypot ldexp lgamma log log10 log1p log2 pow rint round sin sinh sqrt tan tanh tgamma trunc
+"""
 NEEDS = frozenset(
-    "malloc free aligned_alloc sched_yield memset memcpy memmove".split()
-    + [f"{name}{end}" for end in ("", "f") for name in (
-        "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh pow fmod "
-        "floor ceil trunc rint round fma sqrt cbrt erf erfc tgamma lgamma hypot ldexp copysign fmin fmax"
-    ).split()]
-)  # fmt: skip
+    ["aligned_alloc", "free", "malloc", "memcpy", "memmove", "memset", "sched_yield"]
+    + [name + end for name in _MATHS.split() for end in ("", "f")]
+)
 """Functions of the C library that an object on disk may call: a name outside of these could not be found later."""
 
 
@@ -121,10 +122,10 @@ def undefined(code: bytes) -> list[str] | None:
         return None
     try:
         sections = {section.name(): section.data() for section in llvm.ObjectFileRef.from_data(code).sections()}
-        names, symbols = (sections.get(name, sections.get(name.encode())) for name in (".strtab", ".symtab"))
-        entries = list(struct.iter_unpack("<IBBHQQ", symbols))[1:]
+        names, symbols = (bytes(sections.get(name) or sections[name.encode()]) for name in (".strtab", ".symtab"))
+        entries = list(struct.iter_unpack("<IBBHQQ", symbols))[1:]  # place of the name, ..., number of the section, ...
         return [names[e[0] : names.index(b"\0", e[0])].decode() for e in entries if e[3] == 0]
-    except (RuntimeError, TypeError, ValueError, struct.error) as error:
+    except (KeyError, RuntimeError, ValueError, struct.error) as error:
         raise ValueError(f"no object file ({error})") from error
 
 
@@ -143,22 +144,11 @@ def facts() -> dict[str, str]:
     }
 
 
-def _count() -> Iterator[int]:
-    number = 0
-    while True:
-        yield number
-        number += 1
+_numbers = itertools.count()
 
 
-_numbers = _count()
-
-
-@functools.cache
 def _machine() -> Any:
-    return _new_machine()
-
-
-def _new_machine() -> Any:
+    """A new target machine for this CPU: an engine takes possession of its own."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
@@ -174,11 +164,8 @@ def _new_machine() -> Any:
 
 @functools.cache
 def _engine() -> Any:
-    """One for all objects of a process; it owns a machine of its own."""
+    """One for all objects of a process."""
     import llvmlite.binding as llvm
 
-    machine = _new_machine()
+    machine = _machine()
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-
-
-Build = Callable[[], Any]

@@ -58,6 +58,10 @@ for number in range(6):
 """
 
 
+ENGINES: list[Any] = []
+"""Never let go: XLA knows addresses of the code in them."""
+
+
 def start(program: str, *arguments: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -82,7 +86,7 @@ class Kernel:
     """A small kernel that counts its compilations; every `run` is as in a new process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.monkeypatch, self.compiled, self.engines = monkeypatch, 0, []
+        self.monkeypatch, self.compiled = monkeypatch, 0
         self.target = "spyx_test"
 
     def build(self) -> Any:
@@ -96,7 +100,7 @@ class Kernel:
 
     def run(self) -> int:
         self.monkeypatch.setattr(kernel_cache, "_addresses", {})
-        self.engines.append(object_code._engine())  # kept, with the code in it
+        ENGINES.append(object_code._engine())
         object_code._engine.cache_clear()
         address = kernel_cache.address(self.target, self.build)
         return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(address)(1, 20, 2)

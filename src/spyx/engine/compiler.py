@@ -49,7 +49,7 @@ def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any
 
 
 def entry(function: Callable[..., Any]) -> Any:
-    """A kernel's entry `(context, first, last)`, which `object_code.emit` makes callable from outside of Numba."""
+    """A kernel's entry `(context, first, last)`, which `object_code` makes callable from outside of Numba."""
     import numba
 
     jit: Any = numba.njit

@@ -120,7 +120,7 @@ def address(target: str, build: Callable[[], Any]) -> int:
     if _folder is not None:
         found = _load(target, name)
     if found is None:
-        code = object_code.emit(build(), name)
+        code = object_code.compiled(build, name)
         found = object_code.load(code, name)
         if _folder is not None:
             _store(target, code)

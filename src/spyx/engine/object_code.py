@@ -11,6 +11,7 @@ import itertools
 import os
 import platform
 import struct
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -30,8 +31,26 @@ def symbol(target: str) -> str:
     return f"{target}_entry"
 
 
-def emit(dispatcher: Any, name: str) -> bytes:
-    """The object of a compiled Numba function of 64-bit integers, exported as `name` in C's convention.
+def compiled(build: Callable[[], Any], name: str) -> bytes:
+    """The object of the Numba function of 64-bit integers that `build` compiles, exported as `name`.
+
+    Numba types it and writes it down; LLVM's passes run once, over all of it, and not once more for every function.
+    """
+    from numba.core import config
+    from numba.core.compiler_lock import global_compiler_lock
+
+    settings: Any = config
+    with global_compiler_lock:  # nobody else compiles while Numba's own passes are off
+        level, settings.OPT = settings.OPT, type(settings.OPT)(0)
+        try:
+            dispatcher = build()
+        finally:
+            settings.OPT = level
+    return _emit(dispatcher, name)
+
+
+def _emit(dispatcher: Any, name: str) -> bytes:
+    """The object of a compiled function, exported in C's convention.
 
     Numba's functions return a status and write their result through a pointer; the exported one has neither. All others
     become internal: what raises an error in them is then seen to be dead, and with it every call of the interpreter.

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,35 @@ def object_that_calls(function: str, name: str) -> bytes:
             ret i64 41
         }}"""
     return object_code._machine().emit_object(llvm.parse_assembly(text))
+
+
+def test_facts_are_those_of_this_machine(monkeypatch):
+    import llvmlite
+    import llvmlite.binding as llvm
+    import numba
+
+    facts = kernel_cache._facts()
+    assert (facts["numba"], facts["llvmlite"]) == (numba.__version__, llvmlite.__version__)
+    assert (facts["cpu"], facts["features"]) == (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    assert facts["jaxlib"] == version("jaxlib")
+    monkeypatch.setenv("NUMBA_TEST", "1")
+    assert "NUMBA_TEST=1" in object_code.facts()["settings"]
+
+
+def test_another_object_under_the_old_digest_is_not_loaded(kernel: Kernel, caplog):
+    content = kernel.file.read_bytes()
+    code = object_that_calls("malloc", object_code.symbol(kernel.target))
+    old = json.loads(content[BEGIN + 8 : content.index(b"}") + 1])["sha256"]
+    kernel.file.write_bytes(repacked(content, code, sha256=old))
+    assert kernel.run() == 41
+    assert kernel.compiled == 2
+    assert "it is damaged" in caplog.text
+
+
+def test_a_file_that_is_used_becomes_new(kernel: Kernel):
+    os.utime(kernel.file, (0, 0))
+    kernel.run()
+    assert kernel.file.stat().st_mtime > 1e9
 
 
 def test_an_object_that_calls_more_than_a_kernel_does_is_not_loaded(kernel: Kernel, caplog):

@@ -14,6 +14,7 @@ from hypothesis import Phase, settings
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMOKE = ("conformance", "test_import.py", "test_readme.py")
 
+os.environ["SPYX_CACHE"] = "off"  # the command line would keep compiled programs in the user's folder
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Shrinking compiles hundreds of programs before a failure is told (240 s for 6 s); in CI it is told at once, with the

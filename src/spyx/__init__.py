@@ -6,18 +6,22 @@ Submodules load on first use, so `import spyx` costs no more than JAX and Flax t
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 __version__ = "2.0.0.dev0"
 
 _SUBMODULES = ("axn", "data", "engine", "experimental", "fn", "graph", "nir", "nn", "optimize", "report", "testing")
 
-__all__ = ["__version__", *_SUBMODULES]
+_FUNCTIONS = ("compilation_cache",)
+
+__all__ = ["__version__", *_FUNCTIONS, *_SUBMODULES]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"spyx.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module("spyx.engine"), name)
     raise AttributeError(f"module 'spyx' has no attribute {name!r}; its modules are {', '.join(_SUBMODULES)}")
 
 

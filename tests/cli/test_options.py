@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cli.conftest import spyx
-from spyx import data, nn
+from spyx import compilation_cache, data, nn
 from spyx.cli import inputs, network
 from spyx.cli.config import FILE_ONLY, AugmentTable, Config, RasterTable, make_config
 from spyx.cli.errors import UserError
@@ -61,6 +61,17 @@ def test_other_commands_and_their_mistakes(tmp_path):
     overview = spyx()
     assert overview.exit_code == 0
     assert all(command in overview.stdout for command in ("train", "eval", "info"))
+
+
+@pytest.mark.parametrize("arguments", [("train", "--dataset", "nonsense"), ("eval", "nowhere")])
+def test_training_and_scoring_keep_compiled_programs(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPYX_CACHE", str(tmp_path / "cache"))
+    try:
+        assert spyx(*arguments).exit_code == 2
+        assert {path.name for path in (tmp_path / "cache").iterdir()} == {"kernels", "xla"}
+    finally:
+        compilation_cache("off")
 
 
 def test_help_shows_groups_defaults_and_examples():

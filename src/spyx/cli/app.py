@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+import spyx
 from spyx.cli.config import Config, make_config
 from spyx.cli.errors import OneLineErrors
 from spyx.cli.nir import app as nir_app
@@ -119,6 +120,7 @@ def train_command(
     """See `TRAIN`."""
     from spyx.cli.train import train
 
+    spyx.compilation_cache()
     given = {name: value for name, value in locals().items() if name in Config.__dataclass_fields__}
     train(make_config(config, given), output, Console())
 
@@ -130,6 +132,7 @@ def eval_command(
     """Measure the test part again with the weights of a finished run."""
     from spyx.cli.evaluate import evaluate
 
+    spyx.compilation_cache()
     evaluate(run, Console())
 
 

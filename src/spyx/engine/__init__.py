@@ -11,11 +11,12 @@ from spyx.engine.fixed_point import Convergence as Convergence
 from spyx.engine.fixed_point import exact as _exact
 from spyx.engine.fixed_point import fixed_point as fixed_point
 from spyx.engine.fused import fused as _fused
+from spyx.engine.kernel_cache import compilation_cache as compilation_cache
 from spyx.engine.loop import layer as layer
 from spyx.engine.loop import single as _single
 from spyx.engine.params import Params as Params
 
-__all__ = ["MODES", "Convergence", "Params", "fixed_point", "layer", "parallel"]
+__all__ = ["MODES", "Convergence", "Params", "compilation_cache", "fixed_point", "layer", "parallel"]
 
 MODES = {"step": _single, "layer": layer, "parallel": parallel, "fixed_point": _exact, "fused": _fused}
 """How one neuron runs over time, by the mode's name; "step" is one time step."""

@@ -38,8 +38,23 @@ def kernel(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any
 
     jit: Any = numba.njit
     return jit(
-        signature, nogil=True, error_model="numpy", no_cpython_wrapper=True, pipeline_class=_no_alias(), **options
+        signature,
+        nogil=True,
+        error_model="numpy",
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+        pipeline_class=_no_alias(),
+        **options,
     )
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """A kernel's entry `(context, first, last)`, which `object_code` makes callable from outside of Numba."""
+    import numba
+
+    jit: Any = numba.njit
+    signature = numba.int64(numba.int64, numba.int64, numba.int64)
+    return jit(signature, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 @functools.cache

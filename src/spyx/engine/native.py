@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from spyx.engine import kernel_cache, object_code
 from spyx.engine.compiler import intrinsic, pointer_to
 
 # Words of a task's context; two words per buffer follow, the address of its data and that of its dimensions.
@@ -34,7 +35,7 @@ class Share(NamedTuple):
 
 
 _lock = threading.Lock()
-_kept: dict[str, Any] = {}
+_registered: set[str] = set()
 
 
 def register(name: str, source: str, share: Share, build: Callable[[], Any]) -> str:
@@ -44,15 +45,16 @@ def register(name: str, source: str, share: Share, build: Callable[[], Any]) -> 
         name: for people who read the compiled program.
         source: with `share`, identifies the kernel.
         share: how its work is cut.
-        build: compiles it to a Numba cfunc `(context, first, last)` over a range of the shared axis.
+        build: compiles it to a Numba function `(context, first, last)` over a range of the shared axis.
     """
     target = f"spyx_{name}_{hashlib.sha256(f'{share}{source}'.encode()).hexdigest()[:16]}"
     with _lock:
-        if target not in _kept:
-            work = build()
-            handler = _handler(work.address, share)
-            jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(handler.address), platform="cpu")
-            _kept[target] = work, handler
+        if target not in _registered:
+            work = kernel_cache.address(target, build)
+            run, task = (kernel_cache.address(f"spyx_{part}", RUNTIME[part]) for part in ("run", "task"))
+            handler = object_code.bind(run, work, task, *share)
+            jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(handler), platform="cpu")
+            _registered.add(target)
     return target
 
 
@@ -64,22 +66,9 @@ def api_slots() -> dict[str, int]:
     return {name: 6 + i for i, name in enumerate(names)}  # after size, extensions, version (3 words), internal table
 
 
-def _handler(work: int, share: Share) -> Any:
-    import numba
-
-    run = _runtime()
-    axis, smallest, largest = share
-
-    @numba.cfunc(numba.int64(numba.int64))
-    def handler(frame: int) -> int:
-        return run(frame, work, axis, smallest, largest)
-
-    return handler
-
-
 @functools.cache
-def _runtime() -> Any:
-    """`run(frame, work, axis, smallest, largest)`: what every handler does."""
+def _runtime() -> dict[str, Any]:
+    """What every handler does, `run(frame, work, task, axis, smallest, largest)`, and what a helping thread does."""
     import numba
     from numba import types
 
@@ -117,7 +106,7 @@ def _runtime() -> Any:
         return call(3)
 
     jit: Any = numba.njit
-    compiled = functools.partial(jit, nogil=True, error_model="numpy", no_cpython_wrapper=True)
+    compiled = functools.partial(jit, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
     @compiled(types.void(int64))
     def take_blocks(context):
@@ -136,13 +125,11 @@ def _runtime() -> Any:
         if fetch_add(words(context + 8 * OWNERS), -1) == 1:
             free(context)
 
-    @numba.cfunc(types.void(int64))
+    @compiled(int64(int64))
     def task(context):
         take_blocks(context)
         let_go(context)
-
-    task_address = task.address
-    _kept["task"] = task
+        return 0
 
     @compiled(int64(int64, int64))
     def failed(api, error):
@@ -168,19 +155,19 @@ def _runtime() -> Any:
         free(memory)
         return max(count, 0)
 
-    @compiled(types.void(int64, int64, int64, int64))
-    def ask_for_help(api, execution, context, count):
+    @compiled(types.void(int64, int64, int64, int64, int64))
+    def ask_for_help(api, execution, task, context, count):
         memory = malloc(40)
         arguments = words(memory)
         for _ in range(count):
             arguments[0], arguments[1], arguments[2] = 40, 0, execution
-            arguments[3], arguments[4] = task_address, context
+            arguments[3], arguments[4] = task, context
             if failed(api, call1(words(api)[schedule_slot], memory)):
                 let_go(context)
         free(memory)
 
-    @compiled(int64(int64, int64, int64, int64, int64))
-    def run(frame, work, axis, smallest, largest):
+    @compiled(int64(int64, int64, int64, int64, int64, int64))
+    def run(frame, work, task, axis, smallest, largest):
         f = words(frame)
         if f[1] != 0 and words(f[1])[1] & 0xFFFFFFFF == 1:  # asked which version of the API this speaks: the caller's
             words(words(f[1])[3])[3] = words(f[2])[4]
@@ -201,11 +188,15 @@ def _runtime() -> Any:
         for i in range(inputs + outputs):
             buffer = words(words(f[9])[i] if i < inputs else words(f[14])[i - inputs])
             c[BUFFERS + 2 * i], c[BUFFERS + 2 * i + 1] = buffer[3], buffer[5]
-        ask_for_help(api, execution, context, count)
+        ask_for_help(api, execution, task, context, count)
         take_blocks(context)
         while fetch_add(words(context + 8 * DONE), 0) < blocks:
             give_way()
         let_go(context)
         return 0
 
-    return run
+    return {"run": run, "task": task}
+
+
+RUNTIME: dict[str, Callable[[], Any]] = {part: lambda part=part: _runtime()[part] for part in ("run", "task")}
+"""The two functions that all handlers share, compiled like kernels."""

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine import native
-from spyx.engine.compiler import kernel, pointer_to
+from spyx.engine.compiler import entry, kernel, pointer_to
 
 IMAGES, PARTS = native.Share(axis=0, smallest=1, largest=8), native.Share(axis=0, smallest=1, largest=1)
 
@@ -104,7 +104,7 @@ def _scatter(number: str) -> Any:
 
     b = native.BUFFERS
 
-    @numba.cfunc(int64(int64, int64, int64))
+    @entry
     def enter(context, first, last):
         c = words(context)
         s, w, t, o = words(c[b + 1]), words(c[b + 3]), words(c[b + 7]), place(c[b + 4])
@@ -157,7 +157,7 @@ def _gather(number: str) -> Any:
 
     b = native.BUFFERS
 
-    @numba.cfunc(int64(int64, int64, int64))
+    @entry
     def enter(context, first, last):
         c = words(context)
         p, s, g, w, o = words(c[b + 1]), words(c[b + 3]), words(c[b + 5]), words(c[b + 9]), place(c[b + 6])

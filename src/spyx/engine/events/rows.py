@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from spyx.engine import native
-from spyx.engine.compiler import kernel, pointer_to, widest_vectors
+from spyx.engine.compiler import entry, kernel, pointer_to, widest_vectors
 
 ROWS, INPUTS = native.Share(axis=0, smallest=8, largest=64), native.Share(axis=1, smallest=16, largest=256)
 """What is shared out: rows of the answer, that is rows of `x` for `affine` and columns of `x` for `outer`."""
@@ -36,7 +36,7 @@ def outer(x: jax.Array, g: jax.Array) -> jax.Array:
 def _call(name: str, share: native.Share, out: jax.ShapeDtypeStruct, x: jax.Array, *rest: jax.Array) -> jax.Array:
     spikes = "uint8" if x.dtype == np.bool_ else x.dtype.name
     kind = f"{name}_{spikes}_{out.dtype.name}"
-    target = native.register(name, kind, share, lambda: _entries(spikes, out.dtype.name)[name])
+    target = native.register(name, kind, share, lambda: _ENTRIES[name](spikes, out.dtype.name))
     return jax.ffi.ffi_call(target, out)(x, *rest)
 
 
@@ -82,15 +82,14 @@ def adding(spikes: str, number: str) -> Any:
     return add
 
 
-@functools.cache
-def _entries(spikes: str, number: str) -> dict[str, Any]:
-    """Both kernels as cfuncs `(context, first, last)`, for `x` of dtype `spikes` and everything else of `number`."""
+def _affine(spikes: str, number: str) -> Any:
+    """`(context, first, last)`, for `x` of dtype `spikes` and everything else of `number`."""
     import numba
     from numba import types
 
     real, int64, add = getattr(numba, number), numba.int64, adding(spikes, number)
     array, x_array, events = types.CPointer(real), types.CPointer(getattr(numba, spikes)), types.CPointer(int64)
-    words, at, at_spikes, wide = pointer_to("int64"), pointer_to(number), pointer_to(spikes), widest_vectors()
+    words, at, at_spikes = pointer_to("int64"), pointer_to(number), pointer_to(spikes)
     malloc = types.ExternalFunction("malloc", events(int64))
     free = types.ExternalFunction("free", types.void(events))
 
@@ -102,6 +101,29 @@ def _entries(spikes: str, number: str) -> dict[str, Any]:
                 y[row * outputs + o] = b[o]
             add(x, row * inputs, w, y, row * outputs, inputs, outputs, named)
         free(named)
+
+    b0 = native.BUFFERS
+
+    @entry
+    def enter(context, first, last):
+        c = words(context)
+        size = words(c[b0 + 3])
+        affine(first, last, size[0], size[1], at_spikes(c[b0]), at(c[b0 + 2]), at(c[b0 + 4]), at(c[b0 + 6]))
+        return 0
+
+    return enter
+
+
+def _outer(spikes: str, number: str) -> Any:
+    """`(context, first, last)`, for `x` of dtype `spikes` and everything else of `number`."""
+    import numba
+    from numba import types
+
+    real, int64 = getattr(numba, number), numba.int64
+    array, x_array, events = types.CPointer(real), types.CPointer(getattr(numba, spikes)), types.CPointer(int64)
+    words, at, at_spikes, wide = pointer_to("int64"), pointer_to(number), pointer_to(spikes), widest_vectors()
+    malloc = types.ExternalFunction("malloc", events(int64))
+    free = types.ExternalFunction("free", types.void(events))
 
     @kernel(types.void(*[int64] * 5, x_array, array, array), fastmath={"contract"})
     def outer(first, last, rows, inputs, outputs, x, g, w):
@@ -131,23 +153,16 @@ def _entries(spikes: str, number: str) -> dict[str, Any]:
                     k += 1
         free(named)
 
-    first_buffer = native.BUFFERS
-    entry: Any = numba.cfunc(int64(int64, int64, int64))
+    b0 = native.BUFFERS
 
     @entry
-    def enter_affine(context, first, last):
+    def enter(context, first, last):
         c = words(context)
-        x, w, b, y = c[first_buffer], c[first_buffer + 2], c[first_buffer + 4], c[first_buffer + 6]
-        size = words(c[first_buffer + 3])
-        affine(first, last, size[0], size[1], at_spikes(x), at(w), at(b), at(y))
+        x_size, g_size = words(c[b0 + 1]), words(c[b0 + 3])
+        outer(first, last, x_size[0], x_size[1], g_size[1], at_spikes(c[b0]), at(c[b0 + 2]), at(c[b0 + 4]))
         return 0
 
-    @entry
-    def enter_outer(context, first, last):
-        c = words(context)
-        x, g, w = c[first_buffer], c[first_buffer + 2], c[first_buffer + 4]
-        x_size, g_size = words(c[first_buffer + 1]), words(c[first_buffer + 3])
-        outer(first, last, x_size[0], x_size[1], g_size[1], at_spikes(x), at(g), at(w))
-        return 0
+    return enter
 
-    return {"affine": enter_affine, "outer": enter_outer}
+
+_ENTRIES = {"affine": _affine, "outer": _outer}

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from spyx.engine import native
-from spyx.engine.compiler import kernel, pointer_to
+from spyx.engine.compiler import entry, kernel, pointer_to
 from spyx.engine.fused.exponential import exponential
 from spyx.engine.fused.primitives import DTYPES
 from spyx.engine.fused.products import by_events, product
@@ -29,7 +29,7 @@ def call(
 
 
 def _compile(name: str, source: str, dtype: str, rank: int, count: int) -> Any:
-    """A cfunc `(context, first, last)` that runs the kernel on the buffers of a context."""
+    """A Numba function `(context, first, last)` that runs the kernel on the buffers of a context."""
     import numba
     from numba import types
 
@@ -44,13 +44,13 @@ def _compile(name: str, source: str, dtype: str, rank: int, count: int) -> Any:
     work = kernel(signature)(namespace[name])
     sizes = ", ".join(f"dims[{k}]" for k in range(rank))
     buffers = ", ".join(f"at(c[{native.BUFFERS + 2 * k}])" for k in range(count))
-    entry = (
+    text = (
         f"def entry(context, first, last):\n    c = words(context)\n    dims = words(c[{native.BUFFERS + 1}])\n"
         f"    kernel(first, last, {sizes}, {buffers})\n    return 0\n"
     )
     scope = {"kernel": work, "at": pointer_to(dtype), "words": pointer_to("int64")}
-    exec(compile(entry, f"<spyx {name} entry>", "exec"), scope)
-    return numba.cfunc(numba.int64(numba.int64, numba.int64, numba.int64))(scope["entry"])
+    exec(compile(text, f"<spyx {name} entry>", "exec"), scope)
+    return entry(scope["entry"])
 
 
 def names(source: str, dtype: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""How things run, decided in this file: the mode of a neuron, where time is cut, whether a product skips zeros.
+"""How things run, decided in this file: the mode of a neuron, and where time is cut.
 
 A plan is a value: it runs, it says why, and `spyx.nn.explain` prints it. Facts about devices come from `device`.
+Whether a product may skip zeros is `events.by_events`; how many there are is known only when it runs.
 """
 
 from __future__ import annotations

@@ -27,6 +27,20 @@ SHAPES = ((256, 256, 128), (256, 256, 512), (100, 1024, 1024), (1024, 64, 256), 
 SPIKE = axn.superspike()
 
 
+def scan(step: Any, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+    """The plain loop, differentiated by JAX."""
+
+    def body(s: Any, x: Any) -> tuple[Any, Any]:
+        out, s = step(p, x, s)
+        return s, out
+
+    end, outs = jax.lax.scan(body, s0, xs)
+    return outs, end
+
+
+MODES = {**engine.MODES, "scan": scan}
+
+
 def lif(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
     z = p.spike(v - 1.0)
     return z, p.beta * v + x - z
@@ -68,7 +82,7 @@ def arithmetic(rounds: int, dtype: Any) -> float:
 def forward(step: Any, mode: str, beta: jax.Array, x: jax.Array) -> jax.Array:
     p = engine.Params({"beta": beta}, {"spike": SPIKE})
     xs = x if mode == "fused" else x.astype(jnp.float32)  # a kernel reads bfloat16 as it is
-    return engine.MODES[mode](step, p, xs, jnp.zeros(x.shape[1:], jnp.float32))[0].astype(x.dtype)
+    return MODES[mode](step, p, xs, jnp.zeros(x.shape[1:], jnp.float32))[0].astype(x.dtype)
 
 
 def training(step: Any, mode: str, beta: jax.Array, x: jax.Array, g: jax.Array) -> Any:

@@ -21,6 +21,20 @@ BATCH, UNITS = 16, 128
 Runner = Callable[[Any, Any, Any], Any]
 
 
+def scan(step: Any, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+    """The plain loop, differentiated by JAX."""
+
+    def body(s: Any, x: Any) -> tuple[Any, Any]:
+        out, s = step(p, x, s)
+        return s, out
+
+    end, outs = jax.lax.scan(body, s0, xs)
+    return outs, end
+
+
+MODES = {**engine.MODES, "scan": scan}
+
+
 def best_ms(function: Callable[..., Any], *args: Any, samples: int) -> float:
     jax.block_until_ready(function(*args))
     times = []
@@ -42,7 +56,7 @@ def measure(layer: nn.Neuron, run: Runner, xs: jax.Array, samples: int) -> tuple
 
 
 def by_mode(layer: nn.Neuron, mode: str) -> Runner:
-    return lambda p, xs, start: engine.MODES[mode](layer.step, p, xs, start)[0]
+    return lambda p, xs, start: MODES[mode](layer.step, p, xs, start)[0]
 
 
 def by_fft(layer: SPSN) -> Runner:

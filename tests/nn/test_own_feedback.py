@@ -38,7 +38,7 @@ class TwoLoops(nn.Neuron):
     def step(p, x, s):
         z = jnp.tanh(s.v)
         v = p.beta * s.v + x + z @ p.fast + jnp.sin(s.u) @ p.slow
-        return z * s.u, TwoLoops.State(v=v, u=0.5 * s.u + z)
+        return z * s.u, s._replace(v=v, u=0.5 * s.u + z)
 
 
 def by_hand(a):
@@ -70,7 +70,7 @@ def differences(start):
 EXPECTED = differences(START)
 
 
-@pytest.mark.parametrize("mode", ["step", "layer", "auto", "fused"])
+@pytest.mark.parametrize("mode", ["step", "layer", "auto"])
 def test_every_gradient_is_the_finite_difference(mode):
     graphdef, weights = nnx.split(TwoLoops(START["fast"], START["slow"], START["beta"]))
 
@@ -85,36 +85,3 @@ def test_every_gradient_is_the_finite_difference(mode):
     np.testing.assert_allclose(value, by_hand(START), rtol=1e-5)
     for name, expected in EXPECTED.items():
         np.testing.assert_allclose(got[name], expected, rtol=1e-3, atol=1e-4, err_msg=name)
-
-
-class TwoCalls(nn.Neuron):
-    """The same with one matrix in both products, which the engine multiplies by: two calls of `p.feedback`."""
-
-    state = dict(v=0.0, u=0.0)
-    affine = "never"
-    local = False
-
-    def __init__(self, weight, beta):
-        super().__init__(UNITS)
-        self.recurrent_w, self.beta = (nnx.Param(jnp.asarray(a, jnp.float32)) for a in (weight, beta))
-
-    @staticmethod
-    def step(p, x, s):
-        z = jnp.tanh(s.v)
-        v = p.beta * s.v + x + p.feedback(z) + p.feedback(jnp.sin(s.u))
-        return z * s.u, TwoCalls.State(v=v, u=0.5 * s.u + z)
-
-
-@pytest.mark.parametrize("mode", ["step", "layer"])
-def test_two_products_with_one_matrix_have_cotangents_of_their_own(mode):
-    shared = {**START, "slow": START["fast"]}
-    expected = differences(shared)
-    x, v, u = (jnp.asarray(START[name], jnp.float32) for name in ("x", "v", "u"))
-
-    def loss(layer):
-        outs, end = nn.run(layer, x, TwoCalls.State(v=v, u=u), mode=mode)
-        return jnp.sum(jnp.asarray(G, jnp.float32) * outs) + jnp.sum(jnp.cos(end.v)) + jnp.sum(end.u**2)
-
-    slope = nnx.grad(loss)(TwoCalls(START["fast"], START["beta"]))
-    np.testing.assert_allclose(slope["recurrent_w"][...], expected["fast"] + expected["slow"], rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(slope["beta"][...], expected["beta"], rtol=1e-3, atol=1e-4)

@@ -268,3 +268,19 @@ def test_swapped_time_and_batch_are_caught_by_the_loss():
     model = network()
     with pytest.raises(ValueError, match="time-major data. use time_axis=0"):
         fn.integral_crossentropy()(nn.run(model, X.swapaxes(0, 1), time_axis=0)[0], jnp.zeros(B, jnp.int32))
+
+
+def test_a_layer_may_store_what_has_no_hash():
+    class Listed(nnx.Module):
+        def __init__(self):
+            self.axes = nnx.static([1])
+
+        def __call__(self, x):
+            return x.sum(self.axes[0], keepdims=True) + 0 * x
+
+    model = nn.Sequential(Listed(), nn.LI(N, 0.9))
+    expected = nn.run(model, X)[0]
+    for options in ({"mode": "step"}, {"chunk": 2}, {"remat": True}):
+        np.testing.assert_allclose(nn.run(model, X, **options)[0], expected, atol=1e-5)
+    (out, _), *_ = nn.stream(model, [X])
+    np.testing.assert_allclose(out, expected, atol=1e-5)

@@ -15,7 +15,7 @@ from flax import nnx
 from spyx.engine import loop
 from spyx.engine.derivative import together
 from spyx.nn.execution import AUTO, Execution
-from spyx.nn.parameters import UNCHANGING
+from spyx.nn.parameters import UNCHANGING, hashable, merged
 
 
 class Layer(nnx.Module):
@@ -228,7 +228,7 @@ def step_shape(layer: Layer, x: Any) -> Any:
 def step_through(layer: Layer, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
     """One call of the layer per time step; what it changes on itself (BatchNorm, Dropout) is carried."""
     graphdef, weights, changing = nnx.split(layer, UNCHANGING, ...)
-    step = Calls(graphdef, how.fresh() if how.tap is not None else None, _token(layer))
+    step = Calls(hashable(graphdef), how.fresh() if how.tap is not None else None, _token(layer))
     weights, xs, start = together(weights, xs, (state, changing))
     if jax.tree.leaves(changing):
         touched = _touched(step, weights, xs, start)
@@ -250,7 +250,7 @@ class Calls:
 
     def __call__(self, weights: Any, x: Any, s: Any) -> tuple[Any, Any]:
         state, changing = s
-        layer = nnx.merge(self.graphdef, weights, changing, copy=True)
+        layer = merged(self.graphdef, weights, changing)
         if self.how is None:
             out, state = layer(x, state)
             seen: Any = {}

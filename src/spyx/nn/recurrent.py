@@ -21,7 +21,7 @@ from spyx.engine.recurrent import Recurrent as RecurrentStep
 from spyx.nn.integrate import ALIF, IF, LIF, CuBaLIF
 from spyx.nn.layer import Layer, Stateful, as_layer, checked_module
 from spyx.nn.neuron import Neuron
-from spyx.nn.parameters import UNCHANGING, draw, public_name
+from spyx.nn.parameters import UNCHANGING, draw, hashable, merged, public_name
 
 Initializer = Callable[..., jax.Array]
 
@@ -47,7 +47,7 @@ class ModuleConnection:
         return ("via",)
 
     def __call__(self, p: Params, sent: jax.Array) -> jax.Array:
-        layer: Layer = nnx.merge(self.graphdef, p.via, copy=True)
+        layer: Layer = merged(self.graphdef, p.via)
         current = layer(sent, None)[0]
         if current.shape != sent.shape:
             raise ValueError(
@@ -125,7 +125,7 @@ class Recurrent(Neuron):
     @property
     def step(self) -> RecurrentStep:  # type: ignore[override]
         """The recurrent step, made of the neuron's own."""
-        via = WEIGHT if self._dense else ModuleConnection(nnx.split(self._connection())[0])
+        via = WEIGHT if self._dense else ModuleConnection(hashable(nnx.split(self._connection())[0]))
         return RecurrentStep(self.neuron.step, via, self._carried)
 
     @property

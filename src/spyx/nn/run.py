@@ -18,7 +18,7 @@ from spyx.engine.plan import Again, Cut, Plan
 from spyx.nn.execution import Execution, Recorder, Tap, check_granted, known_mode
 from spyx.nn.layer import Layer, Stateless, as_layer, step_through
 from spyx.nn.neuron import Neuron
-from spyx.nn.parameters import UNCHANGING
+from spyx.nn.parameters import UNCHANGING, hashable, merged
 
 
 def run(
@@ -255,7 +255,7 @@ def _in_chunks(job: _Job, cut: Cut) -> tuple[Any, Any, dict[str, Any]]:
     if how.recorder is not None:
         steps = jax.tree.leaves(job.x)[0].shape[job.axis]
         how.recorder.time = f"time is cut into chunks of {cut.steps(steps)} of {steps} steps: {cut.why}"
-    rule = Chunks(graphdef, how, job.axis, cut)
+    rule = Chunks(hashable(graphdef), how, job.axis, cut)
     outs, state, after, seen = call(rule, weights, changing, job.x, job.state)
     if jax.tree.leaves(changing):
         nnx.update(job.layer, after)
@@ -300,7 +300,7 @@ class Chunks(Rule):
 
     def _call(self, how: Execution, weights: Any, changing: Any, xs: Any, state: Any) -> Any:
         how = how.fresh()
-        layer = nnx.merge(self.graphdef, weights, changing, copy=True)
+        layer = merged(self.graphdef, weights, changing)
         if how.mode == "step":
             how.note(layer, xs, "step", "asked for: the whole network inside one scan")
             outs, state = step_through(layer, xs, state, how)

@@ -11,6 +11,7 @@ from flax import nnx
 
 from spyx.nn.execution import known_mode
 from spyx.nn.layer import Stateful, as_layer
+from spyx.nn.parameters import hashable, merged
 from spyx.nn.run import run
 
 
@@ -48,7 +49,7 @@ def stream(
     for x in chunks:
         graphdef, variables = nnx.split(layer)
         token = object() if isinstance(layer, Stateful) else None  # its arrays are constants of what is compiled
-        outs, state, variables = _chunk(graphdef, time_axis, mode, token, variables, x, state)
+        outs, state, variables = _chunk(hashable(graphdef), time_axis, mode, token, variables, x, state)
         nnx.update(layer, variables)
         yield outs, state
 
@@ -56,6 +57,6 @@ def stream(
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _chunk(graphdef: Any, time_axis: int, mode: str, token: Any, variables: Any, x: Any, state: Any) -> Any:
     """Compiled once for equal networks and shapes, whatever stream they belong to."""
-    layer = nnx.merge(graphdef, variables)
+    layer = merged(graphdef, variables)
     outs, state = run(layer, x, state, time_axis=time_axis, mode=mode)
     return outs, state, nnx.split(layer)[1]

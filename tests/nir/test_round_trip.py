@@ -27,8 +27,7 @@ decays = st.one_of(st.none(), st.floats(0, 1, width=32), st.just("units"), st.ju
 
 def layer(kind: str, decay, threshold: float, rngs: nnx.Rngs):
     if kind in ("linear", "affine"):
-        made = nn.Linear if kind == "affine" else nnx.Linear  # both are written alike
-        return made(WIDTH, WIDTH, use_bias=kind == "affine", rngs=rngs)
+        return nnx.Linear(WIDTH, WIDTH, use_bias=kind == "affine", rngs=rngs)
     value = decay
     if decay == "units":
         value = jnp.asarray(np.random.default_rng(1).random(WIDTH), jnp.float32)
@@ -255,3 +254,11 @@ def test_merges_that_nir_does_not_have_are_refused():
     )
     with pytest.raises(ValueError, match=r"node 'c': merges a, b by 'concatenate', but NIR adds what meets"):
         to_nir(net, DT)
+
+
+def test_both_linear_layers_are_written_alike():
+    nodes = []
+    for kind in (nnx.Linear, nn.Linear):
+        graph_of = to_nir(nn.Sequential(kind(3, 2, rngs=nnx.Rngs(0)), nn.LIF(2, beta=0.5)), DT)
+        nodes.append(next(node for node in graph_of.nodes.values() if isinstance(node, nir.Affine)))
+    np.testing.assert_array_equal(nodes[0].weight, nodes[1].weight)

@@ -19,26 +19,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks.plain import MODES
 from spyx import axn, engine
 
 SHAPES = ((256, 256, 128), (256, 256, 512), (100, 1024, 1024), (1024, 64, 256), (4096, 16, 256))
 """Time, batch, units."""
 
 SPIKE = axn.superspike()
-
-
-def scan(step: Any, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
-    """The plain loop, differentiated by JAX."""
-
-    def body(s: Any, x: Any) -> tuple[Any, Any]:
-        out, s = step(p, x, s)
-        return s, out
-
-    end, outs = jax.lax.scan(body, s0, xs)
-    return outs, end
-
-
-MODES = {**engine.MODES, "scan": scan}
 
 
 def lif(p: Any, x: Any, v: Any) -> tuple[Any, Any]:

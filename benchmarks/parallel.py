@@ -14,25 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks.plain import MODES
 from spyx import engine, nn
 from spyx.experimental import SPSN, AssociativeLIF, AssociativeResonateFire
 
 BATCH, UNITS = 16, 128
 Runner = Callable[[Any, Any, Any], Any]
-
-
-def scan(step: Any, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
-    """The plain loop, differentiated by JAX."""
-
-    def body(s: Any, x: Any) -> tuple[Any, Any]:
-        out, s = step(p, x, s)
-        return s, out
-
-    end, outs = jax.lax.scan(body, s0, xs)
-    return outs, end
-
-
-MODES = {**engine.MODES, "scan": scan}
 
 
 def best_ms(function: Callable[..., Any], *args: Any, samples: int) -> float:

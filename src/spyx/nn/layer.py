@@ -15,7 +15,7 @@ from flax import nnx
 from spyx.engine import loop
 from spyx.engine.derivative import together
 from spyx.nn.execution import AUTO, Execution
-from spyx.nn.parameters import UNCHANGING, hashable, merged
+from spyx.nn.parameters import UNCHANGING
 
 
 class Layer(nnx.Module):
@@ -223,6 +223,28 @@ def step_shape(layer: Layer, x: Any) -> Any:
         return copy(x, copy.state_for(x))[0]
 
     return jax.eval_shape(probe, variables, x)
+
+
+class ByIdentity:
+    """A structure that cannot be hashed, equal to itself alone: what is compiled with it serves one call."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def hashable(graphdef: Any) -> Any:
+    """The structure of a module as a static argument: a layer may store what has no hash, such as a list."""
+    try:
+        hash(graphdef)
+    except TypeError:
+        return ByIdentity(graphdef)
+    return graphdef
+
+
+def merged(graphdef: Any, *states: Any) -> Any:
+    """The module of a structure from `hashable`, on variables of its own."""
+    structure = graphdef.value if isinstance(graphdef, ByIdentity) else graphdef
+    return nnx.merge(structure, *states, copy=True)
 
 
 def step_through(layer: Layer, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:

@@ -35,28 +35,6 @@ UNCHANGING = (nnx.Param, Constant, plain_array)
 """What no call of a layer changes, as a filter of Flax: all else (statistics, keys) is carried through time."""
 
 
-class ByIdentity:
-    """A structure that cannot be hashed, equal to itself alone: what is compiled with it serves one call."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-def hashable(graphdef: Any) -> Any:
-    """The structure of a module as a static argument: a layer may store what has no hash, such as a list."""
-    try:
-        hash(graphdef)
-    except TypeError:
-        return ByIdentity(graphdef)
-    return graphdef
-
-
-def merged(graphdef: Any, *states: Any) -> Any:
-    """The module of a structure from `hashable`, on variables of its own."""
-    structure = graphdef.value if isinstance(graphdef, ByIdentity) else graphdef
-    return nnx.merge(structure, *states, copy=True)
-
-
 class Fixed:
     """Hold a parameter at a value: `LIF(128, beta=Fixed(0.9))` keeps the decay out of training.
 

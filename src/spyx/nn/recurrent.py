@@ -19,9 +19,9 @@ from spyx.engine.params import Params
 from spyx.engine.recurrent import Carried, Dense
 from spyx.engine.recurrent import Recurrent as RecurrentStep
 from spyx.nn.integrate import ALIF, IF, LIF, CuBaLIF
-from spyx.nn.layer import Layer, Stateful, as_layer, checked_module
+from spyx.nn.layer import Layer, Stateful, as_layer, checked_module, hashable, merged
 from spyx.nn.neuron import Neuron
-from spyx.nn.parameters import UNCHANGING, draw, hashable, merged, public_name
+from spyx.nn.parameters import UNCHANGING, draw, public_name
 
 Initializer = Callable[..., jax.Array]
 

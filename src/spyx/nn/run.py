@@ -16,9 +16,9 @@ from spyx.engine import plan
 from spyx.engine.derivative import Changes, Rule, call, push, together
 from spyx.engine.plan import Again, Cut, Plan
 from spyx.nn.execution import Execution, Recorder, Tap, check_granted, known_mode
-from spyx.nn.layer import Layer, Stateless, as_layer, step_through
+from spyx.nn.layer import Layer, Stateless, as_layer, hashable, merged, step_through
 from spyx.nn.neuron import Neuron
-from spyx.nn.parameters import UNCHANGING, hashable, merged
+from spyx.nn.parameters import UNCHANGING
 
 
 def run(

@@ -10,8 +10,7 @@ import jax
 from flax import nnx
 
 from spyx.nn.execution import known_mode
-from spyx.nn.layer import Stateful, as_layer
-from spyx.nn.parameters import hashable, merged
+from spyx.nn.layer import Stateful, as_layer, hashable, merged
 from spyx.nn.run import run
 
 

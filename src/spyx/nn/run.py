@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +13,11 @@ from flax import nnx
 from jax.core import Tracer
 
 from spyx.engine import plan
-from spyx.engine.derivative import Changes, Rule, call, push, together
-from spyx.engine.plan import Again, Cut, Plan
+from spyx.engine.derivative import call, together
+from spyx.engine.plan import Cut, Plan
+from spyx.nn.chunks import Chunks
 from spyx.nn.execution import Execution, Recorder, Tap, check_granted, known_mode
-from spyx.nn.layer import Layer, Stateless, as_layer, hashable, merged, step_through
+from spyx.nn.layer import Layer, Stateless, as_layer, hashable, step_through
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import UNCHANGING
 
@@ -260,95 +261,6 @@ def _in_chunks(job: _Job, cut: Cut) -> tuple[Any, Any, dict[str, Any]]:
     if jax.tree.leaves(changing):
         nnx.update(job.layer, after)
     return outs, state, seen
-
-
-@dataclass(frozen=True)
-class Chunks(Rule):
-    """`(weights, changing, x, state) -> (outs, state', changing', seen)`, time in pieces.
-
-    Without a gradient a chunk is cut out of the input and turned time-major where it is needed. With a gradient of the
-    input, it is turned as a whole: a gradient put back piece by piece would touch all of it for every chunk.
-    """
-
-    graphdef: Any
-    how: Execution
-    axis: int
-    cut: Cut
-
-    def forward(self, weights: Any, changing: Any, x: Any, state: Any) -> Any:
-        return self._run(weights, changing, x, state, self.axis, "nothing")
-
-    def jvp(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> tuple[Any, Changes]:
-        turned = any(t is not None for t in tangents[2])
-
-        def differentiated(weights: Any, changing: Any, x: Any, state: Any) -> Any:
-            if turned or self.cut.inference_only:
-                x = jax.tree.map(lambda a: jnp.moveaxis(a, self.axis, 0), x)
-            if self.cut.inference_only:
-                return self._whole(weights, changing, x, state)
-            return self._run(weights, changing, x, state, 0 if turned else self.axis, self.cut.again)
-
-        found = push(differentiated, args, tangents)
-        if self.how.recorder is not None:
-            self.how.recorder.settled = True
-        return found
-
-    def _whole(self, weights: Any, changing: Any, xs: Any, state: Any) -> Any:
-        if self.how.recorder is not None:
-            self.how.recorder.time = None
-        return self._call(self.how, weights, changing, xs, state)
-
-    def _call(self, how: Execution, weights: Any, changing: Any, xs: Any, state: Any) -> Any:
-        how = how.fresh()
-        layer = merged(self.graphdef, weights, changing)
-        if how.mode == "step":
-            how.note(layer, xs, "step", "asked for: the whole network inside one scan")
-            outs, state = step_through(layer, xs, state, how)
-        else:
-            outs, state = layer.sequence(xs, state, how)
-            check_granted(how)
-        return outs, state, nnx.split(layer, UNCHANGING, ...)[2], how.seen
-
-    def _run(self, weights: Any, changing: Any, x: Any, state: Any, axis: int, again: Again) -> Any:
-        weights, x, (changing, state) = together(weights, x, (changing, state))
-        steps = jax.tree.leaves(x)[0].shape[axis]
-        length = self.cut.steps(steps)
-        full, rest = divmod(steps, length)
-
-        def pieces(first: int, count: int, size: int, carry: Any, how: Execution) -> Any:
-            """`count` chunks of `size` steps, from step `first` on."""
-
-            def body(carry: Any, piece: Any) -> Any:
-                changing, state = carry
-                state = jax.lax.stop_gradient(state) if self.cut.truncate else state
-                if axis:
-                    piece = jax.tree.map(
-                        lambda a: jnp.moveaxis(jax.lax.dynamic_slice_in_dim(a, piece, size, axis), axis, 0), x
-                    )
-                outs, state, changing, seen = self._call(how, weights, changing, piece, state)
-                return (changing, state), (outs, seen)
-
-            xs: Any = first + size * jnp.arange(count)
-            if not axis:
-                xs = jax.tree.map(lambda a: a[first : first + count * size].reshape(count, size, *a.shape[1:]), x)
-            carry, found = jax.lax.scan(_recomputing(body, again), carry, xs)
-            return carry, jax.tree.map(lambda a: a.reshape(count * size, *a.shape[2:]), found)
-
-        carry, found = pieces(0, full, length, (changing, state), self.how)
-        if rest:
-            carry, last = pieces(full * length, 1, rest, carry, replace(self.how, recorder=None))
-            found = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, last)
-        (changing, state), (outs, seen) = carry, found
-        return outs, state, changing, seen
-
-
-def _recomputing(body: Any, again: Again) -> Any:
-    if again == "nothing":
-        return body
-    from spyx.engine.loop import STATES
-
-    policy = jax.checkpoint_policies.save_only_these_names(STATES) if again == "cheap" else None
-    return jax.checkpoint(body, prevent_cse=False, policy=policy)
 
 
 def _automatic_cut(layer: Layer, x: Any, axis: int) -> Cut | None:

@@ -41,7 +41,7 @@ def build(workload: Workload, options: dict[str, Any]) -> Steps:
     options = dict(options)
     epoch, dtype, conv = options.pop("epoch", 1), options.pop("input", "float32"), options.pop("conv", "spyx")
     if not options.pop("cpu", 1):
-        device.has_numba = lambda: False
+        device.has_compiler = lambda: False
     rngs = nnx.Rngs(0)
     convolution = nnx.Conv if conv == "flax" else getattr(nn, "Conv", nnx.Conv)
     layers = [_layer(layer, workload.neuron, convolution, rngs) for layer in workload.layers]

@@ -32,7 +32,7 @@ class Subject:
     Args:
         name: unique.
         build: `() -> layer`.
-        modes: those that it runs in for float32 input and state, on a CPU with Numba.
+        modes: those that it runs in for float32 input and state, on a CPU with the extra cpu.
         step: `layer -> step(p, x, s)`, written independently; None is the layer's own step.
         binary: its outputs are 0 and 1.
         scale: size of the input.

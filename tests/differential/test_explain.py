@@ -109,13 +109,13 @@ def test_explain_is_what_runs_for_other_dtypes(name, dtypes, one_cpu):
 
 @pytest.mark.parametrize("name", THREE)
 @pytest.mark.parametrize("grad", [False, True])
-def test_without_numba_the_loop_runs(name, grad, one_cpu, monkeypatch):
-    monkeypatch.setattr(device, "has_numba", lambda: False)
+def test_without_the_compiler_the_loop_runs(name, grad, one_cpu, monkeypatch):
+    monkeypatch.setattr(device, "has_compiler", lambda: False)
     layer = SUBJECTS[name].build()
     assert compare(layer, _x(layer, LARGE), "auto", grad=grad) == "layer"
     assert compare(layer, _x(layer, LARGE), "fused", grad=grad) is None
     if "fused" in SUBJECTS[name].modes:
-        assert "Numba" in nn.explain(layer, jnp.zeros((*LARGE, *layer.hidden_shape)))[0].why
+        assert "llvmlite" in nn.explain(layer, jnp.zeros((*LARGE, *layer.hidden_shape)))[0].why
 
 
 @pytest.mark.parametrize("name", ["LIF", "RALIF"])

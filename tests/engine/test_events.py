@@ -26,7 +26,7 @@ def _fresh_traces(request):
     jax.clear_caches()
 
 
-needs_numba = pytest.mark.skipif(not device.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
+needs_compiler = pytest.mark.skipif(not device.has_compiler(), reason="needs llvmlite: pip install 'spyx-jax[cpu]'")
 
 ROWS, INPUTS, OUTPUTS = 300, 37, 45
 
@@ -44,7 +44,7 @@ def operands(share, dtype=jnp.float32, number=jnp.float32):
     return jnp.asarray(x, dtype), *(jnp.asarray(a, number) for a in floats)
 
 
-@needs_numba
+@needs_compiler
 @pytest.mark.parametrize("share", [0.0, 0.05, 1.0], ids=["silent", "sparse", "full"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.uint8, jnp.bool_])
 def test_the_kernels_answer_what_the_dense_products_answer(share, dtype):
@@ -54,7 +54,7 @@ def test_the_kernels_answer_what_the_dense_products_answer(share, dtype):
     np.testing.assert_allclose(rows.outer(x, g), exact.T @ np.asarray(g, np.float64), atol=1e-3)
 
 
-@needs_numba
+@needs_compiler
 def test_the_kernels_in_double_precision():
     with jax.enable_x64(True):
         x, w, b, g = operands(0.1, jnp.float64, jnp.float64)
@@ -62,7 +62,7 @@ def test_the_kernels_in_double_precision():
         np.testing.assert_allclose(rows.outer(x, g), np.asarray(x).T @ g, atol=1e-12)
 
 
-@needs_numba
+@needs_compiler
 @pytest.mark.parametrize("shape", [(1, 1, 1), (9, 1, 3), (1, 130, 17)])
 def test_the_kernels_at_the_edges(shape):
     many, inputs, outputs = shape
@@ -78,7 +78,7 @@ def test_a_small_product_is_dense(monkeypatch):
         assert "cond" not in str(jax.make_jaxpr(product)(*arguments))
 
 
-@needs_numba
+@needs_compiler
 def test_the_density_decides(monkeypatch):
     """A kernel that answers something else shows where it ran."""
     monkeypatch.setattr(rows, "affine", lambda x, w, b: jnp.full((x.shape[0], w.shape[1]), 7.0))
@@ -99,7 +99,7 @@ def test_the_sampled_density_looks_at_every_sample_and_every_time_step(turns):
         assert 0.5 * expected <= found <= 2 * expected
 
 
-@needs_numba
+@needs_compiler
 @pytest.mark.parametrize("share", [0.1, 0.6], ids=["events", "dense"])
 def test_every_derivative_is_that_of_the_dense_product(share):
     x, w, b, g = operands(share)
@@ -120,7 +120,7 @@ def test_every_derivative_is_that_of_the_dense_product(share):
             np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-3 * np.abs(e).max())
 
 
-@needs_numba
+@needs_compiler
 def test_mapped_products_are_dense_and_right():
     x, w, b, _ = operands(0.1)
     got = jax.vmap(events.affine, (None, 0, None))(x, jnp.stack([w, 2 * w]), b)
@@ -138,7 +138,7 @@ def convolution_by_events(x, w, pads):
     return events.convolve(x, w, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-@needs_numba
+@needs_compiler
 @pytest.mark.parametrize("pads", PADS, ids=str)
 @pytest.mark.parametrize("share", [0.05, 1.0], ids=["sparse", "full"])
 def test_convolutions_and_all_their_derivatives(share, pads):
@@ -163,7 +163,7 @@ def test_convolutions_and_all_their_derivatives(share, pads):
             np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-4 * np.abs(e).max())
 
 
-@needs_numba
+@needs_compiler
 def test_the_density_decides_for_maps_too(monkeypatch):
     """A silent cotangent and a full one, a sparse input and a full one: where the kernels ran shows in the sum."""
     monkeypatch.setattr(maps, "scatter", lambda x, w, offset, size: jnp.full((x.shape[0], *size, w.shape[-1]), 7.0))
@@ -179,7 +179,7 @@ def model(**options):
     return nn.Sequential(linear, nn.LIF(128, beta=0.9, threshold=0.5), nnx.Linear(128, 8, rngs=rngs), nn.LI(8))
 
 
-@needs_numba
+@needs_compiler
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.uint8])
 def test_a_network_with_events_equals_one_without(dtype):
     net, x = model(), (jax.random.uniform(jax.random.key(1), (8, 20, 64)) < 0.1).astype(dtype)
@@ -211,5 +211,5 @@ def test_a_linear_that_asks_for_something_of_its_own_gets_it(options):
 
 
 def test_without_the_extra_every_product_is_dense(monkeypatch):
-    monkeypatch.setattr(device, "has_numba", lambda: False)
+    monkeypatch.setattr(device, "has_compiler", lambda: False)
     assert all("zeros" not in choice.why for choice in nn.explain(model(), jnp.zeros((8, 20, 64))))

@@ -10,7 +10,7 @@ import pytest
 from spyx.engine import convolution, device, events
 from spyx.engine.events import choice, maps, rows
 
-pytestmark = pytest.mark.skipif(not device.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
+pytestmark = pytest.mark.skipif(not device.has_compiler(), reason="needs llvmlite: pip install 'spyx-jax[cpu]'")
 
 HEIGHT, WIDTH, CHANNELS, ROWS, COLUMNS, FEATURES = 5, 4, 7, 3, 2, 3
 OFFSETS = [(0, 0), (2, 1), (1, -1), (-1, 2)]

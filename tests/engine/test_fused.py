@@ -16,9 +16,9 @@ from tests.engine import every_primitive
 from tests.reference.loop_oracle import scan
 
 from spyx import axn, engine, nn
-from spyx.engine import device, fused, native
-from spyx.engine.fused.primitives import EXPRESSIONS
-from spyx.engine.fused.spec import spec_of
+from spyx.engine import device, fused
+from spyx.engine.kernels.expressions import EXPRESSIONS
+from spyx.engine.kernels.spec import spec_of
 
 
 def obstacle(*arguments):
@@ -30,7 +30,7 @@ def obstacle(*arguments):
     return None
 
 
-needs_numba = pytest.mark.skipif(not device.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
+needs_compiler = pytest.mark.skipif(not device.has_compiler(), reason="needs llvmlite: pip install 'spyx-jax[cpu]'")
 
 LANES = (3, 23)
 
@@ -78,14 +78,14 @@ def problem(neuron, steps, lanes=LANES, dtype=jnp.float32):
     return neuron.step, neuron.params().astype(dtype), xs, s0
 
 
-@needs_numba
+@needs_compiler
 @pytest.mark.parametrize("steps", [1, 16, 37])
 def test_any_number_of_steps(steps):
     arguments = problem(nn.CuBaLIF(LANES[1:], rngs=nnx.Rngs(0)), steps)
     assert_same(evaluate(engine.MODES["fused"], *arguments), evaluate(scan, *arguments), 1e-5)
 
 
-@needs_numba
+@needs_compiler
 @pytest.mark.parametrize("build", [partial(nn.ALIF, rngs=nnx.Rngs(0)), Izhikevich], ids=["ALIF", "Izhikevich"])
 def test_double_precision_is_exact(build):
     with jax.enable_x64(True):
@@ -93,7 +93,7 @@ def test_double_precision_is_exact(build):
         assert_same(evaluate(engine.MODES["fused"], *arguments), evaluate(scan, *arguments), 1e-12)
 
 
-@needs_numba
+@needs_compiler
 def test_more_lanes_than_a_block_and_calls_from_many_threads():
     neuron = nn.LIF(700, beta=0.9)
     step, p, xs, s0 = problem(neuron, 20, (9, 700))
@@ -114,7 +114,7 @@ def test_more_lanes_than_a_block_and_calls_from_many_threads():
         assert_same(got, expected, 1e-6)
 
 
-@needs_numba
+@needs_compiler
 def test_a_mapped_axis_is_more_lanes():
     neuron = nn.LIF(4, beta=0.5)
     xs = jax.random.normal(jax.random.key(0), (5, 20, 2, 4))
@@ -129,7 +129,7 @@ def test_a_mapped_axis_is_more_lanes():
     assert_same(grads[0], grads[1], 1e-5)
 
 
-@needs_numba
+@needs_compiler
 def test_narrow_input_is_read_and_written_as_it_is():
     neuron = nn.LIF(23, beta=0.9)
     step, p, xs, s0 = problem(neuron, 20)
@@ -175,7 +175,7 @@ def expressions(draw, depth=3):
     return lambda values: f(a(values), b(values))
 
 
-@needs_numba
+@needs_compiler
 @settings(
     max_examples=5,
     deadline=None,
@@ -199,7 +199,7 @@ def test_invented_neurons(new_v, new_w, out):
         assert_same(evaluate(engine.MODES["fused"], step, p, xs, s0), evaluate(scan, step, p, xs, s0), 1e-9)
 
 
-@needs_numba
+@needs_compiler
 def test_every_primitive_of_the_table():
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(0))
@@ -277,11 +277,11 @@ def test_arrays_that_are_not_lanes(p, xs, s0, reason):
     assert obstacle(lambda p, x, s: (x, s), jnp.asarray(p), xs, s0).startswith(reason)
 
 
-def test_without_numba_the_mode_is_refused_and_auto_runs_the_loop(monkeypatch):
-    monkeypatch.setattr(device, "has_numba", lambda: False)
+def test_without_the_compiler_the_mode_is_refused_and_auto_runs_the_loop(monkeypatch):
+    monkeypatch.setattr(device, "has_compiler", lambda: False)
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     neuron, x = nn.LIF(4, beta=0.5), jnp.ones((2, 5, 4))
-    with pytest.raises(ValueError, match=r"Numba is not installed: pip install 'spyx-jax\[cpu\]'"):
+    with pytest.raises(ValueError, match=r"llvmlite is not installed: pip install 'spyx-jax\[cpu\]'"):
         nn.run(neuron, x, mode="fused")
     assert nn.explain(neuron, x)[0].mode == "layer"
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
@@ -295,33 +295,3 @@ def test_the_source_is_shown():
     compile(source, "kernel", "exec")
     with pytest.raises(ValueError, match=r"kernel_source: expected a step of elementwise.*got primitive 'cumsum'"):
         nn.kernel_source(Cumulative(3))
-
-
-def test_what_is_read_off_the_header_is_there():
-    slots = native.api_slots()
-    assert slots["Error_Create"] == 6
-    assert {"ThreadPool_Schedule", "ThreadPool_NumThreads", "Error_Destroy"} <= slots.keys()
-
-
-@needs_numba
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_exponential_is_exact_to_two_last_bits(dtype):
-    import numba
-
-    from spyx.engine.fused.exponential import exponential
-
-    exp, info = exponential(dtype), np.finfo(dtype)
-    lowest, highest = np.log(float(info.tiny)), np.log(float(info.max))
-    x = np.concatenate([np.linspace(lowest, highest, 20_001)[1:-1], np.linspace(-1, 1, 20_001)]).astype(dtype)
-
-    @numba.njit
-    def each(x):
-        y = np.empty_like(x)
-        for i in range(x.size):
-            y[i] = exp(x[i])
-        return y
-
-    exact = np.exp(x.astype(np.longdouble))
-    assert np.max(np.abs(each(x) - exact) / np.spacing(exact.astype(dtype))) < 2
-    edge = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, highest + 1, lowest - 1000], dtype)
-    np.testing.assert_array_equal(each(edge), [1, 1, np.inf, 0, np.nan, np.inf, 0])

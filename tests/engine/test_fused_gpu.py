@@ -14,8 +14,8 @@ from tests.engine import every_primitive
 
 from spyx import engine, nn
 from spyx.engine import device
-from spyx.engine.fused import loop, pallas
-from spyx.engine.fused.spec import spec_of
+from spyx.engine.kernels import pallas, plain
+from spyx.engine.kernels.spec import spec_of
 
 # jax 0.12 announces that Pallas will hand Triton over to a package of its own; jax is pinned below 0.13.
 pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
@@ -69,8 +69,8 @@ def assert_same(got, expected):
 )
 def test_interpreted_kernels_equal_the_loop(name, steps, lanes, io):
     spec, forward, backward = flat_problem(build(name, lanes[1:]), steps, lanes, io)
-    assert_same(pallas.forward(spec, *forward, interpret=True), loop.forward(spec, *forward))
-    assert_same(pallas.backward(spec, *backward, interpret=True), loop.backward(spec, *backward))
+    assert_same(pallas.forward(spec, *forward, interpret=True), plain.forward(spec, *forward))
+    assert_same(pallas.backward(spec, *backward, interpret=True), plain.backward(spec, *backward))
 
 
 def test_block_sizes_are_powers_of_two_that_fit():
@@ -120,7 +120,7 @@ def test_every_primitive_of_the_table_lowers_for_cuda():
     assert text.count("triton") >= 2
 
 
-@pytest.mark.skipif(not device.has_numba(), reason="needs Numba: pip install 'spyx-jax[cpu]'")
+@pytest.mark.skipif(not device.has_compiler(), reason="needs llvmlite: pip install 'spyx-jax[cpu]'")
 def test_one_trace_runs_here_and_lowers_for_cuda():
     neuron = nn.LIF(8, beta=0.9)
     with as_if_on_a_gpu():

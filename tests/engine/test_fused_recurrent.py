@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from tests.engine.test_fused import assert_same, evaluate, needs_numba, obstacle
+from tests.engine.test_fused import assert_same, evaluate, needs_compiler, obstacle
 from tests.reference.loop_oracle import scan
 
 from spyx import engine, nn
@@ -71,14 +71,14 @@ def assert_equals_scan(arguments, tolerance):
 
 
 # In double precision a spike is flipped by rounding only within 1e-15 of the threshold, whatever the order of a sum.
-@needs_numba
+@needs_compiler
 @pytest.mark.parametrize("kind", ["RIF", "RLIF", "RALIF", "RCuBaLIF"])
 def test_every_recurrent_neuron(kind):
     with jax.enable_x64(True):
         assert_equals_scan(problem(recurrent(kind, 23), 37, 5, jnp.float64), 1e-11)
 
 
-@needs_numba
+@needs_compiler
 @pytest.mark.parametrize("make", [Graded, Late])
 @pytest.mark.parametrize(("hidden", "batch"), [(23, 5), (3, 1), ((2, 4), 9)])
 def test_a_neuron_that_nobody_wrote_before(make, hidden, batch):
@@ -86,7 +86,7 @@ def test_a_neuron_that_nobody_wrote_before(make, hidden, batch):
         assert_equals_scan(problem(wrapped(make(hidden)), 18, batch, jnp.float64), 1e-11)
 
 
-@needs_numba
+@needs_compiler
 @pytest.mark.parametrize(
     ("hidden", "batch", "steps"), [(1, 1, 1), (16, 4, 17), (7, 1, 33), (40, 70, 16), ((3, 5), 6, 17), ((2, 2, 2), 3, 5)]
 )
@@ -100,12 +100,12 @@ def test_shapes(hidden, batch, steps):
 
 @pytest.mark.parametrize("build", [partial(nn.RLIF, rngs=nnx.Rngs(0)), lambda n: wrapped(Graded(n))])
 def test_the_loop_keeps_the_contract_of_the_kernels(build, monkeypatch):
-    monkeypatch.setattr(device, "has_numba", lambda: False)
+    monkeypatch.setattr(device, "has_compiler", lambda: False)
     with jax.enable_x64(True):
         assert_equals_scan(problem(build(6), 35, 2, jnp.float64), 1e-11)
 
 
-@needs_numba
+@needs_compiler
 @pytest.mark.parametrize("own_weights", [False, True])
 def test_a_mapped_axis_is_more_samples(own_weights):
     with jax.enable_x64(True):
@@ -125,7 +125,7 @@ def test_a_mapped_axis_is_more_samples(own_weights):
         assert_same(grads[0], grads[1], 1e-11)
 
 
-@needs_numba
+@needs_compiler
 def test_narrow_input_and_nothing_at_all():
     step, p, xs, s0 = problem(nn.RLIF(5, rngs=nnx.Rngs(0)), 20, 2)
     outs, end = FUSED(step, p, xs.astype(jnp.bfloat16), s0)
@@ -136,7 +136,7 @@ def test_narrow_input_and_nothing_at_all():
     assert FUSED(step, p, xs[:, :0], s0[:0])[0].shape == (20, 0, 5)
 
 
-@needs_numba
+@needs_compiler
 def test_all_spikes_and_odd_values_are_one_product():
     """Every unit fires, with values that are no spikes: by events is then the dense product."""
     step, p, xs, s0 = problem(nn.RLIF(21, rngs=nnx.Rngs(0)), 5, 7)
@@ -181,9 +181,9 @@ def test_explain_and_source():
 
 def test_where_there_is_no_kernel_the_mode_is_refused(monkeypatch):
     neuron, x = nn.RLIF(4, rngs=nnx.Rngs(0)), jnp.ones((2, 5, 4))
-    monkeypatch.setattr(device, "has_numba", lambda: False)
+    monkeypatch.setattr(device, "has_compiler", lambda: False)
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    refusal = r"spyx\.nn\.run\(mode='fused'\): expected .* kernel; got .*Numba is not installed: pip install"
+    refusal = r"spyx\.nn\.run\(mode='fused'\): expected .* kernel; got .*llvmlite is not installed: pip install"
     for function in (nn.run, nn.explain):
         with pytest.raises(ValueError, match=refusal):
             function(neuron, x, mode="fused")
@@ -192,7 +192,7 @@ def test_where_there_is_no_kernel_the_mode_is_refused(monkeypatch):
         nn.explain(neuron, x, mode="fused")
 
 
-@needs_numba
+@needs_compiler
 def test_auto_takes_layers_whose_weight_stays_in_the_cache(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     modes = {}

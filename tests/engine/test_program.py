@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from jax.experimental import pallas as pl
 
-from spyx.engine.fused import pallas
-from spyx.engine.fused.emit import Lines, Names, write
-from spyx.engine.fused.program import Unsupported, evaluate, select, trace
+from spyx.engine.kernels import pallas
+from spyx.engine.kernels.program import Unsupported, evaluate, select, trace
+from spyx.engine.kernels.source import Lines, write
 
 LANES = (2, 3)
 F32 = np.dtype(np.float32)
@@ -85,13 +85,6 @@ def test_what_is_written_reads_before_it_writes():
     scope = {"x": [1.0], "v": [2.0], "u": [5.0], "q": [10.0], "i": 0}
     exec("\n".join(line.strip() for line in sums.lines), scope)
     assert (scope["v"], scope["q"]) == ([6.0], [12.0])
-
-
-def test_arrays_have_a_letter_and_a_number():
-    names = Names(1, 2, 3, 4)
-    assert names.expand("xpsy") == ["x0", "p0", "p1", "s0", "s1", "s2", "y0", "y1", "y2", "y3"]
-    assert names.expand("uqhg") == ["u0", "q0", "q1", "h0", "h1", "h2", "g0", "g1", "g2", "g3"]
-    assert names.step_inputs("b{k}[o]", "c[i]") == ["x0[r + i]", "c[i]", "p0[i]", "p1[i]", "b0[o]", "b1[o]", "b2[o]"]
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_over_time_it_equals_flax_too(geometry, kind, monkeypatch):
     net.layers[1] = nn.IF(jax.eval_shape(net.layers[0], jnp.zeros((1, 9, 8, 2))).shape[1:])
     x = (jax.random.uniform(jax.random.key(0), (3, 4, 9, 8, 2)) < 0.15).astype(jnp.float32)
     moves = {"strides", "kernel_dilation", "input_dilation", "feature_group_count"}
-    by_events = device.has_numba() and not moves & set(geometry)
+    by_events = device.has_compiler() and not moves & set(geometry)
     assert ("zeros are skipped" in nn.explain(net, x)[0].why) is by_events
 
     def loss(net, mode):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tests.engine.test_fused import needs_numba
+from tests.engine.test_fused import needs_compiler
 from tests.reference.loop_oracle import unrolled
 
 from spyx import axn, nn
@@ -51,8 +51,8 @@ MODES = [{"mode": m} for m in ("auto", "layer", "step", "fixed_point", "fused")]
 
 @pytest.mark.parametrize("options", MODES, ids=str)
 def test_every_derivative_in_every_mode_is_that_of_the_unrolled_loop(options):
-    if options.get("mode") == "fused" and not device.has_numba():
-        pytest.skip("needs Numba: pip install 'spyx-jax[cpu]'")
+    if options.get("mode") == "fused" and not device.has_compiler():
+        pytest.skip("needs llvmlite: pip install 'spyx-jax[cpu]'")
     with jax.enable_x64(True):
         for got, expected in zip(derivatives(lambda x: final_state(x, **options)), derivatives(oracle), strict=True):
             for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
@@ -79,7 +79,7 @@ def test_a_surrogate_inside_a_scan_of_ones_own_has_the_right_second_derivative()
     np.testing.assert_allclose(scanned, second(loop), rtol=2e-4)
 
 
-@needs_numba
+@needs_compiler
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_the_plan_looks_at_the_state_that_comes_in(dtype):
     lif = nn.LIF(64, beta=0.9)
@@ -316,7 +316,7 @@ class Renamed(nnx.Linear):
     """A subclass that leaves the product alone."""
 
 
-@needs_numba
+@needs_compiler
 def test_products_of_flax_layers_and_their_subclasses(monkeypatch):
     monkeypatch.setattr("spyx.engine.events.choice.SMALLEST", 1)
     monkeypatch.setattr(jax, "device_count", lambda: 1)

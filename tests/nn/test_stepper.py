@@ -15,9 +15,9 @@ from flax import nnx
 
 from spyx import axn, experimental, graph, nn
 from spyx.engine import device
-from spyx.engine.fused import chain as engine
+from spyx.engine.kernels import chain as engine
 
-pytestmark = pytest.mark.skipif(not device.has_numba(), reason="needs the extra cpu")
+pytestmark = pytest.mark.skipif(not device.has_compiler(), reason="needs the extra cpu")
 
 
 def spikes(*shape, rate=0.3, seed=0):
@@ -301,11 +301,11 @@ def test_the_plan_says_why_there_is_no_native_step(make, why):
     assert re.search(why, str(step.plan))
 
 
-def test_without_numba(monkeypatch):
-    monkeypatch.setattr(device, "has_numba", lambda: False)
+def test_without_the_compiler(monkeypatch):
+    monkeypatch.setattr(device, "has_compiler", lambda: False)
     net, x = chain(), spikes(1, 5, 12)
     step = nn.stepper(net)
-    assert "Numba is not installed" in str(step.plan)
+    assert "llvmlite is not installed" in str(step.plan)
     np.testing.assert_array_equal(step.events(np.flatnonzero(x[0, 0])), run(net, x[:, :1])[0][:, 0])
 
 
@@ -333,7 +333,7 @@ X = np.zeros((1, 3), np.float32)
 @pytest.mark.parametrize("fallback", [False, True], ids=["native", "jitted"])
 def test_what_is_wrong_is_said(fallback, monkeypatch):
     if fallback:
-        monkeypatch.setattr(device, "has_numba", lambda: False)
+        monkeypatch.setattr(device, "has_compiler", lambda: False)
     step = nn.stepper(CHECKED, check_finite=True)
     step(X + 0.5)
     before = step.state

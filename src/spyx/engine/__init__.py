@@ -11,7 +11,7 @@ from spyx.engine.fixed_point import Convergence as Convergence
 from spyx.engine.fixed_point import exact as _exact
 from spyx.engine.fixed_point import fixed_point as fixed_point
 from spyx.engine.fused import fused as _fused
-from spyx.engine.kernel_cache import compilation_cache as compilation_cache
+from spyx.engine.kernels.kernel_cache import compilation_cache as compilation_cache
 from spyx.engine.loop import layer as layer
 from spyx.engine.loop import single as _single
 from spyx.engine.params import Params as Params

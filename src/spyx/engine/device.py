@@ -21,6 +21,10 @@ def one_cpu() -> bool:
     return backend() == "cpu" and jax.device_count() == 1
 
 
-def has_numba() -> bool:
+NO_COMPILER = "llvmlite is not installed: pip install 'spyx-jax[cpu]'"
+"""What plans say where CPU kernels cannot be compiled."""
+
+
+def has_compiler() -> bool:
     """The CPU extra is installed, on a system whose C library has what kernels call."""
-    return os.name == "posix" and find_spec("numba") is not None
+    return os.name == "posix" and find_spec("llvmlite") is not None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def kernel_source(neuron: Neuron, batch_size: int = 1) -> str:
-    """The kernels that mode "fused" generates from a neuron's step for CPUs, forward and backward, as Python.
+    """The kernels that mode "fused" generates from a neuron's step for CPUs, forward and backward, as text.
 
     The backward kernel computes the states again from the last checkpoint, then runs the step's derivative in reverse.
 
@@ -23,8 +23,8 @@ def kernel_source(neuron: Neuron, batch_size: int = 1) -> str:
         batch_size: samples; the kernel is the same for every number.
 
     Returns:
-        What Numba compiles. Arrays are flat (time, lanes), a lane being one unit of one sample; `by_events`
-        and `product` are the products of a recurrent neuron, with W and with its transpose.
+        The text that is compiled, in a small part of Python. Arrays are flat (time, lanes), a lane being one unit of
+        one sample; `by_events` and `product` are the products of a recurrent neuron, with W and with its transpose.
 
     Raises:
         ValueError: no kernel can be generated from the step.

@@ -14,7 +14,8 @@ import numpy as np
 from flax import nnx
 
 from spyx.engine import device
-from spyx.engine.fused import Unsupported, chain
+from spyx.engine.kernels import chain
+from spyx.engine.kernels.program import Unsupported
 from spyx.engine.plan import Plan
 from spyx.nn.layer import Layer, Stateless, _token, as_layer, step_shape
 from spyx.nn.neuron import Neuron
@@ -301,7 +302,7 @@ def _made(model: Any, batch: int) -> _Native | _Jitted:
         )
     layers = list(_layers(layer))
     features = _features([inner for _, inner in layers])
-    reason = None if device.has_numba() else "Numba is not installed: pip install 'spyx-jax[cpu]'"
+    reason = None if device.has_compiler() else device.NO_COMPILER
     if reason is None and features is not None:
         try:
             stages, plan = _stages(layers, (batch, *features))

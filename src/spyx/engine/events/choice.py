@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine import device
+from spyx.engine.kernels import native, rows
 
 SAMPLED_ROWS = 400
 """Rows, at least, whose entries are counted: they tell a fifth from a tenth, and a look at all would cost time."""
@@ -22,7 +23,7 @@ SMALLEST = 2**20
 
 def by_events(multiplications: int) -> bool:
     """May this product skip zeros: it is large enough, on one CPU with the extra `cpu`?"""
-    return multiplications >= SMALLEST and device.one_cpu() and device.has_numba()
+    return multiplications >= SMALLEST and device.one_cpu() and device.has_compiler() and native.obstacle() is None
 
 
 def choose(plain: Any, events: Any, most: float, *operands: jax.Array) -> jax.Array:
@@ -42,5 +43,5 @@ def choose(plain: Any, events: Any, most: float, *operands: jax.Array) -> jax.Ar
 def density(x: jax.Array) -> jax.Array:
     """Share of the entries of x (rows, ...) that are not zero, from a sample of its rows."""
     stride = max((s for s in STRIDES if s * SAMPLED_ROWS <= x.shape[0]), default=1)
-    sample = x[::stride]
-    return jnp.count_nonzero(sample).astype(jnp.float32) / np.float32(sample.size)
+    size = x.size // x.shape[0] * -(-x.shape[0] // stride)
+    return rows.count_nonzero(x, stride).astype(jnp.float32) / np.float32(size)

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from spyx.engine import convolution
 from spyx.engine.derivative import Changes, Rule, call
-from spyx.engine.events import maps
 from spyx.engine.events.choice import by_events, choose
+from spyx.engine.kernels import maps
 
 DENSITY = 0.5
 """Share of entries that are not zero up to which the kernels beat the products over patches."""

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from spyx.engine.derivative import Changes, Rule, call, filled
-from spyx.engine.events import rows
 from spyx.engine.events.choice import by_events, choose
+from spyx.engine.kernels import rows
 
 DENSITY = 0.2
 """Share of entries that are not zero up to which both kernels beat the dense product. It and every number like it here

@@ -17,7 +17,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
 
-from spyx.engine.fused.primitives import EXPRESSIONS
+from spyx.engine.kernels.expressions import EXPRESSIONS
 
 _NESTED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint")
 _SAME_LANE = ("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "copy", "copy_p", "stop_gradient")

@@ -16,14 +16,15 @@ import os
 import stat
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from spyx.engine import object_code
+from spyx.engine.kernels import call_frame, language, object_code, translation
 
 MAGIC = b"spyx kernel 1\n"
 LARGEST_FILE = 2**24
@@ -39,6 +40,7 @@ _jax_settings: tuple[Any, ...] | None = None
 """What JAX's cache was set to before it was turned on here."""
 _said: set[str] = set()
 _addresses: dict[str, int] = {}
+_lock = threading.Lock()
 
 
 class _Refused(Exception):
@@ -106,26 +108,28 @@ def _jax_cache(folder: Path | None) -> None:
     jax_cache.reset_cache()  # JAX decides once, at its first compilation, whether it has a cache
 
 
-def address(target: str, build: Callable[[], Any]) -> int:
-    """The address of a kernel's entry: loaded from disk where it is there, otherwise compiled, and kept there.
+def address(target: str, build: Callable[[], language.Kernel], types: Mapping[str, str]) -> int:
+    """The address of a kernel: loaded from disk where it is there, otherwise compiled, and stored there.
 
     Args:
         target: the kernel's name, with the digest of its source.
-        build: compiles it to a Numba function of 64-bit integers.
+        build: the kernel; it takes and returns `int` alone.
+        types: what its names of types mean.
     """
-    if target in _addresses:
-        return _addresses[target]
-    name = object_code.symbol(target)
-    found = None
-    if _folder is not None:
-        found = _load(target, name)
-    if found is None:
-        code = object_code.compiled(build, name)
-        found = object_code.load(code, name)
+    with _lock:
+        if target in _addresses:
+            return _addresses[target]
+        name = object_code.symbol(target)
+        found = None
         if _folder is not None:
-            _store(target, code)
-    _addresses[target] = found
-    return found
+            found = _load(target, name)
+        if found is None:
+            code = object_code.compiled(translation.translate(build(), types, name, call_frame.words()))
+            found = object_code.load(code, name)
+            if _folder is not None:
+                _store(target, code)
+        _addresses[target] = found
+        return found
 
 
 def _load(target: str, name: str) -> int | None:
@@ -214,7 +218,7 @@ def _header(target: str, code: bytes) -> dict[str, Any]:
 def _facts() -> dict[str, str]:
     """Everything besides a kernel's source that its code depends on: the engine as it is installed, too."""
     engine = hashlib.sha256()
-    root = Path(__file__).parent
+    root = Path(__file__).parent.parent
     for path in sorted(root.rglob("*.py")):
         engine.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_bytes()

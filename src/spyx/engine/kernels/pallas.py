@@ -6,6 +6,7 @@ are unrolled: a chunk's loads do not wait for its states, and on the way back it
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from spyx.engine.fused.program import evaluate
+from spyx.engine.kernels.program import evaluate
 
 if TYPE_CHECKING:
-    from spyx.engine.fused.spec import Spec
+    from spyx.engine.kernels.spec import Spec
 
 LARGEST_BLOCK = 128
 """Lanes of one kernel instance: one per thread of four warps. The loop over time is a chain of dependent operations,
@@ -28,6 +29,19 @@ def block_size(lanes: int) -> int:
     return min(LARGEST_BLOCK, 1 << (lanes.bit_length() - 1))
 
 
+def on_lanes(kernel: Callable[..., list[jax.Array]]) -> Callable[..., list[jax.Array]]:
+    """The kernel for arrays (time, samples, units) and (samples, units), whose lanes it sees side by side."""
+
+    @functools.wraps(kernel)
+    def run(spec: Spec, *groups: list[jax.Array], **options: Any) -> list[jax.Array]:
+        shape = groups[0][0].shape[1:]
+        flat = [[a.reshape(*a.shape[: a.ndim - len(shape)], -1) for a in group] for group in groups]
+        return [a.reshape(*a.shape[:-1], *shape) for a in kernel(spec, *flat, **options)]
+
+    return run
+
+
+@on_lanes
 def forward(spec: Spec, xs: Any, ps: Any, ss: Any, *, interpret: bool = False) -> list[jax.Array]:
     """Outputs (time, lanes), last states (lanes), checkpoints (chunks, lanes)."""
     steps, lanes = xs[0].shape
@@ -57,6 +71,7 @@ def forward(spec: Spec, xs: Any, ps: Any, ss: Any, *, interpret: bool = False) -
     )
 
 
+@on_lanes
 def backward(
     spec: Spec, xs: Any, ps: Any, marks: Any, g_ys: Any, g_ends: Any, *, interpret: bool = False
 ) -> list[jax.Array]:

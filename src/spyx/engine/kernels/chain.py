@@ -4,9 +4,13 @@ Every buffer is allocated once. Their addresses and sizes are entries of a table
 function, so that a call costs less than a microsecond and networks of equal structure share what is compiled.
 """
 
+# pyright: reportUndefinedVariable=false
+# ruff: noqa: F821 - names of the kernel language
+
 from __future__ import annotations
 
-import functools
+import ctypes
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,19 +19,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from spyx.engine.compiler import kernel, pointer_to, widest_vectors
-from spyx.engine.events.rows import adding
-from spyx.engine.fused.build import names
-from spyx.engine.fused.emit import Lines, write
-from spyx.engine.fused.program import Program, Unsupported
-from spyx.engine.fused.recurrent import fed
-from spyx.engine.fused.recurrent.fed import Fed
-from spyx.engine.fused.spec import SPECS, Spec, spec_of
+from spyx.engine.kernels import functions as library
+from spyx.engine.kernels import kernel_cache
+from spyx.engine.kernels import spec as parts
+from spyx.engine.kernels.functions import add_rows as add_rows
+from spyx.engine.kernels.language import Kernel, kernel, parse
+from spyx.engine.kernels.program import Program, Unsupported
+from spyx.engine.kernels.source import Lines, write
+from spyx.engine.kernels.spec import Spec, spec_of
 from spyx.engine.params import Params
 from spyx.engine.recurrent import Dense, Recurrent
 
 DTYPE = np.dtype(np.float32)
 """Of every buffer and of the arithmetic."""
+
+TYPES = {"real": DTYPE.name, "spikes": DTYPE.name}
 
 CACHE_LINE = 64
 """Bytes; vectors that straddle two lines cost twice."""
@@ -55,7 +61,7 @@ class Lanes:
     """One neuron's step.
 
     Args:
-        spec: of the step; of `Fed(step)` where there is a weight.
+        spec: of the step; of `WithCurrent(step)` where there is a weight.
         params: its parameters, in the order of the spec.
         state: variables before the first step.
         weight: (units, units) of a recurrent neuron, from what is sent to the current.
@@ -85,9 +91,7 @@ def lanes(step: Any, p: Params, x: Any, s: Any) -> Lanes:
             raise Unsupported("a connection that is not a dense weight")
         units, local = math.prod(x.shape[1:]), step.local_parameters(p)
         weight = np.asarray(getattr(p, step.via.name)).reshape(units, units)
-        spec = spec_of(Fed(step), local, (xs, xs), s)
-    else:
-        spec = spec_of(step, p, xs, s)
+    spec = spec_of(step, p, xs, s)
     if spec.dtype != DTYPE or (weight is not None and weight.dtype != DTYPE):
         raise Unsupported("state or parameters of a dtype that is not float32")
     if spec.n_y != (1 if weight is None else 2):
@@ -116,7 +120,7 @@ class Chain:
         self.states: list[np.ndarray] = []
         self._buffers: list[np.ndarray] = []
         self._numbers: list[int] = []
-        self._functions: list[tuple[str, int]] = []
+        self._functions: dict[str, str] = {}
         self._calls: list[str] = []
         self._indices = np.zeros(self.x.size, np.int64)
         widest = max([self.x.size, *(s.weight.shape[0] for s in stages if s.weight is not None)])
@@ -126,8 +130,8 @@ class Chain:
         for stage in stages:
             self.y = self._product(stage) if isinstance(stage, Product) else self._neuron(stage)
         self._table = np.asarray(self._numbers, np.int64)
-        self._entry = _entry(tuple(self._calls), tuple(self._functions))
-        self._call, self._at = self._entry.ctypes, _address(self._table)
+        address = _address_of(self._calls, list(self._functions.values()))
+        self._call, self._at = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address), _address(self._table)
 
     def advance(self) -> None:
         """One step on what is in `x`: the output is in `y`, the new states are in `states`."""
@@ -160,7 +164,7 @@ class Chain:
         inputs, outputs = weight.shape
         arrays = ", ".join(self._pointer(a) for a in (x, _copy(weight), _copy(bias), y))
         sizes = ", ".join(self._number(n) for n in (x.size // inputs, inputs, outputs))
-        self._calls.append(f"affine({arrays}, {sizes}, words(c[{self._slot(self._named)}]))")
+        self._calls.append(f"affine({arrays}, {sizes}, int_at(c[{self._slot(self._named)}]))")
 
     def _neuron(self, stage: Lanes) -> np.ndarray:
         spec, x, size = stage.spec, self.y, math.prod(stage.spec.shape)
@@ -171,23 +175,24 @@ class Chain:
         if stage.weight is None:
             self._lanes(spec.forward, size, [x], params, states, outs)
             return outs[0]
-        current, sent, units = _buffer(size), fed.spikes_at(spec), stage.weight.shape[0]
-        self._lanes(fed.spikes(spec), size, [x, current], params, states, [outs[sent]], changes=False)
+        current, sent, units = _buffer(size), spec.spikes_at, stage.weight.shape[0]
+        self._lanes(parts.spikes(spec), size, [x, current], params, states, [outs[sent]], changes=False)
         self._add(outs[sent], stage.weight, np.zeros(units, DTYPE), current)
         rest = [y for k, y in enumerate(outs[: spec.n_y - 1]) if k != sent]
-        self._lanes(fed.forward(spec), size, [x, current], params, states, rest)
+        self._lanes(parts.after_spikes(spec), size, [x, current], params, states, rest)
         return outs[0]
 
     def _lanes(self, program: Program, size: int, xs: Any, ps: Any, es: Any, ys: Any, *, changes: bool = True) -> None:
         """A lane program among the calls, which reads `xs`, `ps` and `es` and writes `ys` and, in place, `es`."""
-        function = (_source(program, len(xs), len(ps), len(es), len(ys), changes), len(xs + ps + es + ys))
-        if function not in self._functions:
-            self._functions.append(function)
+        counts = len(xs), len(ps), len(es), len(ys)
+        body = _source("{name}", program, *counts, changes)
+        name = f"lanes{list(self._functions).index(body) if body in self._functions else len(self._functions)}"
+        self._functions[body] = _source(name, program, *counts, changes)
         pointers = ", ".join(self._pointer(a) for a in (*xs, *ps, *es, *ys))
-        self._calls.append(f"lanes{self._functions.index(function)}({self._number(size)}, {pointers})")
+        self._calls.append(f"{name}({self._number(size)}, {pointers})")
 
     def _pointer(self, array: np.ndarray) -> str:
-        return f"at(c[{self._slot(array)}])"
+        return f"real_at(c[{self._slot(array)}])"
 
     def _slot(self, array: np.ndarray) -> int:
         self._buffers.append(array)
@@ -216,73 +221,52 @@ def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
-def _source(program: Program, xs: int, ps: int, es: int, ys: int, changes: bool) -> str:
-    """A lane program as Python: `lanes(N, x0, ..., p0, ..., e0, ..., y0, ...)`, one value per lane in each."""
+def _source(name: str, program: Program, xs: int, ps: int, es: int, ys: int, changes: bool) -> str:
+    """A lane program as text: `name(N, x0, ..., p0, ..., e0, ..., y0, ...)`, one value per lane in each."""
     letters = [f"{letter}{k}" for letter, n in zip("xpey", (xs, ps, es, ys), strict=True) for k in range(n)]
     reads = [f"{name}[i]" for name in letters[: xs + ps + es]]
     writes = [f"{name}[i]" for name in letters[xs + ps + es :]]
-    body = Lines()
-    body.add(0, "wide()", "for i in range(N):")
-    write(body, 1, program, reads, [*writes, *(reads[xs + ps :] if changes else ())])
-    return f"def lanes(N, {', '.join(letters)}):\n" + "\n".join(body.lines) + "\n"
+    text = Lines()
+    text.add(0, "for i in range(N):")
+    write(text, 1, program, reads, [*writes, *(reads[xs + ps :] if changes else ())])
+    return f"def {name}(N, {', '.join(letters)}):\n" + "\n".join(text.lines) + "\n"
 
 
-@functools.lru_cache(maxsize=SPECS)
-def _compiled(source: str, pointers: int) -> Any:
-    import numba
-    from numba import types
-
-    namespace = {**names(source, DTYPE.name), "wide": widest_vectors()}
-    exec(compile(source, "<spyx lanes of a chain>", "exec"), namespace)  # source that this module wrote
-    pointer = types.CPointer(getattr(numba, DTYPE.name))
-    return kernel(types.void(numba.int64, *[pointer] * pointers))(namespace["lanes"])
-
-
-@functools.lru_cache(maxsize=SPECS)
-def _entry(calls: tuple[str, ...], functions: tuple[tuple[str, int], ...]) -> Any:
-    """A cfunc from the address of the table: all of the calls, one after the other."""
-    import numba
-
-    scope: dict[str, Any] = {f"lanes{k}": _compiled(*function) for k, function in enumerate(functions)}
-    affine, mark = _products()
-    scope |= {"words": pointer_to("int64"), "at": pointer_to(DTYPE.name), "affine": affine, "mark": mark}
-    lines = Lines()
-    lines.add(0, "c = words(table)", f"if c[{_COUNT}] >= 0:")
-    lines.add(1, f"if not mark(at(c[{_X}]), c[{_SIZE}], words(c[{_INDICES}]), c[{_COUNT}]):", "    return 1")
-    lines.add(0, *calls, "return 0")
-    exec(compile("def entry(table):\n" + "\n".join(lines.lines), "<spyx chain>", "exec"), scope)
-    return numba.cfunc(numba.int64(numba.int64))(scope["entry"])
+def _address_of(calls: Sequence[str], functions: Sequence[str]) -> int:
+    """The address of a function of the table's address: all of the calls, one after the other."""
+    text = Lines()
+    text.add(0, "c = int_at(table)", f"if c[{_COUNT}] >= 0:", f"    indices = int_at(c[{_INDICES}])")
+    text.add(1, f"if mark(real_at(c[{_X}]), c[{_SIZE}], indices, c[{_COUNT}]) == 0:", "    return 1")
+    text.add(0, *calls, "return 0")
+    source = "\n".join([*functions, "def entry(table):", *text.lines]) + "\n"
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    return kernel_cache.address(f"spyx_chain_{digest}", lambda: _parsed(source), TYPES)
 
 
-@functools.cache
-def _products() -> tuple[Any, Any]:
-    """`affine(x, w, b, y, rows, inputs, outputs, named)` by events, and `mark(x, size, indices, count)`.
+def _parsed(source: str) -> Kernel:
+    def type_of(function: str, argument: str) -> str:
+        return "int" if function == "entry" or argument == "N" else "real*"
 
-    `mark` makes x 1 at the indices and 0 elsewhere; False where one of them is out of range or given twice.
-    """
-    import numba
-    from numba import types
+    return parse(source, type_of, globals() | vars(library), wide=True)["entry"]
 
-    int64, array, slots = numba.int64, types.CPointer(numba.float32), types.CPointer(numba.int64)
-    add, wide, zero, one = adding(DTYPE.name, DTYPE.name), widest_vectors(), np.float32(0), np.float32(1)
 
-    @kernel(types.void(array, array, array, array, int64, int64, int64, slots))
-    def affine(x, w, b, y, rows, inputs, outputs, named):
-        wide()
-        for row in range(rows):
-            for o in range(outputs):
-                y[row * outputs + o] = b[o]
-            add(x, row * inputs, w, y, row * outputs, inputs, outputs, named)
+@kernel(x="real*", w="real*", b="real*", y="real*", named="int*", wide=True)
+def affine(x, w, b, y, rows, inputs, outputs, named):
+    """`y = x @ w + b` by events."""
+    for row in range(rows):
+        for o in range(outputs):
+            y[row * outputs + o] = b[o]
+        add_rows(x, row * inputs, w, y, row * outputs, inputs, outputs, named)
 
-    @kernel(types.boolean(array, int64, slots, int64))
-    def mark(x, size, indices, count):
-        for i in range(size):
-            x[i] = zero
-        for k in range(count):
-            i = indices[k]
-            if i < 0 or i >= size or x[i] != zero:
-                return False
-            x[i] = one
-        return True
 
-    return affine, mark
+@kernel(x="real*", indices="int*")
+def mark(x, size, indices, count):
+    """Make x 1 at the indices and 0 elsewhere; returns 0 where one of them is out of range or given twice."""
+    for i in range(size):
+        x[i] = real(0)
+    for k in range(count):
+        i = indices[k]
+        if i < 0 or i >= size or x[i] != 0:
+            return 0
+        x[i] = real(1)
+    return 1

@@ -1,17 +1,15 @@
-"""Machine code as bytes: what Numba typed becomes one relocatable object, and an object becomes an address.
+"""Machine code as bytes: an LLVM module becomes one relocatable object, and an object becomes an address.
 
-An object needs nothing of Numba and nothing of the process that made it. So a later process can load it with llvmlite
-alone, which takes milliseconds where importing Numba and compiling take seconds.
+An object needs nothing of the process that made it but functions of the C library, so that a later one can load it.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import os
 import platform
 import struct
-from collections.abc import Callable
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -31,55 +29,12 @@ def symbol(target: str) -> str:
     return f"{target}_entry"
 
 
-def compiled(build: Callable[[], Any], name: str) -> bytes:
-    """The object of the Numba function of 64-bit integers that `build` compiles, exported as `name`.
-
-    Numba types it and writes it down; LLVM's passes run once, over all of it, and not once more for every function.
-    """
-    from numba.core import config
-    from numba.core.compiler_lock import global_compiler_lock
-
-    settings: Any = config
-    with global_compiler_lock:  # nobody else compiles while Numba's own passes are off
-        level, settings.OPT = settings.OPT, type(settings.OPT)(0)
-        try:
-            dispatcher = build()
-        finally:
-            settings.OPT = level
-    return _emit(dispatcher, name)
-
-
-def _emit(dispatcher: Any, name: str) -> bytes:
-    """The object of a compiled function, exported in C's convention.
-
-    Numba's functions return a status and write their result through a pointer; the exported one has neither. All others
-    become internal: what raises an error in them is then seen to be dead, and with it every call of the interpreter.
-    """
+def compiled(text: str) -> bytes:
+    """The object of an LLVM module given as text, optimised for this CPU."""
     import llvmlite.binding as llvm
-    from llvmlite import ir
 
-    ((arguments, compiled),) = dispatcher.overloads.items()
-    module = llvm.parse_bitcode(compiled.library._final_module.as_bitcode())
-    native = compiled.fndesc.llvm_func_name
-
-    word = ir.IntType(64)
-    around = ir.Module()
-    around.triple, around.data_layout = module.triple, module.data_layout
-    result, error = word.as_pointer(), ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.IntType(32), [result, error.as_pointer(), *[word] * len(arguments)])
-    inner = ir.Function(around, kind, native)
-    outer = ir.Function(around, ir.FunctionType(word, [word] * len(arguments)), name)
-    builder = ir.IRBuilder(outer.append_basic_block())
-    place = builder.alloca(word)
-    builder.store(word(0), place)
-    builder.call(inner, [place, builder.alloca(error), *outer.args])
-    builder.ret(builder.load(place))
-
-    module.link_in(llvm.parse_assembly(str(around)))
-    for value in (*module.functions, *module.global_variables):
-        if not value.is_declaration and value.name != name:
-            value.linkage = "internal"
     machine = _machine()
+    module = llvm.parse_assembly(text)
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = True
     passes = llvm.create_pass_builder(machine, options)
@@ -110,23 +65,23 @@ def load(code: bytes, name: str) -> int:
     return address
 
 
-def bind(run: int, *values: int) -> int:
-    """The address of a function of one 64-bit word that calls the function at `run` with it and with `values`."""
+def bound(run: int, values: Sequence[int]) -> list[int]:
+    """The addresses of functions of one 64-bit word, each of which calls the function at `run` with it and a value."""
     import llvmlite.binding as llvm
     from llvmlite import ir
 
     engine, word = _engine(), ir.IntType(64)
-    module = ir.Module()
+    module = ir.Module(context=ir.Context())
     module.triple = llvm.get_process_triple()
-    name = f"spyx_bound_{next(_numbers)}"
-    function = ir.Function(module, ir.FunctionType(word, [word]), name)
-    builder = ir.IRBuilder(function.append_basic_block())
-    kind = ir.FunctionType(word, [word] * (1 + len(values)))
-    called = builder.inttoptr(word(run), kind.as_pointer())
-    builder.ret(builder.call(called, [*function.args, *(word(value) for value in values)]))
+    names = [f"spyx_bound_{next(_numbers)}" for _ in values]
+    for name, value in zip(names, values, strict=True):
+        function = ir.Function(module, ir.FunctionType(word, [word]), name)
+        builder = ir.IRBuilder(function.append_basic_block())
+        called = builder.inttoptr(word(run), ir.FunctionType(word, [word, word]).as_pointer())
+        builder.ret(builder.call(called, [*function.args, word(value)]))
     engine.add_module(llvm.parse_assembly(str(module)))
     engine.finalize_object()
-    return engine.get_function_address(name)
+    return [engine.get_function_address(name) for name in names]
 
 
 def undefined(code: bytes) -> list[str] | None:
@@ -149,17 +104,14 @@ def undefined(code: bytes) -> list[str] | None:
 
 
 def facts() -> dict[str, str]:
-    """What an object depends on besides its source: versions, the CPU, and Numba's settings."""
+    """What an object depends on besides its source: versions, and the CPU."""
     import llvmlite.binding as llvm
 
-    settings = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("NUMBA_")]
     return {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("jaxlib", "llvmlite", "numba")},
+        **{name: metadata.version(name) for name in ("jaxlib", "llvmlite")},
         "system": llvm.get_process_triple(),
         "cpu": llvm.get_host_cpu_name(),
         "features": llvm.get_host_cpu_features().flatten(),
-        "settings": " ".join(settings),
     }
 
 
@@ -174,7 +126,7 @@ def _machine() -> Any:
     llvm.initialize_native_asmprinter()
     options: dict[str, Any] = dict(opt=3, jit=True, codemodel="jitdefault")
     if platform.machine() in ("x86_64", "AMD64"):
-        options["reloc"] = "static"  # as Numba has it: other processors need position-independent code
+        options["reloc"] = "static"  # other processors need position-independent code
     features = llvm.get_host_cpu_features().flatten()
     return llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=features, **options

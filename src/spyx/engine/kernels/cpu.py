@@ -1,0 +1,54 @@
+"""The CPU kernels of a step as calls inside jit: their sources compiled, their work shared out on XLA's threads."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+
+from spyx.engine.kernels import functions, native
+from spyx.engine.kernels.language import Kernel, parse
+from spyx.engine.kernels.source import backward_source, forward_source
+from spyx.engine.kernels.spec import Spec
+
+LANES = native.Share(axis=1, smallest=64, largest=1024)
+"""Of a local step: a block's state fits the first-level cache and its loop is made of whole vectors."""
+
+SAMPLES = native.Share(axis=1, smallest=4, largest=32)
+"""Of a recurrent step: four samples share every row of W that the backward pass loads; the states of 32 stay in the
+cache."""
+
+
+def forward(spec: Spec, xs: Any, ps: Any, ss: Any, *w: jax.Array) -> list[jax.Array]:
+    """Outputs (time, samples, units), last states (samples, units), checkpoints (chunks, samples, units)."""
+    return _call(spec, "forward", forward_source(spec), [*xs, *ps, *ss, *w], spec.forward_shapes(*xs[0].shape))
+
+
+def backward(spec: Spec, xs: Any, ps: Any, marks: Any, g_ys: Any, g_ends: Any, *z_w: jax.Array) -> list[jax.Array]:
+    """Cotangents of inputs (time, samples, units), parameters and first states (samples, units)."""
+    transposed = [a.T for a in z_w[1:]]
+    arrays, shapes = [*xs, *ps, *marks, *g_ys, *g_ends, *z_w, *transposed], spec.backward_shapes(*xs[0].shape)
+    return _call(spec, "backward", backward_source(spec), arrays, shapes)
+
+
+def _call(spec: Spec, name: str, source: str, arrays: list[jax.Array], shapes: list[Any]) -> list[jax.Array]:
+    share, count = SAMPLES if spec.recurrent else LANES, len(arrays) + len(shapes)
+    types = {"real": spec.dtype.name, "spikes": spec.dtype.name}
+    target = native.register(name, source, types, share, lambda: _entry(name, source, count))
+    return list(jax.ffi.ffi_call(target, shapes)(*arrays))
+
+
+def _entry(name: str, source: str, pointers: int) -> Kernel:
+    """`entry(context, first, last)`: the kernel of a source on the buffers of a context."""
+    arguments = ", ".join(f"real_at(c[{native.BUFFERS + 2 * k}])" for k in range(pointers))
+    entry = (
+        f"def entry(context, first, last):\n    c = int_at(context)\n    size = int_at(c[{native.BUFFERS + 1}])\n"
+        f"    {name}(first, last, size[0], size[1], size[2], {arguments})\n    return 0\n"
+    )
+    return parse(source + entry, functools.partial(_type, name), vars(functions))["entry"]
+
+
+def _type(kernel: str, function: str, argument: str) -> str:
+    sizes = ("first", "last", "T", "B", "U")
+    return "real*" if function == kernel and argument not in sizes else "int"

@@ -22,9 +22,11 @@ class Izhikevich(nn.Neuron):
 
     state = dict(v=-65.0, u=-13.0)
 
-    def __init__(self, hidden_shape, a=0.02, b=0.2, c=-65.0, d=8.0, dt_ms=0.5, activation=None):
-        super().__init__(hidden_shape, activation)
-        self.a, self.b, self.c, self.d, self.dt_ms = a, b, c, d, dt_ms
+    a: float = 0.02
+    b: float = 0.2
+    c: float = -65.0
+    d: float = 8.0
+    dt_ms: float = 0.5
 
     @staticmethod
     def step(p, x, s):

@@ -5,6 +5,11 @@ from __future__ import annotations
 from spyx.engine.plan import MODES as MODES
 from spyx.engine.plan import Plan as Plan
 from spyx.nn.execution import Execution as Execution
+from spyx.nn.fields import between as between
+from spyx.nn.fields import constant as constant
+from spyx.nn.fields import decay as decay
+from spyx.nn.fields import per_unit as per_unit
+from spyx.nn.fields import positive as positive
 from spyx.nn.foreign import EquinoxLayer as EquinoxLayer
 from spyx.nn.integrate import ALIF as ALIF
 from spyx.nn.integrate import IF as IF
@@ -63,9 +68,14 @@ __all__ = [
     "Sequential",
     "Stepper",
     "SumPool",
+    "between",
+    "constant",
+    "decay",
     "explain",
     "kernel_source",
     "observe",
+    "per_unit",
+    "positive",
     "run",
     "stepper",
     "stream",

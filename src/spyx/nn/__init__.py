@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from spyx.engine.plan import MODES as MODES
 from spyx.engine.plan import Plan as Plan
+from spyx.nn.dynamics import Dynamics as Dynamics
+from spyx.nn.dynamics import detached as detached
 from spyx.nn.execution import Execution as Execution
 from spyx.nn.fields import between as between
 from spyx.nn.fields import constant as constant
@@ -54,6 +56,7 @@ __all__ = [
     "Constant",
     "Conv",
     "CuBaLIF",
+    "Dynamics",
     "EquinoxLayer",
     "Execution",
     "Fixed",
@@ -71,6 +74,7 @@ __all__ = [
     "between",
     "constant",
     "decay",
+    "detached",
     "explain",
     "kernel_source",
     "observe",

@@ -1,8 +1,8 @@
 """Integrate-and-fire neurons without recurrent weights: IF, LIF, LI, ALIF, CuBaLIF.
 
-All of them spike from the membrane *before* this step's update: `out[t]` answers the inputs up to `t - 1`, every
-spiking layer adds one step of latency, and the last input of a sequence never reaches the output. LI, the readout,
-has no latency. The gradient flows through the reset. A decay is clipped to [0, 1] whenever it is used.
+Unless `dynamics` says otherwise they spike from the membrane *before* this step's update: `out[t]` answers the inputs
+up to `t - 1`, every spiking layer adds one step of latency, and the last input of a sequence never reaches the output.
+LI, the readout, has no latency. The gradient flows through the reset. A decay is clipped to [0, 1] whenever it is used.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from flax import nnx
 
+from spyx.nn.dynamics import RESET_FREE, DynamicsField
 from spyx.nn.fields import constant, decay
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import Shape
@@ -39,13 +40,13 @@ class IF(Neuron):
         Lapicque 1907; Abbott 1999, doi:10.1016/S0361-9230(99)00161-6.
     """
 
-    affine = "given_spikes"
+    affine: Any = RESET_FREE
     threshold = constant(1.0, doc="firing threshold and size of the subtractive reset")
+    dynamics = DynamicsField(leaks=False)
 
     @staticmethod
     def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
-        z = p.spike(v - p.threshold)
-        return z, v + x - z * p.threshold
+        return p.dynamics.fire(p.spike, v, p.threshold, lambda v: v + x)
 
 
 class LIF(Neuron):
@@ -72,14 +73,15 @@ class LIF(Neuron):
         membrane.
     """
 
-    affine = "given_spikes"
+    affine: Any = RESET_FREE
     beta = decay(tau="tau_ms", doc="membrane decay per step")
     threshold = constant(1.0, doc="firing threshold and size of the subtractive reset")
+    dynamics = DynamicsField()
 
     @staticmethod
     def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
-        z = p.spike(v - p.threshold)
-        return z, p.beta * v + x - z * p.threshold
+        current = p.dynamics.scaled(x, p.beta)
+        return p.dynamics.fire(p.spike, v, p.threshold, lambda v: p.beta * v + current)
 
 
 class LI(Neuron):
@@ -171,12 +173,13 @@ class ALIF(Neuron):
     gamma = decay(tau="tau_adaptation_ms", doc="decay of the adaptation per step")
     threshold = constant(1.0, doc="resting threshold")
     adaptation = constant(1.0, keyword=True, doc="strength of the adaptation")
+    dynamics = DynamicsField(delays=False)
 
     @staticmethod
     def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
         threshold = p.threshold + p.adaptation * s.a
-        z = p.spike(s.v - threshold)
-        v = p.beta * s.v + x - z * threshold
+        current = p.dynamics.scaled(x, p.beta)
+        z, v = p.dynamics.fire(p.spike, s.v, threshold, lambda v: p.beta * v + current)
         return z, s._replace(v=v, a=p.gamma * s.a + (1 - p.gamma) * z)
 
 
@@ -205,13 +208,16 @@ class CuBaLIF(Neuron):
     """
 
     state = dict(v=0.0, i=0.0)
-    affine = "given_spikes"
+    affine: Any = RESET_FREE
     alpha = decay(tau="tau_syn_ms", doc="synaptic decay per step")
     beta = decay(tau="tau_ms", doc="membrane decay per step")
     threshold = constant(1.0, doc="firing threshold and size of the subtractive reset")
+    dynamics = DynamicsField()
 
     @staticmethod
     def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
-        z = p.spike(s.v - p.threshold)
         i = p.alpha * s.i + x
-        return z, s._replace(v=p.beta * (s.v - z * p.threshold) + i, i=i)
+        current = p.dynamics.scaled(i, p.beta)
+        inside = p.dynamics.spike == "before"
+        z, v = p.dynamics.fire(p.spike, s.v, p.threshold, lambda v: p.beta * v + current, inside=inside)
+        return z, s._replace(v=v, i=i)

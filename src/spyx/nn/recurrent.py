@@ -19,6 +19,7 @@ from spyx.engine.loop import depends
 from spyx.engine.params import Params
 from spyx.engine.recurrent import Carried, Dense
 from spyx.engine.recurrent import Recurrent as RecurrentStep
+from spyx.nn.dynamics import PerInstance
 from spyx.nn.fields import Field
 from spyx.nn.integrate import ALIF, IF, LIF, CuBaLIF
 from spyx.nn.layer import Layer, Stateful, as_layer, checked_module, hashable, merged
@@ -228,7 +229,17 @@ class FedBack:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         base: Any = cls.__bases__[1]
-        cls.step = RecurrentStep(base.step, WEIGHT)
+        late = Carried(base.State if len(base.state) > 1 else None, _with_output(tuple(base.state)))
+        of_same_step, of_step_before = (RecurrentStep(base.step, WEIGHT, carried) for carried in (None, late))
+
+        def choose(same_step: Any, step_before: Any) -> PerInstance:
+            """A spike after the update depends on this step's input, so that of the step before is fed back."""
+            return PerInstance(same_step, lambda self: same_step if self.dynamics.spike == "before" else step_before)
+
+        cls.step = choose(of_same_step, of_step_before)
+        cls.state = choose(base.state, {**base.state, late.outer._fields[-1]: 0.0})
+        cls.State = choose(base.State, late.outer)
+        cls.affine = "given_spikes"
         cls.__doc__ = _documentation(cls, base)
         super().__init_subclass__(**kwargs)
 

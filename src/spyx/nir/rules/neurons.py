@@ -30,6 +30,8 @@ RECURRENT = {nn.RIF: nn.IF, nn.RLIF: nn.LIF, nn.RCuBaLIF: nn.CuBaLIF}
 def save(layer: Any, site: Site) -> Any:
     """NIR's node with the same input gain, leak and threshold; the rest of the meaning is written beside it."""
     plain = RECURRENT.get(type(layer), type(layer))
+    if plain is not nn.LI and layer.dynamics != nn.Dynamics():
+        raise ValueError(f"has {layer.dynamics}; only Spyx's own dynamics are written, the defaults of nn.Dynamics")
     metadata: dict[str, Any] = {"integration": "euler"}
     fields: dict[str, Any] = {}
     if plain is not nn.LI:

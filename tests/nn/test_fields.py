@@ -76,7 +76,7 @@ def test_a_constructor_of_its_own_passes_fields_on():
     assert list(inspect.signature(Own).parameters) == ["units", "beta"]
 
 
-@pytest.mark.parametrize("by", ["clip", "sigmoid", "exp"])
+@pytest.mark.parametrize("by", ["clip", "unit", "sigmoid", "exp"])
 def test_a_decay_in_a_range(by):
     layer = nn.LIF(3, beta=nn.decay(0.85, low=0.8, high=0.9, by=by))
     np.testing.assert_allclose(layer.params().beta, np.full((1, 3), 0.85), rtol=1e-6)
@@ -131,7 +131,11 @@ def test_time_constants_in_milliseconds():
         (lambda: nn.LIF(2, 0.9, dt_ms=1.0), ValueError, r"^spyx\.nn\.LIF\(dt_ms=\): expected a time constant"),
         (lambda: nn.LIF(2, betta=0.9), TypeError, r"^spyx\.nn\.LIF: expected the arguments \(hidden_shape, beta=None"),
         (lambda: nn.decay(low=0.9, high=0.1), ValueError, r"^spyx\.nn\.decay: expected 0 <= low <= high <= 1; got"),
-        (lambda: nn.decay(by="tanh"), ValueError, r"^spyx\.nn\.decay\(by=\): expected one of clip, sigmoid, exp; got"),
+        (
+            lambda: nn.decay(by="tanh"),
+            ValueError,
+            r"^spyx\.nn\.decay\(by=\): expected one of clip, unit, sigmoid, exp",
+        ),
         (lambda: nn.per_unit(1.0, low=0.0, by="sigmoid"), ValueError, r"expected low and high; got 0\.0 and None"),
         (
             lambda: nn.LIF(2, beta=nn.decay(0.95, high=0.9, by="sigmoid")),

@@ -14,7 +14,7 @@ from flax import nnx
 from spyx.nn.parameters import constant_of, draw, parameter
 
 Initializer = Callable[..., jax.Array]
-WAYS = ("clip", "sigmoid", "exp")
+WAYS = ("clip", "unit", "sigmoid", "exp")
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Within:
     Args:
         low: smallest value; None for no limit.
         high: largest value; None for no limit.
-        by: "clip" stores the value itself; "sigmoid" stores x of `low + (high - low) sigmoid(x)`; "exp" stores the
-            logarithm x of a rate, the value is `exp(-exp(x))`, clipped to the range.
+        by: "clip" stores the value itself; "unit" stores its place x in the range, `low + (high - low) clip(x, 0, 1)`;
+            "sigmoid" stores x of `low + (high - low) sigmoid(x)`; "exp" stores the logarithm x of a rate, the value is
+            `exp(-exp(x))`, clipped to the range.
 
     Example:
         >>> held = Within(0.5, 0.9, "sigmoid")
@@ -41,6 +42,8 @@ class Within:
         value = stored
         if self.by == "sigmoid":
             value = self.low + (self.high - self.low) * jax.nn.sigmoid(stored)  # type: ignore[operator]
+        elif self.by == "unit":
+            value = self.low + (self.high - self.low) * stored  # type: ignore[operator]
         elif self.by == "exp":
             value = jnp.exp(-jnp.exp(stored))
         return jnp.clip(value, self.low, self.high)
@@ -49,14 +52,14 @@ class Within:
         """The inverse, for values strictly inside the range."""
         if self.by == "exp":
             return jnp.log(-jnp.log(value))
-        if self.by == "sigmoid":
-            unit = (value - self.low) / (self.high - self.low)  # type: ignore[operator]
-            return jnp.log(unit) - jnp.log1p(-unit)
-        return value
+        if self.by == "clip":
+            return value
+        unit = (value - self.low) / (self.high - self.low)  # type: ignore[operator]
+        return unit if self.by == "unit" else jnp.log(unit) - jnp.log1p(-unit)
 
     def holds(self, value: jax.Array) -> bool:
         """The value has a finite stored form."""
-        if self.by == "clip":
+        if self.by in ("clip", "unit"):
             return True
         low, high = (0.0, 1.0) if self.by == "exp" else (self.low, self.high)
         return bool(jnp.all((value > low) & (value < high)))  # type: ignore[operator]
@@ -192,8 +195,9 @@ def per_unit(
         default: where every unit starts, a number or an initialiser `(key, shape) -> array`.
         low: smallest value; None for no limit.
         high: largest value; None for no limit.
-        by: how the range is held. "clip": the value is stored, and clipped whenever it is used. "sigmoid": what is
-            stored and trained is x of `low + (high - low) sigmoid(x)`. "exp", for values between 0 and 1: the
+        by: how the range is held. "clip": the value is stored, and clipped whenever it is used. "unit": what is stored
+            and trained is its place x in the range, `low + (high - low) clip(x, 0, 1)`, so that one learning rate suits
+            every range. "sigmoid": x of `low + (high - low) sigmoid(x)`. "exp", for values between 0 and 1: the
             logarithm x of a rate, the value is `exp(-exp(x))`, clipped to the range.
         shared: the default is one value for the layer, and is the argument's default.
         keyword: the argument is given by name only.
@@ -255,7 +259,7 @@ def decay(
             standard deviation 0.22, inside [0, 1]).
         low: smallest value, 0 or more.
         high: largest value, 1 or less.
-        by: "clip", "sigmoid" or "exp", as in `per_unit`.
+        by: "clip", "unit", "sigmoid" or "exp", as in `per_unit`.
         shared: the default is one value for the layer, and is the argument's default.
         keyword: the argument is given by name only.
         tau: name of an argument that gives the decay as a time constant, `exp(-dt_ms / tau)`, with `dt_ms` beside it.
@@ -302,7 +306,7 @@ def _trainable(
         raise ValueError(f"spyx.nn.{who}(by=): expected one of {', '.join(WAYS)}; got {by!r}. Use 'clip'.")
     if None not in (low, high) and not low < high:
         raise ValueError(f"spyx.nn.{who}: expected low < high; got low={low} and high={high}. Give a range.")
-    if by == "sigmoid" and None in (low, high):
-        raise ValueError(f"spyx.nn.{who}(by='sigmoid'): expected low and high; got {low} and {high}. Give both.")
+    if by in ("unit", "sigmoid") and None in (low, high):
+        raise ValueError(f"spyx.nn.{who}(by={by!r}): expected low and high; got {low} and {high}. Give both.")
     within = None if by == "clip" and low is None and high is None else Within(low, high, by)
     return Trainable(start if shared else None, doc, keyword, start, within, tau)

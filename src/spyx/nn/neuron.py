@@ -144,7 +144,14 @@ class Neuron(Layer):
                 arrays[name] = as_rank(jnp.asarray(value), rank)
             elif name not in ("activation", "name") and not isinstance(value, nnx.Pytree):
                 static[name] = self._static(name, value)
-        return Params(arrays, static)
+        p = Params(arrays, static)
+        derived = {name: as_rank(jnp.asarray(value), rank) for name, value in self.derive(p).items()}
+        return Params({**arrays, **derived}, static) if derived else p
+
+    @staticmethod
+    def derive(p: Any) -> dict[str, Any]:
+        """What a step reads beside the parameters and follows from them: computed once per sequence, not per step."""
+        return {}
 
     def _range_of(self, name: str) -> Within | None:
         """The limits of a declared parameter that holds a variable from elsewhere, which stores the value itself."""

@@ -24,6 +24,8 @@ def build(name, shape=(2, 3)):
     if name == "IF":
         return cls(shape)
     init = {"recurrent_init": nnx.initializers.normal(0.5)} if name.startswith("R") else {}
+    if name == "Refractory":
+        return cls(nn.LIF(shape, rngs=nnx.Rngs(0)), steps=2)
     if name == "Recurrent":
         return cls(nn.LIF(shape, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0), **init)
     return cls(shape, rngs=nnx.Rngs(0), **init)

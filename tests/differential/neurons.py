@@ -100,6 +100,24 @@ def fed_back_itself(inner: Any, connection: Callable[[Any, Any, Any], Any]) -> C
     return of
 
 
+def resting(layer: Any) -> Callable[..., Any]:
+    """An ALIF that fires after the update and is reset to zero; two steps of rest after a spike."""
+
+    def step(p: Any, x: Any, s: Any) -> Any:
+        u = p.beta * s.v + (1 - p.beta) * x
+        awake = s.wait < 0.5
+        z = jnp.where(awake, p.spike(u - (p.threshold + p.adaptation * s.a)), jnp.zeros_like(u))
+        v = jnp.where(awake, (1 - jax.lax.stop_gradient(z)) * u, s.v)
+        wait = jnp.where(z == 1, 2 * jnp.ones_like(u), jnp.maximum(s.wait - 1, jnp.zeros_like(u)))
+        return z, s._replace(v=v, a=p.gamma * s.a + (1 - p.gamma) * z, wait=wait)
+
+    return step
+
+
+def refractory() -> nn.Refractory:
+    return nn.Refractory(nn.ALIF(UNITS, rngs=rngs(), dynamics="paper"), 2)
+
+
 def recurrent_of_paper() -> nn.RLIF:
     return nn.RLIF(UNITS, rngs=rngs(), recurrent_init=_normal, dynamics="paper")
 
@@ -552,7 +570,8 @@ SUBJECTS: dict[str, Subject] = {
         Subject("LIF-no-reset", lambda: nn.LIF(UNITS, beta=_decays, dynamics=nn.Dynamics("after", "none")), LINEAR),
         Subject("ALIF-sinabs", lambda: nn.ALIF(UNITS, rngs=rngs(), dynamics="sinabs")),
         Subject("CuBaLIF-snntorch", lambda: nn.CuBaLIF(UNITS, rngs=rngs(), dynamics="snntorch")),
-        Subject("RLIF-paper", lambda: recurrent_of_paper(), FUSED, fed_back_itself(of_class(nn.LIF), dense)),
+        Subject("RLIF-paper", recurrent_of_paper, FUSED, fed_back_itself(of_class(nn.LIF), dense)),
+        Subject("Refractory", refractory, FUSED, resting),
         Subject("adLIF", lambda: nn.adLIF(UNITS, rngs=rngs()), scale=30.0),
         Subject("EFadLIF", lambda: nn.EFadLIF(UNITS, rngs=rngs()), scale=30.0),
         Subject("cAdLIF", lambda: nn.cAdLIF(UNITS, rngs=rngs()), scale=4.0),

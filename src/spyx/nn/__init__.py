@@ -45,6 +45,7 @@ from spyx.nn.recurrent import RIF as RIF
 from spyx.nn.recurrent import RLIF as RLIF
 from spyx.nn.recurrent import RCuBaLIF as RCuBaLIF
 from spyx.nn.recurrent import Recurrent as Recurrent
+from spyx.nn.refractory import Refractory as Refractory
 from spyx.nn.rotating import BRF as BRF
 from spyx.nn.rotating import CSiLIF as CSiLIF
 from spyx.nn.run import explain as explain
@@ -92,6 +93,7 @@ __all__ = [
     "PopulationCode",
     "RCuBaLIF",
     "Recurrent",
+    "Refractory",
     "Sequential",
     "SiLIF",
     "SigmaDelta",

@@ -161,7 +161,7 @@ def sliding(layer: Any) -> Any:
     def step(p: Any, x: Any, s: Any) -> Any:
         weight, threshold = (a[...].astype(x.dtype) for a in (layer.weight, layer.threshold))
         seen = [*(s[:, i] for i in range(s.shape[1])), x]
-        terms = [weight[i] * a for i, a in enumerate(seen)]
+        terms = [(weight[i][None] if weight.ndim > 1 else weight[i]) * a for i, a in enumerate(seen)]
         return p.spike(sum(terms[1:], terms[0]) - threshold), jnp.stack(seen[1:], axis=1)
 
     return step
@@ -590,6 +590,7 @@ SUBJECTS: dict[str, Subject] = {
         Subject("AssociativeResonateFire", lambda: experimental.AssociativeResonateFire(UNITS, rngs=rngs()), LINEAR),
         Subject("PSU_LIF", lambda: experimental.PSU_LIF(UNITS, beta=_decays), LINEAR),
         Subject("SlidingPSN", lambda: experimental.SlidingPSN(UNITS, order=3), LOOPS | {"parallel"}, sliding),
+        Subject("ChannelPSN", lambda: experimental.ChannelPSN(UNITS, order=3), LOOPS | {"parallel"}, sliding),
         Subject("Branches", lambda: Branches(UNITS), FUSED),
         Subject("Cases", lambda: Cases(UNITS), FUSED),
         Subject("Switched", lambda: Switched(UNITS), FUSED),

@@ -24,7 +24,7 @@ MISTAKES = [
     (("--dataset", "nmnist"), "the dataset nmnist is read from files: give their folder with --data FOLDER"),
     (("--data", "x"), "the dataset digits comes with the package or is generated: leave --data out"),
     (("--dataset", "nmnist", "--data", "no-such-folder"), "no-such-folder"),
-    (("--neuron", "lief"), "unknown neuron 'lief'. Did you mean LIF? Choose from: ALIF, IF, LI, LIF"),
+    (("--neuron", "lief"), "unknown neuron 'lief'. Did you mean LIF? Choose from: ALIF, BRF, GLIF, IF, LI, LIF"),
     (("--surrogate", "superspik"), "Did you mean superspike? Choose from: arctan, boxcar"),
     (("--surrogate", "superspike:-1"), "expected a finite number above 0; got -1.0"),
     (("--surrogate", "superspike:x"), "--surrogate: 'superspike:x' does not work"),
@@ -242,6 +242,18 @@ def test_every_neuron_makes_a_network(name):
     assert type(model.layers[1]) is getattr(nn, name)
     assert type(model.layers[3]) is getattr(nn, name)
     assert jax.eval_shape(lambda x: nn.run(model, x)[0], jnp.ones((2, 3, 3))).shape == (2, 3, 2)
+
+
+def test_dynamics_are_named_and_refused_where_they_do_not_apply():
+    model = network.make_network(Config(neuron="rlif", dynamics="Paper", hidden=(5,)), 3, 2)
+    assert model.layers[1].dynamics == nn.Dynamics.preset("paper")
+    assert network.make_network(Config(neuron="PLIF", hidden=(5,)), 3, 2).layers[1].dynamics.reset == "zero"
+    with pytest.raises(UserError, match="--dynamics: adLIF has dynamics of its own. Those that take others: ALIF"):
+        network.check_names(Config(neuron="adLIF", dynamics="paper"))
+    with pytest.raises(UserError, match="--dynamics: 'snntorch' does not suit ALIF: .*expected delayed=False"):
+        network.check_names(Config(neuron="ALIF", dynamics="snntorch"))
+    with pytest.raises(UserError, match="unknown dynamics 'paperr'"):
+        network.check_names(Config(dynamics="paperr"))
 
 
 def test_every_surrogate_can_be_named():

@@ -17,23 +17,6 @@ NEURONS = [
 ]
 
 
-class Izhikevich(nn.Neuron):
-    """Izhikevich (2003), doi:10.1109/TNN.2003.820440. v in mV, time in ms."""
-
-    state = dict(v=-65.0, u=-13.0)
-
-    def __init__(self, hidden_shape, a=0.02, b=0.2, c=-65.0, d=8.0, dt_ms=0.5, activation=None):
-        super().__init__(hidden_shape, activation)
-        self.a, self.b, self.c, self.d, self.dt_ms = a, b, c, d, dt_ms
-
-    @staticmethod
-    def step(p, x, s):
-        v = s.v + p.dt_ms * (0.04 * s.v**2 + 5 * s.v + 140 - s.u + x)
-        u = s.u + p.dt_ms * p.a * (p.b * s.v - s.u)
-        z = p.spike(v - 30.0)
-        return z, s._replace(v=v + z * (p.c - v), u=u + z * p.d)
-
-
 def build(name, shape=(2, 3)):
     cls = getattr(nn, name)
     if name == "LI":
@@ -41,6 +24,8 @@ def build(name, shape=(2, 3)):
     if name == "IF":
         return cls(shape)
     init = {"recurrent_init": nnx.initializers.normal(0.5)} if name.startswith("R") else {}
+    if name == "Refractory":
+        return cls(nn.LIF(shape, rngs=nnx.Rngs(0)), steps=2)
     if name == "Recurrent":
         return cls(nn.LIF(shape, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0), **init)
     return cls(shape, rngs=nnx.Rngs(0), **init)
@@ -51,10 +36,32 @@ def test_neuron(name):
     check_neuron(build(name), docstring=True)
 
 
+def test_dendrites_and_soma():
+    check_layer(nn.DHLIF(3, branches=2, rngs=nnx.Rngs(0)), (2, 3))
+
+
 def test_a_neuron_in_twelve_lines():
-    check_neuron(Izhikevich((3,)))
-    out, _ = nn.run(Izhikevich(2), jnp.full((1, 400, 2), 15.0))
-    assert 3 < float(out.sum(1)[0, 0]) < 20  # regular spiking: a handful of spikes in 200 ms
+    class Bursting(nn.Neuron):
+        """Izhikevich (2003), doi:10.1109/TNN.2003.820440. v in mV, time in ms."""
+
+        state = dict(v=-65.0, u=-13.0)
+        a: float = 0.02
+        b: float = 0.2
+        c: float = -50.0
+        d: float = 2.0
+
+        @staticmethod
+        def step(p, x, s):
+            v = s.v + 0.5 * (0.04 * s.v**2 + 5 * s.v + 140 - s.u + x)
+            u = s.u + 0.5 * p.a * (p.b * s.v - s.u)
+            z = p.spike(v - 30.0)
+            return z, s._replace(v=v + z * (p.c - v), u=u + z * p.d)
+
+    check_neuron(Bursting((3,)))
+    x = jnp.full((1, 400, 2), 15.0)
+    regular, bursting = nn.run(nn.Izhikevich(2), x)[0], nn.run(Bursting(2), x)[0]
+    assert 3 < float(regular.sum(1)[0, 0]) < 20  # regular spiking: a handful of spikes in 200 ms
+    assert float(bursting.sum()) > 1.5 * float(regular.sum())
 
 
 def test_the_suite_finds_a_wrong_trait():

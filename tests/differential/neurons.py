@@ -85,6 +85,43 @@ def fed_back_late(inner: Any, connection: Callable[[Any, Any, Any], Any]) -> Cal
     return of
 
 
+def fed_back_itself(inner: Any, connection: Callable[[Any, Any, Any], Any]) -> Callable[[Any], Any]:
+    """`fed_back_late` for a class of one variable that is recurrent itself."""
+
+    def of(layer: Any) -> Any:
+        local = inner(layer)
+
+        def step(p: Any, x: Any, s: Any) -> Any:
+            out, v = local(p, x + connection(layer, p, s.z), s.v)
+            return out, type(s)(v, out)
+
+        return step
+
+    return of
+
+
+def resting(layer: Any) -> Callable[..., Any]:
+    """An ALIF that fires after the update and is reset to zero; two steps of rest after a spike."""
+
+    def step(p: Any, x: Any, s: Any) -> Any:
+        u = p.beta * s.v + (1 - p.beta) * x
+        awake = s.wait < 0.5
+        z = jnp.where(awake, p.spike(u - (p.threshold + p.adaptation * s.a)), jnp.zeros_like(u))
+        v = jnp.where(awake, (1 - jax.lax.stop_gradient(z)) * u, s.v)
+        wait = jnp.where(z == 1, 2 * jnp.ones_like(u), jnp.maximum(s.wait - 1, jnp.zeros_like(u)))
+        return z, s._replace(v=v, a=p.gamma * s.a + (1 - p.gamma) * z, wait=wait)
+
+    return step
+
+
+def refractory() -> nn.Refractory:
+    return nn.Refractory(nn.ALIF(UNITS, rngs=rngs(), dynamics="paper"), 2)
+
+
+def recurrent_of_paper() -> nn.RLIF:
+    return nn.RLIF(UNITS, rngs=rngs(), recurrent_init=_normal, dynamics="paper")
+
+
 def of_class(cls: Any) -> Any:
     return lambda layer: cls.step
 
@@ -124,7 +161,7 @@ def sliding(layer: Any) -> Any:
     def step(p: Any, x: Any, s: Any) -> Any:
         weight, threshold = (a[...].astype(x.dtype) for a in (layer.weight, layer.threshold))
         seen = [*(s[:, i] for i in range(s.shape[1])), x]
-        terms = [weight[i] * a for i, a in enumerate(seen)]
+        terms = [(weight[i][None] if weight.ndim > 1 else weight[i]) * a for i, a in enumerate(seen)]
         return p.spike(sum(terms[1:], terms[0]) - threshold), jnp.stack(seen[1:], axis=1)
 
     return step
@@ -528,11 +565,32 @@ SUBJECTS: dict[str, Subject] = {
             LOOPS,
             fed_back(of_class(nn.LIF), convolved),
         ),
+        Subject("LIF-paper", lambda: nn.LIF(UNITS, beta=_decays, dynamics="paper", threshold=nn.positive(0.8))),
+        Subject("LIF-snntorch", lambda: nn.LIF(UNITS, beta=nn.decay(0.8, by="sigmoid"), dynamics="snntorch")),
+        Subject("LIF-no-reset", lambda: nn.LIF(UNITS, beta=_decays, dynamics=nn.Dynamics("after", "none")), LINEAR),
+        Subject("ALIF-sinabs", lambda: nn.ALIF(UNITS, rngs=rngs(), dynamics="sinabs")),
+        Subject("CuBaLIF-snntorch", lambda: nn.CuBaLIF(UNITS, rngs=rngs(), dynamics="snntorch")),
+        Subject("RLIF-paper", recurrent_of_paper, FUSED, fed_back_itself(of_class(nn.LIF), dense)),
+        Subject("Refractory", refractory, FUSED, resting),
+        Subject("adLIF", lambda: nn.adLIF(UNITS, rngs=rngs()), scale=30.0),
+        Subject("EFadLIF", lambda: nn.EFadLIF(UNITS, rngs=rngs()), scale=30.0),
+        Subject("cAdLIF", lambda: nn.cAdLIF(UNITS, rngs=rngs()), scale=4.0),
+        Subject("SiLIF", lambda: nn.SiLIF(UNITS, rngs=rngs()), scale=4.0),
+        Subject("CSiLIF", lambda: nn.CSiLIF(UNITS, rngs=rngs())),
+        Subject("BRF", lambda: nn.BRF(UNITS, rngs=rngs()), FUSED, scale=100.0),
+        Subject("PLIF", lambda: nn.PLIF(UNITS)),
+        Subject("GLIF", lambda: nn.GLIF(UNITS, rngs=rngs())),
+        Subject("TCLIF", lambda: nn.TCLIF(UNITS)),
+        Subject("Dendrites", lambda: nn.Dendrites(UNITS, rngs=rngs()), LINEAR, binary=False),
+        Subject("Izhikevich", lambda: nn.Izhikevich(UNITS), FUSED, scale=20.0, tolerance=4.0, trains=False),
+        Subject("AdEx-library", lambda: nn.AdEx(UNITS), FUSED, scale=1e5, tolerance=4.0, trains=False),
+        Subject("SigmaDelta", lambda: nn.SigmaDelta(UNITS), FUSED, binary=False),
         Subject("AssociativeLIF", lambda: experimental.AssociativeLIF(UNITS, beta=_decays), LINEAR),
         Subject("ResonateFire", lambda: experimental.ResonateFire(UNITS, rngs=rngs())),
         Subject("AssociativeResonateFire", lambda: experimental.AssociativeResonateFire(UNITS, rngs=rngs()), LINEAR),
         Subject("PSU_LIF", lambda: experimental.PSU_LIF(UNITS, beta=_decays), LINEAR),
         Subject("SlidingPSN", lambda: experimental.SlidingPSN(UNITS, order=3), LOOPS | {"parallel"}, sliding),
+        Subject("ChannelPSN", lambda: experimental.ChannelPSN(UNITS, order=3), LOOPS | {"parallel"}, sliding),
         Subject("Branches", lambda: Branches(UNITS), FUSED),
         Subject("Cases", lambda: Cases(UNITS), FUSED),
         Subject("Switched", lambda: Switched(UNITS), FUSED),

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from spyx import nn
-from spyx.experimental import PSN, MaskedPSN, SlidingPSN
+from spyx.experimental import PSN, ChannelPSN, MaskedPSN, SlidingPSN
 
 B, T, N = 2, 6, 3
 X = jax.random.normal(jax.random.key(0), (B, T, N)) * 2
@@ -125,3 +125,19 @@ def test_any_trailing_shape(name):
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_channel_psn_has_weights_for_every_unit():
+    layer = ChannelPSN((2, 3), order=4, threshold=0.5)
+    draw = np.random.default_rng(0)
+    layer.weight[...] = jnp.asarray(draw.normal(size=(4, 2, 3)), jnp.float32)
+    x = draw.normal(size=(2, 9, 2, 3)).astype(np.float32)
+    weight = np.asarray(layer.weight[...], np.float64)
+    padded = np.concatenate([np.zeros((2, 3, 2, 3)), x], axis=1)
+    h = np.stack([(padded[:, t : t + 4] * weight[None]).sum(1) for t in range(9)], axis=1)
+    np.testing.assert_array_equal(layer(jnp.asarray(x)), (h > 0.5).astype(np.float32))
+    steps = nn.run(layer, jnp.asarray(x), mode="step")[0]
+    np.testing.assert_array_equal(steps, layer(jnp.asarray(x)))
+    slope = jax.grad(lambda layer: layer(jnp.asarray(x)).sum())(layer).weight[...]
+    assert slope.shape == (4, 2, 3)
+    assert float(jnp.std(slope, axis=2).min()) > 0  # every unit learns its own

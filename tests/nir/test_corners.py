@@ -329,3 +329,27 @@ def test_spyx1_s_call_takes_its_own_time_step():
     assert model.nodes["n0"].dt == 1
     np.testing.assert_allclose(outs[:, 0], simulate(longer, x, 1)["output"], atol=1e-5)
     np.testing.assert_allclose(states.nodes["n0"], outs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: nn.LIF(3, 0.9, dynamics="paper"), "only Spyx's own dynamics are written"),
+        (lambda: nn.RLIF(3, 0.9, dynamics="snntorch", rngs=nnx.Rngs(0)), "only Spyx's own dynamics are written"),
+        (lambda: nn.PLIF(3), "PLIF"),
+        (lambda: nn.CSiLIF(3, rngs=nnx.Rngs(0)), "CSiLIF"),
+        (lambda: nn.Refractory(nn.LIF(3, 0.9), 2), "Refractory"),
+    ],
+)
+def test_neurons_that_nir_has_no_words_for_are_refused(layer, message):
+    with pytest.raises(ValueError, match=message):
+        to_nir(nn.Sequential(nnx.Linear(3, 3, rngs=nnx.Rngs(0)), layer()), dt=1e-3, input_shape=(3,))
+
+
+@pytest.mark.parametrize("by", ["sigmoid", "exp", "unit", "clip"])
+def test_a_decay_that_is_stored_in_another_form_is_written_as_it_is_used(by):
+    beta = nn.decay(0.85, low=0.8, high=0.9, by=by)
+    net = nn.Sequential(nn.LIF(3, beta, threshold=nn.positive(0.7)), nn.LI(3, nn.decay(0.9, by="exp")))
+    back = from_nir(to_nir(net, dt=1e-3, input_shape=(3,)))
+    x = np.random.default_rng(0).normal(0.4, 1.0, (2, 20, 3)).astype(np.float32)
+    np.testing.assert_allclose(nn.run(back, x)[0], nn.run(net, x)[0], rtol=1e-5, atol=1e-5)

@@ -126,23 +126,18 @@ def test_a_name_of_the_family_is_its_parent_fed_back(name):
 
 def test_signatures_and_parameters_are_as_documented():
     names = {name: list(inspect.signature(getattr(nn, name)).parameters) for name in FAMILY}
+    last = ["dynamics", "recurrent_init", "rngs", "name"]
     assert names == {
-        "RIF": ["hidden_shape", "threshold", "activation", "recurrent_init", "rngs", "name"],
-        "RLIF": ["hidden_shape", "beta", "threshold", "activation", "recurrent_init", "rngs", "name"],
+        "RIF": ["hidden_shape", "threshold", "activation", *last],
+        "RLIF": ["hidden_shape", "beta", "threshold", "activation", *last[:2], "tau_ms", "dt_ms", *last[2:]],
         "RALIF": [
-            *[
-                "hidden_shape",
-                "beta",
-                "gamma",
-                "threshold",
-                "activation",
-                "adaptation",
-                "recurrent_init",
-                "rngs",
-                "name",
-            ]
+            *("hidden_shape", "beta", "gamma", "threshold", "activation", "adaptation", *last[:2]),
+            *("tau_ms", "tau_adaptation_ms", "dt_ms", *last[2:]),
         ],
-        "RCuBaLIF": ["hidden_shape", "alpha", "beta", "threshold", "activation", "recurrent_init", "rngs", "name"],
+        "RCuBaLIF": [
+            *("hidden_shape", "alpha", "beta", "threshold", "activation", *last[:2]),
+            *("tau_syn_ms", "tau_ms", "dt_ms", *last[2:]),
+        ],
     }
     assert set(nnx.to_pure_dict(nnx.state(make("RLIF"), nnx.Param))) == {"beta", "recurrent_w"}
     with pytest.raises(ValueError, match=r"^spyx\.nn\.RLIF\(rngs=\): expected nnx\.Rngs, because recurrent_w"):

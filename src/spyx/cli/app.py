@@ -78,7 +78,15 @@ def train_command(
         str | None, _option(NETWORK, "Size of every hidden layer, such as 256 or 256,128.", "--hidden", metavar="SIZES")
     ] = None,
     neuron: Annotated[
-        str | None, _option(NETWORK, "IF, LIF, ALIF, CuBaLIF, RIF, RLIF, RALIF, RCuBaLIF or LI.", "--neuron")
+        str | None, _option(NETWORK, "Any neuron of spyx.nn by name: LIF, RLIF, ALIF, adLIF, PLIF, ...", "--neuron")
+    ] = None,
+    dynamics: Annotated[
+        str | None,
+        _option(
+            NETWORK,
+            "How IF, LIF, ALIF and CuBaLIF fire and reset: spyx, paper, snntorch, spikingjelly, norse, sinabs.",
+            "--dynamics",
+        ),
     ] = None,
     beta: Annotated[
         float | None, _option(NETWORK, "Membrane decay per step at the start, 0 to 1; trained.", "--beta", metavar="X")

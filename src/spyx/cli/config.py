@@ -50,6 +50,7 @@ class Config:
     steps: int = 16
     hidden: tuple[int, ...] = (256,)
     neuron: str = "LIF"
+    dynamics: str = "spyx"
     beta: float = 0.9
     surrogate: str = "superspike:10"
     epochs: int = 40

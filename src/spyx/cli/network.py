@@ -11,6 +11,7 @@ from flax import nnx
 from spyx import axn, nn
 from spyx.cli.config import Config
 from spyx.cli.errors import UserError, pick
+from spyx.nn.dynamics import PRESETS
 
 
 def neurons() -> dict[str, type[nn.Neuron]]:
@@ -19,7 +20,10 @@ def neurons() -> dict[str, type[nn.Neuron]]:
     return {
         name: value
         for name, value in classes.items()
-        if isinstance(value, type) and issubclass(value, nn.Neuron) and value not in (nn.Neuron, nn.Recurrent)
+        if isinstance(value, type)
+        and issubclass(value, nn.Neuron)
+        and "hidden_shape" in _arguments(value)
+        and value is not nn.Neuron
     }
 
 
@@ -43,6 +47,11 @@ def check_names(config: Config) -> None:
     """Refuse unknown names before any data is read."""
     pick("neuron", config.neuron, neurons())
     make_surrogate(config.surrogate)
+    pick("dynamics", config.dynamics, PRESETS)
+    try:
+        _neuron(config, 1, nnx.Rngs(0))
+    except ValueError as error:
+        raise UserError(f"--dynamics: {config.dynamics!r} does not suit {config.neuron}: {error}") from error
 
 
 def make_network(config: Config, features: int, classes: int) -> nn.Sequential:
@@ -59,6 +68,18 @@ def make_network(config: Config, features: int, classes: int) -> nn.Sequential:
 
 def _neuron(config: Config, size: int, rngs: nnx.Rngs) -> nn.Neuron:
     kind = neurons()[pick("neuron", config.neuron, neurons())]
-    accepted = inspect.signature(kind.__init__).parameters
-    offered = {"beta": np.float32(config.beta), "activation": make_surrogate(config.surrogate), "rngs": rngs}
+    accepted = _arguments(kind)
+    offered = {"activation": make_surrogate(config.surrogate), "rngs": rngs}
+    if "tau_ms" in accepted:  # what --beta sets is the decay of the membrane, not all that a paper calls beta
+        offered["beta"] = np.float32(config.beta)
+    dynamics = pick("dynamics", config.dynamics, PRESETS)
+    if dynamics != "spyx":
+        if "dynamics" not in accepted:
+            able = ", ".join(name for name, other in neurons().items() if "dynamics" in _arguments(other))
+            raise UserError(f"--dynamics: {kind.__name__} has dynamics of its own. Those that take others: {able}.")
+        offered["dynamics"] = dynamics
     return kind(size, **{name: value for name, value in offered.items() if name in accepted})
+
+
+def _arguments(kind: type) -> Any:
+    return inspect.signature(kind.__init__).parameters

@@ -16,6 +16,7 @@ from spyx.experimental.psn import MaskedPSN as MaskedPSN
 from spyx.experimental.psu import PSU_LIF as PSU_LIF
 from spyx.experimental.resonate import AssociativeResonateFire as AssociativeResonateFire
 from spyx.experimental.resonate import ResonateFire as ResonateFire
+from spyx.experimental.sliding import ChannelPSN as ChannelPSN
 from spyx.experimental.sliding import SlidingPSN as SlidingPSN
 from spyx.experimental.spsn import SPSN as SPSN
 from spyx.experimental.stochastic import StochasticAssociativeCuBaLIF as StochasticAssociativeCuBaLIF
@@ -26,6 +27,7 @@ __all__ = [
     "AssociativeLIF",
     "AssociativeResonateFire",
     "Bernoulli",
+    "ChannelPSN",
     "MaskedPSN",
     "NoisyState",
     "PSN",

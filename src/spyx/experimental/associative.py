@@ -6,11 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from spyx.axn import Activation
-from spyx.nn import Neuron
-from spyx.nn.parameters import Shape, constant, decay
+from spyx.nn import Neuron, constant, decay
 
 
 class AssociativeLIF(Neuron):
@@ -18,14 +15,6 @@ class AssociativeLIF(Neuron):
 
     No latency: the spike answers this step's input. Nothing is subtracted when it fires, so it fires for as long as the
     membrane is above the threshold; in return `spyx.nn.run(mode="parallel")` solves all of time at once.
-
-    Args:
-        hidden_shape: shape of one sample's units; int, list or tuple.
-        beta: membrane decay per step in [0, 1]; None, number, array or `Fixed`, as in `spyx.nn.LIF`.
-        threshold: firing threshold; a number or a per-unit array. Default 1.
-        activation: surrogate; None is `superspike()`.
-        rngs: needed when `beta` is None.
-        name: stored, for your own use.
 
     Shapes:
         x, state v: (batch, *hidden_shape) -> spikes (batch, *hidden_shape), v.
@@ -46,21 +35,8 @@ class AssociativeLIF(Neuron):
     """
 
     affine = "always"
-
-    def __init__(
-        self,
-        hidden_shape: Shape,
-        beta: Any = None,
-        threshold: Any = 1.0,
-        activation: Activation | None = None,
-        *,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(hidden_shape, activation, name=name)
-        who = f"spyx.experimental.{type(self).__name__}"
-        self.beta = decay(who, "beta", beta, self.hidden_shape, rngs)
-        self.threshold = constant(who, "threshold", threshold, self.hidden_shape)
+    beta = decay(doc="membrane decay per step")
+    threshold = constant(1.0, doc="firing threshold")
 
     @staticmethod
     def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:

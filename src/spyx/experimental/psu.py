@@ -10,10 +10,10 @@ from flax import nnx
 from spyx import engine
 from spyx.axn import arctan
 from spyx.experimental.layout import batch_major, check_start, time_major
-from spyx.nn import Neuron
+from spyx.nn import Neuron, constant, decay
 from spyx.nn.execution import AUTO, Execution
 from spyx.nn.neuron import like
-from spyx.nn.parameters import Shape, constant, decay
+from spyx.nn.parameters import Shape
 
 
 def leak(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
@@ -62,6 +62,8 @@ class PSU_LIF(Neuron):
     """
 
     state = dict(v=0.0, r=0.0)
+    beta = decay()
+    threshold = constant(1.0)
 
     def __init__(
         self,
@@ -74,9 +76,7 @@ class PSU_LIF(Neuron):
         beta: Any = None,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        super().__init__(hidden_shape, arctan(k), name=name)
-        self.beta = decay("spyx.experimental.PSU_LIF", "beta", beta, self.hidden_shape, rngs)
-        self.threshold = constant("spyx.experimental.PSU_LIF", "threshold", threshold, self.hidden_shape)
+        super().__init__(hidden_shape, arctan(k), beta=beta, threshold=threshold, rngs=rngs, name=name)
         self.spiking = bool(spike)
 
     @staticmethod

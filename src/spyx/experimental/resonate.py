@@ -6,11 +6,8 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-from flax import nnx
 
-from spyx.axn import Activation
-from spyx.nn import Neuron
-from spyx.nn.parameters import Shape, constant, decay, draw, parameter
+from spyx.nn import Neuron, between, constant, decay, per_unit
 
 
 class ResonateFire(Neuron):
@@ -19,16 +16,6 @@ class ResonateFire(Neuron):
     `x' + j y' = beta exp(j omega) (x + j y) + input`, `z = H(y' - threshold)`; a spike puts the state to
     `x' = 0, y' = threshold`. No latency: the spike answers this step's input, though an impulse takes about a quarter
     of a period, `pi / (2 omega)` steps, to come up. `run(mode="fixed_point")` solves it in parallel over time.
-
-    Args:
-        hidden_shape: shape of one sample's units; int, list or tuple.
-        omega: rotation per step in radians. None: one trainable value per unit, drawn from [0, pi / 2). A number: one
-            trainable value. An array: trainable, broadcast to the units. `Fixed(value)`: not trained.
-        beta: damping, the factor per step in [0, 1]; likewise, None draws around 0.5. Default 0.95.
-        threshold: firing threshold on y; a number or a per-unit array. Default 1.
-        activation: surrogate; None is `superspike()`.
-        rngs: needed when `omega` or `beta` is None.
-        name: stored, for your own use.
 
     Shapes:
         input (batch, *hidden_shape); state `State(x, y)`, each (batch, *hidden_shape) -> spikes, state.
@@ -50,25 +37,9 @@ class ResonateFire(Neuron):
 
     state = dict(x=0.0, y=0.0)
     affine = "given_spikes"
-
-    def __init__(
-        self,
-        hidden_shape: Shape,
-        omega: Any = None,
-        beta: Any = 0.95,
-        threshold: Any = 1.0,
-        activation: Activation | None = None,
-        *,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(hidden_shape, activation, name=name)
-        who = f"spyx.experimental.{type(self).__name__}"
-        if omega is None:
-            omega = draw(who, "omega", rngs, nnx.initializers.uniform(math.pi / 2), self.hidden_shape)
-        self.omega = parameter(who, "omega", omega, self.hidden_shape)
-        self.beta = decay(who, "beta", beta, self.hidden_shape, rngs)
-        self.threshold = constant(who, "threshold", threshold, self.hidden_shape)
+    omega = per_unit(between(0.0, math.pi / 2), doc="rotation per step in radians")
+    beta = decay(0.95, shared=True, doc="damping, the factor per step")
+    threshold = constant(1.0, doc="firing threshold on y")
 
     @staticmethod
     def rotate(p: Any, u: Any, s: Any) -> tuple[Any, Any]:
@@ -89,15 +60,6 @@ class AssociativeResonateFire(ResonateFire):
     `x' + j y' = beta exp(j omega) (x + j y) + input`, `z = H(y' - threshold)`. No latency. Nothing happens to the state
     when it fires, so it fires for as long as y is above the threshold, and `run(mode="parallel")` solves all of time at
     once.
-
-    Args:
-        hidden_shape: shape of one sample's units; int, list or tuple.
-        omega: rotation per step in radians; None, number, array or `Fixed`, as in `ResonateFire`.
-        beta: damping, the factor per step in [0, 1]; likewise. Default 0.95.
-        threshold: firing threshold on y; a number or a per-unit array. Default 1.
-        activation: surrogate; None is `superspike()`.
-        rngs: needed when `omega` or `beta` is None.
-        name: stored, for your own use.
 
     Shapes:
         input (batch, *hidden_shape); state `State(x, y)`, each (batch, *hidden_shape) -> spikes, state.

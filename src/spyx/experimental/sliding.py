@@ -1,4 +1,4 @@
-"""`SlidingPSN`: the same few weights over the last inputs at every step, so that sequences may have any length."""
+"""`SlidingPSN` and `ChannelPSN`: a few weights over the last inputs, so that sequences may have any length."""
 
 from __future__ import annotations
 
@@ -57,8 +57,11 @@ class SlidingPSN(TimeWeighted):
     ) -> None:
         super().__init__(hidden_shape, activation, name)
         self.order = self.count("order", order)
-        self.weight = nnx.Param(2.0 ** jnp.arange(1 - self.order, 1, dtype=jnp.float32))
+        self.weight = nnx.Param(self._initial_weight())
         self.threshold = parameter(self.owner, "threshold", threshold, self.hidden_shape)
+
+    def _initial_weight(self) -> jax.Array:
+        return 2.0 ** jnp.arange(1 - self.order, 1, dtype=jnp.float32)
 
     def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> jax.Array:
         """The last `order - 1` inputs: zeros."""
@@ -95,8 +98,47 @@ class SlidingPSN(TimeWeighted):
         steps, dtype = xs.shape[0], state.dtype
         seen = jnp.concatenate([jnp.moveaxis(state, 1, 0), xs.astype(dtype)])
         weight = self.weight[...].astype(dtype)
+        weight = weight.reshape(self.order, *(1,) * (seen.ndim + 1 - weight.ndim), *weight.shape[1:])
         h = sum((weight[i] * seen[i : i + steps] for i in range(1, self.order)), weight[0] * seen[:steps])
         threshold = self.threshold[...].astype(dtype)
         spikes = self.activation(h - threshold.reshape((1,) * (h.ndim - threshold.ndim) + threshold.shape))
         out = spikes.astype(xs.dtype) if jnp.issubdtype(xs.dtype, jnp.floating) else spikes
         return out, jnp.moveaxis(seen[steps:], 0, 1)
+
+
+class ChannelPSN(SlidingPSN):
+    """Channel-wise parallel spiking neuron: `SlidingPSN` with weights of its own for every unit.
+
+    `h_t = sum_i w_i x_{t - order + 1 + i}` with `w_i` of the hidden shape, `z = H(h - threshold)`. Sequences may have
+    any length and come in chunks. No latency: the spike of step t answers the inputs from `t - order + 1` to t; inputs
+    before the first are 0.
+
+    Args:
+        hidden_shape: shape of one sample's units; int, list or tuple.
+        order: number of steps it sees, itself included; 1 or more.
+        threshold: firing threshold: a number (default 1) is one trainable value for the layer, an array is broadcast
+            to the units, `Fixed(value)` is not trained.
+        activation: surrogate; None is `superspike()`.
+        name: stored, for your own use.
+
+    Shapes:
+        over time: x (batch, time, *hidden_shape) -> spikes of that shape; `weight` is (order, *hidden_shape).
+        one step: x (batch, *hidden_shape), state (batch, order - 1, *hidden_shape), the last inputs -> spikes, state.
+
+    Raises:
+        TypeError: `order` is not an int; an activation that is not callable.
+        ValueError: `order` below 1; an input or a state of another shape.
+
+    Example:
+        >>> layer = ChannelPSN(2, order=2)
+        >>> layer.weight[...].tolist()
+        [[0.5, 0.5], [1.0, 1.0]]
+
+    Reference:
+        The channel-wise PSN of arXiv:2501.14490 with real weights; the paper's rounding of weights to powers of two,
+        which spares the multiplications, is not done. Weights start as those of `SlidingPSN`.
+    """
+
+    def _initial_weight(self) -> jax.Array:
+        same = super()._initial_weight().reshape(self.order, *(1,) * len(self.hidden_shape))
+        return jnp.broadcast_to(same, (self.order, *self.hidden_shape))

@@ -11,8 +11,10 @@ from flax import nnx
 from spyx.experimental.bernoulli import sigmoid_bernoulli
 from spyx.experimental.layout import time_major
 from spyx.experimental.stochastic import StochasticNeuron
+from spyx.nn import decay
 from spyx.nn.execution import Execution
-from spyx.nn.parameters import Fixed, Shape, decay, parameter
+from spyx.nn.fields import Within
+from spyx.nn.parameters import Fixed, Shape
 
 GAINS = {
     "leak": lambda beta: 1 - beta,
@@ -71,6 +73,7 @@ class SPSN(StochasticNeuron):
     """
 
     affine = "always"
+    beta = decay()
 
     def __init__(
         self,
@@ -87,11 +90,11 @@ class SPSN(StochasticNeuron):
         noise: nnx.Rngs | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        super().__init__(hidden_shape, sigmoid_bernoulli(k, threshold, grad=grad), noise=noise, name=name)
+        coin = sigmoid_bernoulli(k, threshold, grad=grad)
+        super().__init__(hidden_shape, coin, noise=noise, name=name, beta=beta, rngs=rngs)
         self.normalize = self._one_of("normalize", normalize, tuple(GAINS))
         self.method = self._one_of("method", method, ("scan", "fft"))
         self.bounded = self._one_of("bounded", bounded, ("clip", "sigmoid"))
-        self.beta = decay(self.owner, "beta", beta, self.hidden_shape, rngs)
         if self.bounded == "sigmoid":
             self.beta = self._as_logit(self.beta, isinstance(beta, Fixed))
 
@@ -138,8 +141,8 @@ class SPSN(StochasticNeuron):
                 f'{self.owner}(bounded="sigmoid"): expected a trainable beta inside (0, 1); got '
                 f'{"a Fixed one" if fixed else value.tolist()}. Use bounded="clip".'
             )
-        logit = jnp.log(value) - jnp.log1p(-value)
-        return parameter(self.owner, "beta", logit, self.hidden_shape, constraint=jax.nn.sigmoid)
+        within = Within(by="sigmoid")
+        return nnx.Param(within.stored(value), constraint=within)
 
 
 def convolve(beta: jax.Array, gain: jax.Array, xs: jax.Array, start: jax.Array) -> jax.Array:

@@ -12,10 +12,10 @@ from spyx import engine
 from spyx.experimental.bernoulli import Bernoulli, refractory_sigmoid_bernoulli, sigmoid_bernoulli
 from spyx.experimental.keys import NoisyState, checked_key, uniform, with_key
 from spyx.experimental.layout import batch_major, check_start, time_major
-from spyx.nn import Neuron
+from spyx.nn import Neuron, decay
 from spyx.nn.execution import AUTO, Execution
 from spyx.nn.neuron import compute_dtype, like
-from spyx.nn.parameters import Shape, decay
+from spyx.nn.parameters import Shape
 
 
 class StochasticNeuron(Neuron):
@@ -35,6 +35,8 @@ class StochasticNeuron(Neuron):
         spike: False answers the membrane where the spikes would be.
         noise: a source of keys for `initial_state`; None asks for `with_key`.
         name: stored, for your own use.
+        rngs: needed when a field starts from a random draw.
+        values: of the fields, by name.
 
     Example:
         >>> class Coin(StochasticNeuron):
@@ -56,8 +58,10 @@ class StochasticNeuron(Neuron):
         spike: bool = True,
         noise: nnx.Rngs | None = None,
         name: str | None = None,
+        rngs: nnx.Rngs | None = None,
+        **values: Any,
     ) -> None:
-        super().__init__(hidden_shape, activation, name=name)
+        super().__init__(hidden_shape, activation, rngs=rngs, name=name, **values)
         self.spiking = bool(spike)
         self.noise = noise
 
@@ -174,6 +178,7 @@ class StochasticAssociativeLIF(StochasticNeuron):
     """
 
     affine = "always"
+    beta = decay()
 
     def __init__(
         self,
@@ -188,8 +193,8 @@ class StochasticAssociativeLIF(StochasticNeuron):
         noise: nnx.Rngs | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        super().__init__(hidden_shape, sigmoid_bernoulli(k, threshold, grad=grad), spike=spike, noise=noise, name=name)
-        self.beta = decay(self.owner, "beta", beta, self.hidden_shape, rngs)
+        coin = sigmoid_bernoulli(k, threshold, grad=grad)
+        super().__init__(hidden_shape, coin, spike=spike, noise=noise, name=name, beta=beta, rngs=rngs)
 
     @staticmethod
     def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
@@ -232,6 +237,7 @@ class StochasticAssociativeCuBaLIF(StochasticNeuron):
     """
 
     affine, state = "always", dict(v=0.0, i=0.0)
+    alpha, beta = decay(), decay()
 
     def __init__(
         self,
@@ -246,15 +252,14 @@ class StochasticAssociativeCuBaLIF(StochasticNeuron):
         noise: nnx.Rngs | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        super().__init__(hidden_shape, refractory_sigmoid_bernoulli(k, threshold, grad=grad), noise=noise, name=name)
-        self.alpha = decay(self.owner, "alpha", alpha, self.hidden_shape, rngs)
-        self.beta = decay(self.owner, "beta", beta, self.hidden_shape, rngs)
+        coin = refractory_sigmoid_bernoulli(k, threshold, grad=grad)
+        super().__init__(hidden_shape, coin, noise=noise, name=name, alpha=alpha, beta=beta, rngs=rngs)
 
     @staticmethod
     def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
         i = p.alpha * s.i + x
         v = p.beta * s.v + i
-        return v, StochasticAssociativeCuBaLIF.State(v, i)
+        return v, s._replace(v=v, i=i)
 
     def _answer(self, spikes: jax.Array, v: jax.Array) -> jax.Array:
         return spikes

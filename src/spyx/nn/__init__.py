@@ -4,8 +4,26 @@ from __future__ import annotations
 
 from spyx.engine.plan import MODES as MODES
 from spyx.engine.plan import Plan as Plan
+from spyx.nn.adaptive import EFadLIF as EFadLIF
+from spyx.nn.adaptive import SiLIF as SiLIF
+from spyx.nn.adaptive import adLIF as adLIF
+from spyx.nn.adaptive import cAdLIF as cAdLIF
+from spyx.nn.biological import AdEx as AdEx
+from spyx.nn.biological import Izhikevich as Izhikevich
+from spyx.nn.dynamics import Dynamics as Dynamics
+from spyx.nn.dynamics import detached as detached
 from spyx.nn.execution import Execution as Execution
+from spyx.nn.fields import between as between
+from spyx.nn.fields import constant as constant
+from spyx.nn.fields import decay as decay
+from spyx.nn.fields import per_unit as per_unit
+from spyx.nn.fields import positive as positive
 from spyx.nn.foreign import EquinoxLayer as EquinoxLayer
+from spyx.nn.gated import DHLIF as DHLIF
+from spyx.nn.gated import GLIF as GLIF
+from spyx.nn.gated import PLIF as PLIF
+from spyx.nn.gated import TCLIF as TCLIF
+from spyx.nn.gated import Dendrites as Dendrites
 from spyx.nn.integrate import ALIF as ALIF
 from spyx.nn.integrate import IF as IF
 from spyx.nn.integrate import LI as LI
@@ -27,32 +45,47 @@ from spyx.nn.recurrent import RIF as RIF
 from spyx.nn.recurrent import RLIF as RLIF
 from spyx.nn.recurrent import RCuBaLIF as RCuBaLIF
 from spyx.nn.recurrent import Recurrent as Recurrent
+from spyx.nn.refractory import Refractory as Refractory
+from spyx.nn.rotating import BRF as BRF
+from spyx.nn.rotating import CSiLIF as CSiLIF
 from spyx.nn.run import explain as explain
 from spyx.nn.run import observe as observe
 from spyx.nn.run import run as run
 from spyx.nn.sequential import Flatten as Flatten
 from spyx.nn.sequential import Sequential as Sequential
+from spyx.nn.sigma_delta import SigmaDelta as SigmaDelta
 from spyx.nn.stepper import Stepper as Stepper
 from spyx.nn.stepper import stepper as stepper
 from spyx.nn.stream import stream as stream
 
 __all__ = [
     "ALIF",
+    "BRF",
+    "DHLIF",
+    "GLIF",
     "IF",
     "LI",
     "LIF",
     "MODES",
+    "PLIF",
     "RALIF",
     "RIF",
     "RLIF",
+    "TCLIF",
     "ActivityRegularization",
+    "AdEx",
+    "CSiLIF",
     "Constant",
     "Conv",
     "CuBaLIF",
+    "Dendrites",
+    "Dynamics",
+    "EFadLIF",
     "EquinoxLayer",
     "Execution",
     "Fixed",
     "Flatten",
+    "Izhikevich",
     "Layer",
     "Linear",
     "Neuron",
@@ -60,12 +93,23 @@ __all__ = [
     "PopulationCode",
     "RCuBaLIF",
     "Recurrent",
+    "Refractory",
     "Sequential",
+    "SiLIF",
+    "SigmaDelta",
     "Stepper",
     "SumPool",
+    "adLIF",
+    "between",
+    "cAdLIF",
+    "constant",
+    "decay",
+    "detached",
     "explain",
     "kernel_source",
     "observe",
+    "per_unit",
+    "positive",
     "run",
     "stepper",
     "stream",

@@ -1,8 +1,8 @@
 """Integrate-and-fire neurons without recurrent weights: IF, LIF, LI, ALIF, CuBaLIF.
 
-All of them spike from the membrane *before* this step's update: `out[t]` answers the inputs up to `t - 1`, every
-spiking layer adds one step of latency, and the last input of a sequence never reaches the output. LI, the readout,
-has no latency. The gradient flows through the reset. A decay is clipped to [0, 1] whenever it is used.
+Unless `dynamics` says otherwise they spike from the membrane *before* this step's update: `out[t]` answers the inputs
+up to `t - 1`, every spiking layer adds one step of latency, and the last input of a sequence never reaches the output.
+LI, the readout, has no latency. The gradient flows through the reset. A decay is clipped to [0, 1] whenever it is used.
 """
 
 from __future__ import annotations
@@ -11,22 +11,16 @@ from typing import Any
 
 from flax import nnx
 
-from spyx.axn import Activation
+from spyx.nn.dynamics import RESET_FREE, DynamicsField
+from spyx.nn.fields import constant, decay
 from spyx.nn.neuron import Neuron
-from spyx.nn.parameters import Shape, constant, decay, public_name
+from spyx.nn.parameters import Shape
 
 
 class IF(Neuron):
     """Integrate and fire, no leak: `z = H(v - threshold)`, then `v' = v + x - z threshold`.
 
     The spike answers the inputs up to the step before. Simple to build in hardware.
-
-    Args:
-        hidden_shape: shape of one sample's units; int, list or tuple.
-        threshold: firing threshold and size of the subtractive reset; a number or a per-unit array. Default 1.
-        activation: surrogate; None is `superspike()`.
-        rngs: unused, accepted for uniformity.
-        name: stored, for your own use.
 
     Shapes:
         x, state v: (batch, *hidden_shape) -> spikes (batch, *hidden_shape), v.
@@ -46,39 +40,19 @@ class IF(Neuron):
         Lapicque 1907; Abbott 1999, doi:10.1016/S0361-9230(99)00161-6.
     """
 
-    affine = "given_spikes"
-
-    def __init__(
-        self,
-        hidden_shape: Shape,
-        threshold: Any = 1.0,
-        activation: Activation | None = None,
-        *,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(hidden_shape, activation, name=name)
-        self.threshold = constant(public_name(self), "threshold", threshold, self.hidden_shape)
+    affine: Any = RESET_FREE
+    threshold = constant(1.0, doc="firing threshold and size of the subtractive reset")
+    dynamics = DynamicsField(leaks=False)
 
     @staticmethod
     def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
-        z = p.spike(v - p.threshold)
-        return z, v + x - z * p.threshold
+        return p.dynamics.fire(p.spike, v, p.threshold, lambda v: v + x)
 
 
 class LIF(Neuron):
     """Leaky integrate and fire: `z = H(v - threshold)`, then `v' = beta v + x - z threshold`.
 
     The spike answers the inputs up to the step before; input gain is 1 (not `1 - beta`).
-
-    Args:
-        hidden_shape: shape of one sample's units; int, list or tuple.
-        beta: membrane decay per step in [0, 1]. None: one trainable value per unit, drawn around 0.5. A number: one
-            trainable value. An array: trainable, broadcast to the units. `Fixed(value)`: not trained.
-        threshold: firing threshold and size of the subtractive reset; a number or a per-unit array. Default 1.
-        activation: surrogate; None is `superspike()`.
-        rngs: needed when `beta` is None.
-        name: stored, for your own use.
 
     Shapes:
         x, state v: (batch, *hidden_shape) -> spikes (batch, *hidden_shape), v.
@@ -99,27 +73,15 @@ class LIF(Neuron):
         membrane.
     """
 
-    affine = "given_spikes"
-    clipped = ("beta",)
-
-    def __init__(
-        self,
-        hidden_shape: Shape,
-        beta: Any = None,
-        threshold: Any = 1.0,
-        activation: Activation | None = None,
-        *,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(hidden_shape, activation, name=name)
-        self.beta = decay(public_name(self), "beta", beta, self.hidden_shape, rngs)
-        self.threshold = constant(public_name(self), "threshold", threshold, self.hidden_shape)
+    affine: Any = RESET_FREE
+    beta = decay(tau="tau_ms", doc="membrane decay per step")
+    threshold = constant(1.0, doc="firing threshold and size of the subtractive reset")
+    dynamics = DynamicsField()
 
     @staticmethod
     def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
-        z = p.spike(v - p.threshold)
-        return z, p.beta * v + x - z * p.threshold
+        current = p.dynamics.scaled(x, p.beta)
+        return p.dynamics.fire(p.spike, v, p.threshold, lambda v: p.beta * v + current)
 
 
 class LI(Neuron):
@@ -131,6 +93,8 @@ class LI(Neuron):
         hidden_shape: shape of one sample's units; int, list or tuple. Also accepted as `layer_shape=`.
         beta: membrane decay per step in [0, 1]. None: one trainable value per unit, 0.8. A number: one trainable
             value. An array: trainable, broadcast to the units. `Fixed(value)`: not trained.
+        tau_ms: time constant in ms in place of `beta`, which is `exp(-dt_ms / tau_ms)`.
+        dt_ms: length of a time step in ms, beside a time constant.
         rngs: unused, accepted for uniformity.
         name: stored, for your own use.
 
@@ -152,7 +116,7 @@ class LI(Neuron):
     """
 
     affine = "always"
-    clipped = ("beta",)
+    beta = decay(0.8, tau="tau_ms", doc="membrane decay per step")
 
     def __init__(
         self,
@@ -160,6 +124,8 @@ class LI(Neuron):
         beta: Any = None,
         *,
         layer_shape: Shape | None = None,
+        tau_ms: Any = None,
+        dt_ms: float | None = None,
         rngs: nnx.Rngs | None = None,
         name: str | None = None,
     ) -> None:
@@ -169,8 +135,7 @@ class LI(Neuron):
                 f"spyx.nn.LI: expected one shape; got hidden_shape={hidden_shape!r} and layer_shape={layer_shape!r}. "
                 "Pass hidden_shape."
             )
-        super().__init__(shape, name=name)
-        self.beta = decay("spyx.nn.LI", "beta", beta, self.hidden_shape, rngs, default=0.8)
+        super().__init__(shape, beta=beta, tau_ms=tau_ms, dt_ms=dt_ms, rngs=rngs, name=name)
 
     @staticmethod
     def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
@@ -183,16 +148,6 @@ class ALIF(Neuron):
 
     `th = threshold + adaptation a`, `z = H(v - th)`, `v' = beta v + x - z th`, `a' = gamma a + (1 - gamma) z`.
     The spike answers the inputs up to the step before.
-
-    Args:
-        hidden_shape: shape of one sample's units; int, list or tuple.
-        beta: membrane decay per step in [0, 1]; None, number, array or `Fixed`, as in `LIF`.
-        gamma: decay of the adaptation per step in [0, 1]; None, number, array or `Fixed`.
-        threshold: resting threshold; a number or a per-unit array. Default 1.
-        activation: surrogate; None is `superspike()`.
-        adaptation: strength of the adaptation; a number or a per-unit array. Default 1.
-        rngs: needed when `beta` or `gamma` is None.
-        name: stored, for your own use.
 
     Shapes:
         x: (batch, *hidden_shape); state `ALIF.State(v, a)`, each (batch, *hidden_shape).
@@ -214,32 +169,17 @@ class ALIF(Neuron):
 
     state = dict(v=0.0, a=0.0)
     affine = "given_spikes"
-    clipped = ("beta", "gamma")
-
-    def __init__(
-        self,
-        hidden_shape: Shape,
-        beta: Any = None,
-        gamma: Any = None,
-        threshold: Any = 1.0,
-        activation: Activation | None = None,
-        *,
-        adaptation: Any = 1.0,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(hidden_shape, activation, name=name)
-        who = public_name(self)
-        self.beta = decay(who, "beta", beta, self.hidden_shape, rngs)
-        self.gamma = decay(who, "gamma", gamma, self.hidden_shape, rngs)
-        self.threshold = constant(who, "threshold", threshold, self.hidden_shape)
-        self.adaptation = constant(who, "adaptation", adaptation, self.hidden_shape)
+    beta = decay(tau="tau_ms", doc="membrane decay per step")
+    gamma = decay(tau="tau_adaptation_ms", doc="decay of the adaptation per step")
+    threshold = constant(1.0, doc="resting threshold")
+    adaptation = constant(1.0, keyword=True, doc="strength of the adaptation")
+    dynamics = DynamicsField(delays=False)
 
     @staticmethod
     def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
         threshold = p.threshold + p.adaptation * s.a
-        z = p.spike(s.v - threshold)
-        v = p.beta * s.v + x - z * threshold
+        current = p.dynamics.scaled(x, p.beta)
+        z, v = p.dynamics.fire(p.spike, s.v, threshold, lambda v: p.beta * v + current)
         return z, s._replace(v=v, a=p.gamma * s.a + (1 - p.gamma) * z)
 
 
@@ -248,15 +188,6 @@ class CuBaLIF(Neuron):
 
     `z = H(v - threshold)`, `i' = alpha i + x`, `v' = beta (v - z threshold) + i'`. The reset is inside the leak. The
     spike answers the inputs up to the step before.
-
-    Args:
-        hidden_shape: shape of one sample's units; int, list or tuple.
-        alpha: synaptic decay per step in [0, 1]; None, number, array or `Fixed`, as in `LIF`.
-        beta: membrane decay per step in [0, 1]; None, number, array or `Fixed`.
-        threshold: firing threshold and size of the subtractive reset; a number or a per-unit array. Default 1.
-        activation: surrogate; None is `superspike()`.
-        rngs: needed when `alpha` or `beta` is None.
-        name: stored, for your own use.
 
     Shapes:
         x: (batch, *hidden_shape); state `CuBaLIF.State(v, i)`, each (batch, *hidden_shape).
@@ -277,28 +208,16 @@ class CuBaLIF(Neuron):
     """
 
     state = dict(v=0.0, i=0.0)
-    affine = "given_spikes"
-    clipped = ("alpha", "beta")
-
-    def __init__(
-        self,
-        hidden_shape: Shape,
-        alpha: Any = None,
-        beta: Any = None,
-        threshold: Any = 1.0,
-        activation: Activation | None = None,
-        *,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(hidden_shape, activation, name=name)
-        who = public_name(self)
-        self.alpha = decay(who, "alpha", alpha, self.hidden_shape, rngs)
-        self.beta = decay(who, "beta", beta, self.hidden_shape, rngs)
-        self.threshold = constant(who, "threshold", threshold, self.hidden_shape)
+    affine: Any = RESET_FREE
+    alpha = decay(tau="tau_syn_ms", doc="synaptic decay per step")
+    beta = decay(tau="tau_ms", doc="membrane decay per step")
+    threshold = constant(1.0, doc="firing threshold and size of the subtractive reset")
+    dynamics = DynamicsField()
 
     @staticmethod
     def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
-        z = p.spike(s.v - p.threshold)
         i = p.alpha * s.i + x
-        return z, s._replace(v=p.beta * (s.v - z * p.threshold) + i, i=i)
+        current = p.dynamics.scaled(i, p.beta)
+        inside = p.dynamics.spike == "before"
+        z, v = p.dynamics.fire(p.spike, s.v, p.threshold, lambda v: p.beta * v + current, inside=inside)
+        return z, s._replace(v=v, i=i)

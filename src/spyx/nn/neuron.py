@@ -5,9 +5,9 @@ from __future__ import annotations
 import collections
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,51 +19,62 @@ from spyx.axn import superspike
 from spyx.engine import plan
 from spyx.engine.derivative import together
 from spyx.engine.params import Params
-from spyx.nn import traits
+from spyx.nn import declare, traits
 from spyx.nn.execution import AUTO, Execution
+from spyx.nn.fields import Field, Within
 from spyx.nn.layer import Layer
-from spyx.nn.parameters import Shape, as_rank, hidden_shape_of, public_name, unit_interval
+from spyx.nn.parameters import Shape, as_rank, hidden_shape_of, public_name
 
 RESERVED = ("spike",)
 """Names in `p` that are not the neuron's to give."""
 
 
 class Neuron(Layer):
-    """Base of every neuron: write `state` and `step`, and it runs in every mode.
+    """Base of every neuron: write `state`, parameters and `step`, and it runs in every mode.
 
     `step(p, x, s) -> (out, s')` is one time step for a batch: `x` is (batch, *hidden_shape), `s` is the bare array
-    when the state has one variable and `State(...)` (a NamedTuple) when it has several, `p` holds every number,
-    parameter and function that the constructor stored on `self`. `p.spike` is the activation. Write the new state of
-    several variables as `s._replace(v=...)`. `spyx.nn.Recurrent(neuron)` feeds a neuron back into itself.
+    when the state has one variable and `State(...)` (a NamedTuple) when it has several, `p` holds every declared
+    parameter, and every number, parameter and function that a constructor stored on `self`. `p.spike` is the
+    activation. Write the new state of several variables as `s._replace(v=...)`. `spyx.nn.Recurrent(neuron)` feeds a
+    neuron back into itself.
+
+    A parameter is declared as a class attribute, and becomes an argument of the constructor, in order, between
+    `hidden_shape` and `activation`: `beta = decay()`, `gain = positive(1.0)` and `bias = per_unit(0.0)` train,
+    `threshold = constant(1.0)` and the annotated `a: float = 0.02` do not. The `Args` of the docstring are written for
+    you. A class may have a constructor of its own, which passes the values of its fields on by name.
 
     Class attributes:
         state: name of each state variable and its resting value.
         affine: is the new state affine in the old one? "always", "given_spikes" (only once the spikes are known) or
             "never". Decides which parallel modes are legal; `spyx.testing.check_neuron` proves it.
         local: no unit reads another unit's state (no recurrent weights).
-        clipped: names of the decays, clipped to [0, 1], whatever variable holds them.
+        clipped: names of undeclared parameters that are clipped to [0, 1], whatever variable holds them.
 
     Args:
         hidden_shape: shape of one sample's units; int, list or tuple.
         activation: a `spyx.axn` surrogate; None is `superspike()`.
+        rngs: needed when a field starts from a random draw.
         name: stored, for your own use.
+        values: of the fields, by name; those that are left out take their default.
 
     Shapes:
         x (batch, *hidden_shape) -> out (batch, *hidden_shape). `hidden_shape` may have any rank, so that a neuron
         sits on a feature map as well as on a dense layer.
 
     Raises:
-        TypeError: `hidden_shape` is not made of ints, or `activation` is not callable.
+        TypeError: `hidden_shape` is not made of ints, or `activation` is not callable; an unknown argument.
         ValueError: a size below 1; an input or a state of another shape.
 
     Example:
-        >>> class Leaky(Neuron):
+        >>> from spyx import nn
+        >>> class Leaky(nn.Neuron):
         ...     state = dict(v=0.0)
         ...     affine = "given_spikes"
+        ...     beta = nn.decay(default=0.9)
         ...     @staticmethod
         ...     def step(p, x, v):
         ...         z = p.spike(v - 1.0)
-        ...         return z, 0.9 * v + x - z
+        ...         return z, p.beta * v + x - z
         >>> layer = Leaky(3)
         >>> out, v = layer(jnp.ones((2, 3)), layer.initial_state(2))
         >>> v.shape
@@ -75,6 +86,10 @@ class Neuron(Layer):
     local: ClassVar[bool] = True
     clipped: ClassVar[tuple[str, ...]] = ()
     State: ClassVar[Any]
+    hidden_shape: tuple[int, ...]
+    activation: Callable[..., Any]
+    name: str | None
+    _fields: ClassVar[Mapping[str, Field]] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -82,19 +97,25 @@ class Neuron(Layer):
         if names and names != getattr(getattr(cls, "State", None), "_fields", None):
             cls.State = collections.namedtuple(f"{cls.__name__}State", names, module=cls.__module__)
             cls.State.__qualname__ = f"{cls.__qualname__}.State"
+        _construct(cls)
 
-    def __init__(
-        self, hidden_shape: Shape, activation: Callable[..., Any] | None = None, *, name: str | None = None
-    ) -> None:
-        _check_class(type(self))
-        self.hidden_shape = hidden_shape_of(public_name(self), hidden_shape)
-        self.activation = superspike() if activation is None else activation
-        self.name = name
-        if not callable(self.activation):
-            raise TypeError(
-                f"{public_name(self)}(activation=): expected a surrogate from spyx.axn; "
-                f"got {activation!r}. For example spyx.axn.superspike()."
-            )
+    if TYPE_CHECKING:  # what a subclass takes follows from its fields, which no type checker reads
+
+        def __init__(self, hidden_shape: Shape, *args: Any, **kwargs: Any) -> None: ...
+
+    else:
+
+        def __init__(self, hidden_shape, activation=None, *, rngs=None, name=None, **values) -> None:
+            _check_class(type(self))
+            self.hidden_shape = hidden_shape_of(public_name(self), hidden_shape)
+            self.activation = superspike() if activation is None else activation
+            self.name = name
+            if not callable(self.activation):
+                raise TypeError(
+                    f"{public_name(self)}(activation=): expected a surrogate from spyx.axn; "
+                    f"got {activation!r}. For example spyx.axn.superspike()."
+                )
+            declare.fill(self, self._fields, values, rngs)
 
     @staticmethod
     def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
@@ -115,7 +136,7 @@ class Neuron(Layer):
                     "activation. Rename the attribute, or pass it as activation=."
                 )
             if isinstance(value, nnx.Variable):
-                own = unit_interval if name in self.clipped else None
+                own = Within() if name in self.clipped else self._range_of(name)
                 constraint = value.get_metadata().get("constraint", own)
                 array = value[...]
                 arrays[name] = as_rank(constraint(array) if constraint else array, rank)
@@ -123,7 +144,19 @@ class Neuron(Layer):
                 arrays[name] = as_rank(jnp.asarray(value), rank)
             elif name not in ("activation", "name") and not isinstance(value, nnx.Pytree):
                 static[name] = self._static(name, value)
-        return Params(arrays, static)
+        p = Params(arrays, static)
+        derived = {name: as_rank(jnp.asarray(value), rank) for name, value in self.derive(p).items()}
+        return Params({**arrays, **derived}, static) if derived else p
+
+    @staticmethod
+    def derive(p: Any) -> dict[str, Any]:
+        """What a step reads beside the parameters and follows from them: computed once per sequence, not per step."""
+        return {}
+
+    def _range_of(self, name: str) -> Within | None:
+        """The limits of a declared parameter that holds a variable from elsewhere, which stores the value itself."""
+        within = self._fields[name].within if name in self._fields else None
+        return None if within is None else replace(within, by="clip")
 
     def _static(self, name: str, value: Any) -> Any:
         try:
@@ -250,6 +283,21 @@ def compute_dtype(state: Any) -> Any:
 def like(out: jax.Array, x: jax.Array) -> jax.Array:
     """The output in the dtype of a floating input."""
     return out.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else out
+
+
+def _construct(cls: type[Neuron]) -> None:
+    """Make constructor, signature and documentation of a subclass from its fields."""
+    cls._fields = MappingProxyType(declare.declared(cls, Neuron))
+    if cls._fields and "__init__" not in vars(cls) and (cls.__init__ is Neuron.__init__ or _is_derived(cls)):
+        cls.__init__ = declare.constructor(cls._fields, Neuron)
+    takes = inspect.signature(cls.__init__)
+    cls.__signature__ = takes.replace(parameters=list(takes.parameters.values())[1:])  # type: ignore[attr-defined]
+    if "__doc__" in vars(cls) and cls.__doc__ and _is_derived(cls):
+        cls.__doc__ = declare.documentation(cls.__doc__, cls._fields)
+
+
+def _is_derived(cls: type[Neuron]) -> bool:
+    return getattr(cls.__init__, "derived", False)
 
 
 def _check_class(cls: type[Neuron]) -> None:

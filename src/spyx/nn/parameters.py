@@ -62,11 +62,6 @@ def public_name(layer: Any) -> str:
     return where + type(layer).__name__
 
 
-def unit_interval(x: jax.Array) -> jax.Array:
-    """Clip to [0, 1]. The gradient is 0 outside and one half exactly on 0 and on 1."""
-    return jnp.clip(x, 0, 1)
-
-
 def hidden_shape_of(owner: str, shape: Any) -> tuple[int, ...]:
     """`shape` (int, list or tuple) as a tuple of positive ints, or an error that names `owner`."""
     sizes = (shape,) if isinstance(shape, (int, np.integer)) and not isinstance(shape, bool) else shape
@@ -93,23 +88,6 @@ def draw(owner: str, what: str, rngs: Any, init: Callable[..., jax.Array], shape
     return init(rngs.params(), shape)
 
 
-def decay(
-    owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: Any, *, default: float | None = None
-) -> nnx.Variable:
-    """A decay per time step, clipped to [0, 1] whenever it is used.
-
-    None: one trainable value per unit, `default` or a truncated normal (mean 0.5, realised std 0.22, inside [0, 1]).
-    A number: one trainable value for the layer. An array: trainable, broadcast to the hidden shape. `Fixed(value)`:
-    never trained. An `nnx.Variable` is taken as it is.
-    """
-    if value is None and default is not None:
-        return nnx.Param(jnp.full(shape, default, jnp.float32), constraint=unit_interval)
-    if value is None:
-        init = nnx.initializers.truncated_normal(0.25)
-        return nnx.Param(draw(owner, name, rngs, init, shape) + 0.5, constraint=unit_interval)
-    return parameter(owner, name, value, shape, constraint=unit_interval)
-
-
 def parameter(
     owner: str, name: str, value: Any, shape: tuple[int, ...], *, constraint: Callable[..., Any] | None = None
 ) -> nnx.Variable:
@@ -122,7 +100,7 @@ def parameter(
     return kind(_per_unit(owner, name, value, shape), constraint=constraint)
 
 
-def constant(owner: str, name: str, value: Any, shape: tuple[int, ...]) -> float | nnx.Variable:
+def constant_of(owner: str, name: str, value: Any, shape: tuple[int, ...]) -> float | nnx.Variable:
     """A number stays a number (static); an array becomes a `Constant`; an `nnx.Variable` is taken as it is."""
     if isinstance(value, nnx.Variable):
         return value

@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -18,10 +19,12 @@ from spyx.engine.loop import depends
 from spyx.engine.params import Params
 from spyx.engine.recurrent import Carried, Dense
 from spyx.engine.recurrent import Recurrent as RecurrentStep
+from spyx.nn.dynamics import PerInstance
+from spyx.nn.fields import Field
 from spyx.nn.integrate import ALIF, IF, LIF, CuBaLIF
 from spyx.nn.layer import Layer, Stateful, as_layer, checked_module, hashable, merged
 from spyx.nn.neuron import Neuron
-from spyx.nn.parameters import UNCHANGING, draw, public_name
+from spyx.nn.parameters import UNCHANGING, draw
 
 Initializer = Callable[..., jax.Array]
 
@@ -29,11 +32,21 @@ WEIGHT = Dense("recurrent_w")
 """The connection of a neuron that holds its weight in `recurrent_w`."""
 
 
-def recurrent_weight(neuron: Neuron, init: Initializer | None, rngs: nnx.Rngs | None) -> nnx.Param:
-    """The trainable matrix of a recurrent layer; by default a truncated normal of std 0.01."""
-    init = nnx.initializers.truncated_normal() if init is None else init
-    shape = neuron.hidden_shape * 2
-    return nnx.Param(draw(public_name(neuron), "recurrent_w", rngs, init, shape))
+@dataclass(frozen=True)
+class Weight(Field):
+    """The trainable matrix of a recurrent layer, from an initialiser."""
+
+    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: Any) -> nnx.Param:
+        init = nnx.initializers.truncated_normal() if value is None else value
+        return nnx.Param(draw(owner, "recurrent_w", rngs, init, shape * 2))
+
+
+WEIGHT_FIELD = Weight(
+    None,
+    "initialiser `(key, shape) -> array` of W; None is a truncated normal of std 0.01.",
+    keyword=True,
+    argument="recurrent_init",
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,7 @@ class Recurrent(Neuron):
         self.activation = neuron.activation
         self.name = name
         if via is None:
-            self.recurrent_w = recurrent_weight(self, recurrent_init, rngs)
+            self.recurrent_w = WEIGHT_FIELD.make("spyx.nn.Recurrent", "", recurrent_init, self.hidden_shape, rngs)
         else:
             self.via = _checked_connection(via)
         sent_late, spikes = _look_inside(neuron)
@@ -208,41 +221,33 @@ def _checked_connection(via: Any) -> Any:
     return module
 
 
-def _recurrent_form(cls: type[Neuron]) -> type[Neuron]:
-    """Make a subclass of a neuron its recurrent form: step, constructor and documentation follow from the parent."""
-    base: type[Neuron] = cls.__mro__[1]
+class FedBack:
+    """What makes a class the recurrent form of the neuron that it inherits from beside this."""
 
-    def __init__(
-        self: Any,
-        *args: Any,
-        recurrent_init: Initializer | None = None,
-        rngs: nnx.Rngs | None = None,
-        **kwargs: Any,
-    ) -> None:
-        base.__init__(self, *args, **{"rngs": rngs, **kwargs})
-        self.recurrent_w = recurrent_weight(self, recurrent_init, rngs)
+    local = False
+    _fields: Mapping[str, Field] = MappingProxyType({"recurrent_w": WEIGHT_FIELD})
 
-    signature = inspect.signature(base.__init__)
-    own = inspect.Parameter("recurrent_init", inspect.Parameter.KEYWORD_ONLY, default=None)
-    parameters = list(signature.parameters.values())
-    at = [p.name for p in parameters].index("rngs")
-    __init__.__signature__ = signature.replace(parameters=[*parameters[:at], own, *parameters[at:]])  # type: ignore
-    cls.__init__ = __init__
-    cls.__signature__ = inspect.Signature(list(__init__.__signature__.parameters.values())[1:])  # type: ignore
-    cls.step = RecurrentStep(base.step, WEIGHT)
-    cls.local = False
-    cls.__doc__ = _documentation(cls, base)
-    return cls
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        base: Any = cls.__bases__[1]
+        late = Carried(base.State if len(base.state) > 1 else None, _with_output(tuple(base.state)))
+        of_same_step, of_step_before = (RecurrentStep(base.step, WEIGHT, carried) for carried in (None, late))
+
+        def choose(same_step: Any, step_before: Any) -> PerInstance:
+            """A spike after the update depends on this step's input, so that of the step before is fed back."""
+            return PerInstance(same_step, lambda self: same_step if self.dynamics.spike == "before" else step_before)
+
+        cls.step = choose(of_same_step, of_step_before)
+        cls.state = choose(base.state, {**base.state, late.outer._fields[-1]: 0.0})
+        cls.State = choose(base.State, late.outer)
+        cls.affine = "given_spikes"
+        cls.__doc__ = _documentation(cls, base)
+        super().__init_subclass__(**kwargs)
 
 
 def _documentation(cls: type, base: type) -> str:
-    """The parent's docstring, with the weight added and an example of its own."""
-    text = inspect.cleandoc(base.__doc__ or "")
+    """The parent's docstring without its arguments, with the weight added and an example of its own."""
+    text = re.sub(r"^Args:\n(?: {4}.*\n)+\n", "", inspect.cleandoc(base.__doc__ or ""), flags=re.MULTILINE)
     first, rest = text.split("\n\n", 1)
-    rngs = re.search(r"^    rngs:.*$", rest, re.MULTILINE)
-    init = "    recurrent_init: initialiser `(key, shape) -> array` of W; None is a truncated normal of std 0.01."
-    rest = rest.replace(rngs[0] if rngs else "", f"{init}\n    rngs: needed, W starts from a random draw.")
-    shapes = "    W, `recurrent_w`: hidden_shape + hidden_shape; `recurrent_w[i, j]` leads from unit i to unit j."
     before, example = rest.split("Raises:", 1)
     reference = example[example.index("Reference:") :]
     return f"""{inspect.cleandoc(cls.__doc__ or "")}
@@ -250,7 +255,7 @@ def _documentation(cls: type, base: type) -> str:
 `{base.__name__}` is: {first[0].lower() + first[1:]}
 
 {before.rstrip()}
-{shapes}
+    W, `recurrent_w`: hidden_shape + hidden_shape; `recurrent_w[i, j]` leads from unit i to unit j.
 
 Raises:
     ValueError: no `rngs`; an input or a state of another shape.
@@ -263,21 +268,17 @@ Example:
 {reference}"""
 
 
-@_recurrent_form
-class RIF(IF):
+class RIF(FedBack, IF):
     """Recurrent integrate and fire: `IF` with the current `x + z W` in the place of `x`."""
 
 
-@_recurrent_form
-class RLIF(LIF):
+class RLIF(FedBack, LIF):
     """Recurrent leaky integrate and fire: `LIF` with the current `x + z W` in the place of `x`."""
 
 
-@_recurrent_form
-class RALIF(ALIF):
+class RALIF(FedBack, ALIF):
     """Recurrent adaptive LIF: `ALIF` with the current `x + z W` in the place of `x`."""
 
 
-@_recurrent_form
-class RCuBaLIF(CuBaLIF):
+class RCuBaLIF(FedBack, CuBaLIF):
     """Recurrent current-based LIF: `CuBaLIF` with the current `x + z W` in the place of `x`."""

@@ -12,17 +12,19 @@ from jax.core import Tracer
 if TYPE_CHECKING:
     from spyx.nn.neuron import Neuron
 
-_verified: weakref.WeakSet[type] = weakref.WeakSet()
+_verified: weakref.WeakKeyDictionary[type, set[Any]] = weakref.WeakKeyDictionary()
+"""What was tried of a class, each with what its step reads that is no array: a step may branch on that."""
 
 
 def verify(neuron: Neuron) -> None:
-    """Raise where a declared trait is not true; a class is tried once.
+    """Raise where a declared trait is not true; a class is tried once for equal settings.
 
     Raises:
         ValueError: the step is affine, or local, in another way than its class says.
     """
     cls = type(neuron)
-    if cls in _verified:
+    settings = neuron.params()._static
+    if settings in _verified.setdefault(cls, set()):
         return
     with jax.ensure_compile_time_eval():
         kind, local = affine_kind(neuron), is_local(neuron)
@@ -36,7 +38,7 @@ def verify(neuron: Neuron) -> None:
             f"{cls.__name__}.local: expected False, because a unit reads another unit's state; got True. "
             "Correct the trait: spyx.testing.check_neuron checks it."
         )
-    _verified.add(cls)
+    _verified[cls].add(settings)
 
 
 def affine_kind(neuron: Neuron) -> str:

@@ -18,6 +18,7 @@ from spyx import nn
 from spyx.nir.meaning import AFTER_LEAK
 from spyx.nir.rule import Rule, Site
 from spyx.nir.sizes import PER_UNIT
+from spyx.nn.fields import Within
 
 NEVER = 2.0**60
 """Time constant, in steps, of a unit that does not leak in a layer where others do: `1 - 1 / NEVER` is exactly 1."""
@@ -30,6 +31,9 @@ RECURRENT = {nn.RIF: nn.IF, nn.RLIF: nn.LIF, nn.RCuBaLIF: nn.CuBaLIF}
 def save(layer: Any, site: Site) -> Any:
     """NIR's node with the same input gain, leak and threshold; the rest of the meaning is written beside it."""
     plain = RECURRENT.get(type(layer), type(layer))
+    if plain is not nn.LI and layer.dynamics != nn.Dynamics():
+        raise ValueError(f"has {layer.dynamics}; only Spyx's own dynamics are written, the defaults of nn.Dynamics")
+    layer = _in_use(layer)
     metadata: dict[str, Any] = {"integration": "euler"}
     fields: dict[str, Any] = {}
     if plain is not nn.LI:
@@ -53,6 +57,17 @@ def save(layer: Any, site: Site) -> Any:
         return kind(r=site.units(1 / dt), **fields, metadata=metadata)
     kind = nir.LI if plain is nn.LI else nir.LIF
     return kind(tau=tau, r=_gain(tau, dt), **fields, metadata=metadata)
+
+
+def _in_use(layer: Any) -> Any:
+    """A copy whose decays and threshold are stored as the values in use, where a declaration stores another form."""
+    names = (*DECAYS[type(layer)], "threshold")
+    held = {name: variable for name in names if isinstance(variable := getattr(layer, name, None), nnx.Variable)}
+    held = {name: v for name, v in held.items() if v.get_metadata().get("constraint") not in (None, Within())}
+    copy = nnx.clone(layer) if held else layer
+    for name, variable in held.items():
+        setattr(copy, name, type(variable)(variable.get_metadata()["constraint"](variable[...])))
+    return copy
 
 
 def load(node: Any, site: Site, *, layer: type, weight: Any = None) -> Any:

@@ -34,15 +34,20 @@ def decode_npz(source: Source) -> Columns:
     return _columns(source, arrays(source, ("t", *CAMERA, *UNITS)))
 
 
-def arrays(source: Source, wanted: Collection[str]) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file that have one of the wanted names; an array over the budget is never unpacked."""
+def array(source: Source) -> np.ndarray:
+    """The array of an `.npy` file."""
+    return _array(source, source.data.data, 0)
+
+
+def arrays(source: Source, wanted: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file, or those with one of the wanted names; what is over the budget is not unpacked."""
     found: dict[str, np.ndarray] = {}
     total = 0
     try:
         with zipfile.ZipFile(io.BytesIO(source.data.data)) as archive:
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
-                if name not in wanted:
+                if wanted is not None and name not in wanted:
                     continue
                 if name in found:
                     raise source.error(member.header_offset, "one array of each name", f"{name} twice")

@@ -23,7 +23,7 @@ LONGEST_HEADER = 1 << 17
 
 def decode_npy(source: Source) -> Columns:
     """Decodes a structured array."""
-    array = _array(source, source.data.data, 0)
+    array = _array(source, source.data.data, 0, "this file")
     if array.dtype.names is None or array.ndim != 1:
         raise source.error(0, "a list with fields t, x, y, p or t, unit", f"{array.dtype} of shape {array.shape}")
     return _columns(source, {name: array[name] for name in array.dtype.names})
@@ -36,7 +36,7 @@ def decode_npz(source: Source) -> Columns:
 
 def array(source: Source) -> np.ndarray:
     """The array of an `.npy` file."""
-    return _array(source, source.data.data, 0)
+    return _array(source, source.data.data, 0, "this file")
 
 
 def arrays(source: Source, wanted: Collection[str] | None = None) -> dict[str, np.ndarray]:
@@ -53,7 +53,7 @@ def arrays(source: Source, wanted: Collection[str] | None = None) -> dict[str, n
                     raise source.error(member.header_offset, "one array of each name", f"{name} twice")
                 total += member.file_size
                 source.afford(member.header_offset, total, "arrays")
-                found[name] = _array(source, memoryview(unzip(archive, member)), member.header_offset)
+                found[name] = _array(source, memoryview(unzip(archive, member)), member.header_offset, name)
     except EventFileError:
         raise
     except Exception as fault:  # zipfile raises six kinds for a damaged archive, and a bare ValueError for some
@@ -75,19 +75,19 @@ def _columns(source: Source, columns: dict[str, np.ndarray]) -> Columns:
     return Columns(columns["t"], {name: columns[name] for name in names}, lambda i: 0)
 
 
-def _array(source: Source, content: memoryview, at: int) -> np.ndarray:
+def _array(source: Source, content: memoryview, at: int, name: str) -> np.ndarray:
     stream = io.BytesIO(content[:LONGEST_HEADER])
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
     except Exception as fault:  # the header is Python text, and its parser raises what Python's does
-        raise source.error(at, "the header of a NumPy array", str(fault).split("\n")[0]) from None
+        raise source.error(at, f"the header of a NumPy array in {name}", str(fault).split("\n")[0]) from None
     start = stream.tell()
     if dtype.hasobject or dtype.itemsize == 0 or min(shape, default=0) < 0:
-        raise source.error(at, "an array of numbers or texts", f"{dtype} of shape {shape}")
+        raise source.error(at, f"an array of numbers or texts in {name}", f"{dtype} of shape {shape}")
     size = math.prod(shape) * dtype.itemsize
     if size != len(content) - start:
-        raise source.error(at, f"{size} bytes of numbers", f"{len(content) - start} bytes")
+        raise source.error(at, f"{size} bytes of numbers in {name}", f"{len(content) - start} bytes")
     values = np.frombuffer(content, dtype, offset=start) if size else np.empty(0, dtype)
     return values.reshape(shape, order="F" if fortran else "C")

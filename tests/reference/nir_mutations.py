@@ -24,7 +24,8 @@ from flax import nnx
 from spyx import nn
 
 nir = pytest.importorskip("nir")
-from spyx.nir import isolate, read, to_nir, write  # noqa: E402
+from spyx.data import _guarded  # noqa: E402
+from spyx.nir import read, to_nir, write  # noqa: E402
 from spyx.nir.validate import validated  # noqa: E402
 
 PATIENCE_S = 2
@@ -119,7 +120,7 @@ def outcome(path: Path, before: nir.NIRGraph) -> str:
             word = name if sign in said else word
     else:
         word = "equal" if same(graph, before) else "different"
-    assert time.monotonic() - began < 30 * isolate.WAIT, "it took too long"
+    assert time.monotonic() - began < 30 * _guarded.WAIT, "it took too long"
     return word
 
 

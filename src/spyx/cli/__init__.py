@@ -7,10 +7,19 @@ import sys
 
 def main() -> None:
     """Entry point of the `spyx` command."""
-    try:
-        from spyx.cli.app import app
-    except ImportError as missing:
-        if missing.name not in ("typer", "rich"):
-            raise
-        sys.exit(f"spyx: expected {missing.name}; got no such package. Run pip install 'spyx-jax[cli]'.")
-    app()
+    from spyx.cli.interrupt import EXIT_CODE, Interrupts
+
+    interrupts = Interrupts()
+    with interrupts.guard():
+        try:
+            from spyx.cli.app import app
+
+            app()
+        except ImportError as missing:
+            if missing.name not in ("typer", "rich"):
+                raise
+            sys.exit(f"spyx: expected {missing.name}; got no such package. Run pip install 'spyx-jax[cli]'.")
+        except KeyboardInterrupt:
+            interrupts.caught()
+            print("spyx: interrupted.", file=sys.stderr)
+            sys.exit(EXIT_CODE)

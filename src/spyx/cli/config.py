@@ -78,6 +78,7 @@ class Config:
 
 
 TABLES = {"raster": RasterTable(), "augment": AugmentTable()}
+LONGEST_FILE = 1 << 16
 FILE_ONLY = ("warmup", "weight_decay", "clip", "smoothing", "readout", "readout_beta", *TABLES)
 """Settings that the command line has no option for."""
 
@@ -158,20 +159,25 @@ def _same_dashes(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _lines(values: dict[str, Any]) -> list[str]:
-    return [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    # TOML's basic strings are JSON's, but for surrogate pairs and the character 127.
+    return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
 
 
 def read(file: Path) -> dict[str, Any]:
     """The settings in a TOML or YAML file; dashes and underscores in names are the same."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config: cannot read {file}: {getattr(error, 'strerror', None) or error}.") from error
     if file.suffix not in (".toml", ".yaml", ".yml"):
         raise UserError(f"--config: expected a .toml, .yaml or .yml file; got {file.name}.")
     try:
+        if file.stat().st_size > LONGEST_FILE or not file.is_file():
+            raise UserError(f"--config: expected a file of at most {LONGEST_FILE} bytes; got {file}.")
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"--config: cannot read {file}: {getattr(error, 'strerror', None) or error}.") from error
+    try:
         values = tomllib.loads(text) if file.suffix == ".toml" else _yaml(text)
-    except ValueError as error:
+    except RecursionError as error:
+        raise UserError(f"--config: {file} is nested too deeply.") from error
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
         raise UserError(f"--config: {file} is not valid {file.suffix[1:].upper()}: {error}.") from error
     if not isinstance(values, dict):
         raise UserError(f"--config: expected lines such as 'epochs = 40' in {file}; got a {type(values).__name__}.")
@@ -183,7 +189,16 @@ def _yaml(text: str) -> Any:
         import yaml
     except ImportError as missing:
         raise UserError("--config: YAML needs PyYAML. Run pip install 'spyx-jax[cli]', or use TOML.") from missing
+
+    class Loader(yaml.SafeLoader):
+        """Plain data only: an alias lets a few hundred bytes stand for gigabytes."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise ValueError("it uses an alias (*name), which is not read; write the value out")
+            return super().compose_node(parent, index)
+
     try:
-        return yaml.safe_load(text) or {}
+        return yaml.load(text, Loader) or {}
     except yaml.YAMLError as error:
         raise ValueError(error) from error

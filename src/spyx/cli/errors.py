@@ -7,11 +7,19 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+import click
 from typer.core import TyperGroup
+
+from spyx.cli.interrupt import EXIT_CODE
+from spyx.cli.text import plain
 
 
 class UserError(Exception):
     """Something the user can put right; its text is the whole message."""
+
+
+class Interrupted(UserError):
+    """Ctrl-C, at a place where there is something to say about it."""
 
 
 class OneLineErrors(TyperGroup):
@@ -23,15 +31,30 @@ class OneLineErrors(TyperGroup):
         try:
             code = super().main(*args, **extra)
         except Exception as error:
-            if isinstance(error, UserError):
-                message = str(error)
-            elif hasattr(error, "format_message"):  # what the parser of options raises
-                message = _usage(error)
-            else:
+            message = _message(error)
+            if message is None:
                 raise
-            print(f"spyx: {' '.join(message.split())}", file=sys.stderr)
-            sys.exit(2)
+            print(f"spyx: {plain(' '.join(message.split()))}", file=sys.stderr)
+            sys.exit(EXIT_CODE if isinstance(error, (Interrupted, click.Abort)) else 2)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _message(error: Exception) -> str | None:
+    """The line for an error that a user, a file or the machine can cause; None for a mistake of this program."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, click.Abort):
+        return "interrupted."
+    if hasattr(error, "format_message"):  # what the parser of options raises
+        return _usage(error)
+    if isinstance(error, OSError):
+        where = f" {error.filename}" if error.filename else ""
+        return f"the file system refuses{where}: {error.strerror or error}."
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return "not enough memory. Use a smaller network, fewer --steps or a smaller --batch-size."
+    if isinstance(error, RecursionError):
+        return "the input is nested too deeply."
+    return None
 
 
 def _usage(error: Any) -> str:
@@ -58,14 +81,17 @@ def suggestion(given: str, choices: Iterable[str]) -> str:
     return f" Did you mean {by_lower[close[0]]}?" if close else ""
 
 
-def refuse_nan(array: str, values: Any) -> None:
-    """A line that names the array and counts its NaN, where it holds any."""
+def refuse_nan(array: str, values: Any, *, infinite: bool = True) -> None:
+    """A line that names the array and counts its NaN, where it holds any, and infinities unless those are allowed."""
     import numpy as np
 
     values = np.asarray(values)
-    count = int(np.isnan(values).sum()) if np.issubdtype(values.dtype, np.inexact) else 0
-    if count:
-        raise UserError(f"{array}: expected numbers; got NaN in {count} of {values.size} values.")
+    if not np.issubdtype(values.dtype, np.inexact):
+        return
+    found = (("NaN", np.isnan(values)), *([] if infinite else [("infinity", np.isinf(values))]))
+    for what, wrong in found:
+        if count := int(wrong.sum()):
+            raise UserError(f"{array}: expected numbers; got {what} in {count} of {values.size} values.")
 
 
 def pick(what: str, given: str, choices: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ SERIES = ("delta", "direct")
 ENCODERS = ("auto", "latency", "rate", "phase", "direct", "delta", "none")
 DELTA_THRESHOLD = 0.1
 MAX_BYTES = 8 * 2**30
+OPTION_OF = {"root=": "--data", "held_out_speaker=": "--hold-out-speaker "}
+"""Arguments of the library in messages, and what they are called on the command line."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,13 @@ class Inputs:
     classes: int
     encoder: str
     note: str
+
+
+def in_words_of_options(message: str) -> str:
+    """A message of the library with its arguments as the options that a user of the command line has."""
+    for argument, option in OPTION_OF.items():
+        message = message.replace(argument, option)
+    return message
 
 
 def datasets() -> list[str]:
@@ -79,11 +89,13 @@ def load_inputs(config: Config) -> Inputs:
         for number, part in enumerate(PARTS):
             split = getattr(dataset, part)
             _check(name, part, split, dataset.num_classes)
+            if split.x.ndim == 2:
+                _afford(4 * config.steps * split.x.size)
             code = encode(jnp.asarray(split.x), jax.random.fold_in(jax.random.key(config.seed), number))
             x[part], frame = code.reshape(*code.shape[:2], -1), code.shape[2:]
             y[part] = jnp.asarray(split.y, jnp.int32)
     except (ImportError, ValueError, TypeError, OSError) as error:
-        raise UserError(str(error)) from error
+        raise UserError(in_words_of_options(str(error))) from error
     return Inputs(x, y, frame, dataset.num_classes, encoder, dataset.split_note)
 
 
@@ -109,11 +121,18 @@ def _framed(config: Config, dataset: data.Dataset) -> data.Dataset:
     )
     samples = max(len(getattr(dataset, part)) for part in PARTS)
     frame = raster.frame_shape(recordings.sensor_size)
-    expected = samples * int(np.prod([raster.num_frames() or 0, *frame])) * (1 if table.binary else 2)
-    if expected > MAX_BYTES:
-        raise UserError(f"a part would take {expected / 2**30:.0f} GiB in memory: use fewer --steps, or downsample.")
-    kept = data.rasterise(dataset, raster, Path(config.cache).expanduser())
+    _afford(samples * math.prod([raster.num_frames() or 0, *frame]) * (1 if table.binary else 2))
+    try:
+        cache = Path(config.cache).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"--cache: expected a folder; got {config.cache!r}: {error}.") from error
+    kept = data.rasterise(dataset, raster, cache)
     return kept.map(lambda part, split: data.Split(np.asarray(split.x), split.y))
+
+
+def _afford(size: int) -> None:
+    if size > MAX_BYTES:
+        raise UserError(f"a part would take {size / 2**30:.0f} GiB in memory: use fewer --steps, or downsample.")
 
 
 def _encoder(config: Config, name: str, sample: np.ndarray) -> tuple[str, Callable[[Any, jax.Array], jax.Array]]:

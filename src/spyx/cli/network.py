@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from spyx import axn, nn
 from spyx.cli.config import Config
 from spyx.cli.errors import UserError, pick
 from spyx.nn.dynamics import PRESETS
+
+MAX_BYTES = 4 * 2**30
+"""Weights alone; an optimiser takes three times as much on top."""
 
 
 def neurons() -> dict[str, type[nn.Neuron]]:
@@ -56,6 +60,10 @@ def check_names(config: Config) -> None:
 
 def make_network(config: Config, features: int, classes: int) -> nn.Sequential:
     """The network of a run, its weights drawn from the seed."""
+    widths = (features, *config.hidden, classes)
+    size = 4 * sum(a * b for a, b in itertools.pairwise(widths))
+    if size > MAX_BYTES:
+        raise UserError(f"--hidden: the weights would take {size / 2**30:.0f} GiB in memory: use smaller layers.")
     rngs = nnx.Rngs(config.seed)
     layers: list[Any] = []
     width = features

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from spyx.cli.errors import OneLineErrors, UserError, refuse_nan
+from spyx.cli.text import lines, plain, safe
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -45,20 +45,20 @@ def check_command(
     found = _said(lambda: bridge.check(file, dt, steps=steps, integration=integration, reset=reset, spike=spike))
     table = Table("node", "type", "shape", "parameters")
     for row in found.table:
-        table.add_row(*row)
+        table.add_row(*map(safe, row))
     console.print(table)
-    console.print(str(found.model), markup=False, highlight=False)
+    console.print(lines(str(found.model)), markup=False, highlight=False)
     if draw is not None:
         _said(lambda: found.model.draw(draw))
-        console.print(f"drawn to {draw}")
+        console.print(f"drawn to {safe(draw)}")
     how = found.meaning
     console.print(f"dt {how.dt:g}, {how.integration}, reset {how.reset}, spike {how.spike}")
     for line in _said(lambda: bridge.report(file, target)) if target else []:
-        console.print(f"[yellow]{target}[/]: {line}")
+        console.print(f"[yellow]{safe(target)}[/]: {safe(line)}")
     if found.agreements:
         others = Table("library", "verdict", "what it answered")
         for one in found.agreements:
-            others.add_row(one.executor, one.verdict, escape(one.detail))
+            others.add_row(one.executor, one.verdict, safe(one.detail))
         console.print(others)
     if (how.reset, how.spike) != ("nir", "post") and any(one.verdict == "differs" for one in found.agreements):
         console.print("Most libraries know only NIR's own reset and spikes: compare with --reset nir --spike post.")
@@ -67,7 +67,7 @@ def check_command(
         console.print(f"[bold green]spyx agrees with the reference[/] at {found.compared} nodes, {steps} steps")
         return
     console.print(
-        f"[bold red]spyx and the reference part[/] at step {parting.step}, node {parting.node!r}: "
+        f"[bold red]spyx and the reference part[/] at step {parting.step}, node {safe(repr(parting.node))}: "
         f"{parting.expected:.6g} expected, {parting.got:.6g} got"
     )
     raise typer.Exit(1)
@@ -92,19 +92,14 @@ def run_command(
     model = _said(lambda: bridge.from_nir(file, dt, integration=integration, reset=reset, spike=spike))
     if output is not None and not output.parent.is_dir():
         raise UserError(f"--output: expected a folder that exists; got {output}. Make it first.")
-    try:
-        x = np.load(data, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UserError(f"--input: expected a file; got {data}. Check the path.") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"--input: expected an array in a .npy file; got {data}. Save it with numpy.save.") from error
+    x = _array(data)
     if x.dtype.kind not in "fiub":
         raise UserError(f"--input: expected numbers; got {x.dtype}.")
     refuse_nan(f"--input, {data}", x)
     out = _said(lambda: nn.run(model, x.astype(np.float32))[0])
     answers = {"output": out} if not isinstance(out, dict) else out
     for name, value in answers.items():
-        console.print(f"{name}: {tuple(value.shape)}, sum {float(value.sum()):g}", markup=False)
+        console.print(f"{plain(name)}: {tuple(value.shape)}, sum {float(value.sum()):g}", markup=False)
     if output is not None:
         if len(answers) > 1:
             raise UserError(f"--output: this graph has the outputs {', '.join(answers)}; a .npy file holds one.")
@@ -136,21 +131,34 @@ def convert_command(
     graph = bridge.portable(graph) if portable else graph
     graph = _said(lambda: bridge.quantise(graph, weights=weights, decays=decays))
     _said(lambda: bridge.write(file, graph))
-    console.print(f"{file}: {len(graph.nodes)} nodes, dt {dt:g}")
+    console.print(f"{safe(file)}: {len(graph.nodes)} nodes, dt {dt:g}")
+
+
+def _array(path: Path) -> Any:
+    """The array in a .npy file."""
+    import numpy as np
+
+    from spyx.data.decode.numpy_file import array
+    from spyx.data.decode.source import Source
+
+    if not path.is_file():
+        raise UserError(f"--input: expected a file; got {path}. Check the path.")
+    try:
+        return array(Source(str(path), np.fromfile(path, np.uint8)))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--input: expected an array in a .npy file; got {path}. Save it with numpy.save.") from error
 
 
 def _sizes(run: Path) -> tuple[int, int]:
     """Width of the input and number of classes, read off the saved weights."""
-    import numpy as np
+    from spyx.cli.runs import WEIGHTS, read_weights
 
-    from spyx.cli.runs import WEIGHTS
-
-    try:
-        with np.load(run / WEIGHTS, allow_pickle=False) as file:
-            kernels = {tuple(map(_number, name.split("."))): file[name].shape for name in file if "kernel" in name}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run} has no readable {WEIGHTS}: was the run finished?") from error
-    if not kernels:
+    kernels = {
+        tuple(map(_number, name.split("."))): value.shape
+        for name, value in read_weights(run).items()
+        if "kernel" in name
+    }
+    if not kernels or any(len(shape) != 2 for shape in kernels.values()):
         raise UserError(f"{run / WEIGHTS} holds no weights of a network.")
     return kernels[min(kernels)][0], kernels[max(kernels)][1]
 
@@ -168,8 +176,12 @@ def _bridge() -> Any:
 
 
 def _said(action: Any) -> Any:
-    """The answer, or the reason why there is none in the words of the library."""
+    """The result, or the reason why there is none in the words of the library."""
     try:
         return action()
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise UserError(str(error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a graph of a stranger can break a promise that no check knows
+        raise UserError(f"this graph cannot be used: {type(error).__name__}: {error}") from error

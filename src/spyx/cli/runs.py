@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
+import io
 import json
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,63 +20,129 @@ from flax import nnx
 
 from spyx.cli.config import Config, make_config
 from spyx.cli.errors import UserError, refuse_nan
+from spyx.cli.text import is_plain
+from spyx.data._disk import naming, part_of
+from spyx.data.decode.numpy_file import arrays
+from spyx.data.decode.source import Source
 
 WEIGHTS = "weights.npz"
+DIGEST_LENGTH = 64
+
+
+def check_output(output: Path | None) -> None:
+    """Refuse a folder that is there or cannot be made, before anything is loaded."""
+    if output is None:
+        return
+    if not is_plain(str(output)):
+        raise UserError(f"--output: expected a name without control characters; got {str(output)!r}.")
+    if os.path.lexists(output):
+        raise UserError(f"--output: {output} exists already, and a run is never overwritten. Name another.")
+    above = next((folder for folder in output.absolute().parents if os.path.lexists(folder)), Path("."))
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"--output: cannot make {output}: {above} is no folder that can be written.")
 
 
 def new_folder(output: Path | None, config: Config) -> Path:
-    """A folder that did not exist before; by default runs/<time>-<dataset>-<neuron>."""
-    folder = output or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.dataset}-{config.neuron}"
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(f"--output: {folder} exists already, and a run is never overwritten. Name another.") from None
-    except OSError as error:
-        raise UserError(f"--output: cannot make {folder}: {error.strerror}.") from error
-    return folder
+    """A folder that did not exist before; by default runs/<time>-<dataset>-<neuron>, with a number if that is taken."""
+    usual = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.dataset}-{config.neuron}"
+    names = [output] if output else [usual, *(usual.with_name(f"{usual.name}-{n}") for n in range(2, 1000))]
+    for folder in names:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"--output: cannot make {folder}: {error.strerror}.") from error
+    raise UserError(f"--output: {names[0]} exists already, and a run is never overwritten. Name another.")
+
+
+def save_text(folder: Path, name: str, text: str) -> None:
+    """One file of a run, whole or not at all."""
+    _save(folder, name, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def save_numbers(folder: Path, history: list[dict[str, float]], metrics: dict[str, Any]) -> None:
     """metrics.csv, one row per epoch, and metrics.json, the result with all epochs."""
-    with (folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["epoch", *history[0]])
-        writer.writeheader()
-        writer.writerows({"epoch": number, **epoch} for number, epoch in enumerate(history, 1))
-    text = json.dumps({**metrics, "epochs": history}, indent=2)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, ["epoch", *history[0]])
+    writer.writeheader()
+    writer.writerows({"epoch": number, **epoch} for number, epoch in enumerate(history, 1))
+    _save(folder, "metrics.csv", lambda part: part.write_bytes(table.getvalue().encode()))
+    save_text(folder, "metrics.json", json.dumps({**metrics, "epochs": history}, indent=2) + "\n")
 
 
 def save_weights(folder: Path, model: nnx.Module) -> None:
-    """Every array of the model but the states of random generators, named by its path."""
+    """Every array of the model but the states of random generators, named by its path, and then the checksum."""
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in _named(model).items()}
-    np.savez(folder / WEIGHTS, **arrays)
-    (folder / f"{WEIGHTS}.sha256").write_text(f"{_digest(folder)}  {WEIGHTS}\n", encoding="utf-8")
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    _save(folder, WEIGHTS, lambda part: part.write_bytes(content.getbuffer()))
+    digest = hashlib.sha256(content.getbuffer()).hexdigest()
+    save_text(folder, f"{WEIGHTS}.sha256", f"{digest}  {WEIGHTS}\n")
+
+
+def _save(folder: Path, name: str, write: Callable[[Path], Any]) -> None:
+    path = folder / name
+    part = part_of(path)
+    try:
+        with naming(path):
+            write(part)
+            part.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def read_weights(folder: Path) -> dict[str, np.ndarray]:
+    """The saved arrays by name, as the checksum says.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds anything but finite numbers.
+    """
+    path = folder / WEIGHTS
+    try:
+        with (folder / f"{WEIGHTS}.sha256").open("rb") as file:
+            expected = file.read(DIGEST_LENGTH).decode("ascii", "replace")
+        content = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise UserError(f"{folder} has no readable {WEIGHTS} with its checksum: was the run finished?") from error
+    if hashlib.sha256(content.data).hexdigest() != expected:
+        raise UserError(f"{path} is damaged: its SHA-256 is not the one that was written beside it.")
+    try:
+        saved = arrays(Source(str(path), content))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    for name, value in saved.items():
+        if value.dtype.kind not in "fiub":
+            raise UserError(f"{path}, {name}: expected numbers; got {value.dtype}.")
+        refuse_nan(f"{path}, {name}", value, infinite=False)
+    return saved
 
 
 def load_weights(folder: Path, model: nnx.Module) -> None:
     """Put saved weights into a model of the same structure.
 
     Raises:
-        UserError: the file is missing or damaged, holds NaN, or belongs to another network.
+        UserError: the file is missing or damaged, holds numbers that are not finite, or belongs to another network.
     """
-    try:
-        expected = (folder / f"{WEIGHTS}.sha256").read_text(encoding="utf-8").split()[0]
-        found = _digest(folder)
-    except (OSError, IndexError) as error:
-        raise UserError(f"{folder} has no readable {WEIGHTS} with its checksum: was the run finished?") from error
-    if found != expected:
-        raise UserError(f"{folder / WEIGHTS} is damaged: its SHA-256 is not the one that was written beside it.")
-    with np.load(folder / WEIGHTS, allow_pickle=False) as file:
-        saved = {name: file[name] for name in file.files}
-    named = _named(model)
-    if {n: v.shape for n, v in named.items()} != {n: v.shape for n, v in saved.items()}:
-        raise UserError(f"{folder / WEIGHTS} belongs to another network than {folder / 'config.toml'} describes.")
-    for name, value in saved.items():
-        refuse_nan(f"{folder / WEIGHTS}, {name}", value)
+    saved, named = read_weights(folder), _named(model)
+    for name in sorted({*saved, *named}):
+        here = _kind(saved[name]) if name in saved else "nothing"
+        wanted = _kind(named[name]) if name in named else "nothing"
+        if here != wanted:
+            raise UserError(
+                f"{folder / WEIGHTS} belongs to another network than {folder / 'config.toml'} describes: "
+                f"{name} is {here} in place of {wanted}."
+            )
     state = nnx.state(model, nnx.Not(nnx.RngState))
     paths = jax.tree_util.tree_leaves_with_path(state)
     leaves = [jnp.asarray(saved[_name(path)], leaf.dtype) for path, leaf in paths]
     nnx.update(model, jax.tree.unflatten(jax.tree.structure(state), leaves))
+
+
+def _kind(array: Any) -> str:
+    return f"{array.dtype} {tuple(array.shape)}"
 
 
 def open_run(folder: Path) -> Config:
@@ -94,7 +164,3 @@ def _named(model: nnx.Module) -> dict[str, Any]:
 def _name(path: Any) -> str:
     words = (str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
     return ".".join(word for word in words if word != "value")
-
-
-def _digest(folder: Path) -> str:
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()

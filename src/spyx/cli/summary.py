@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from spyx.cli.config import Config
@@ -50,4 +51,5 @@ def activity_lines(activities: list[Activity]) -> list[tuple[str, str]]:
 
 def next_commands(folder: Path) -> list[str]:
     """Commands to go on with this run."""
-    return [f"spyx eval {folder}", f"spyx train --config {folder / 'config.toml'}"]
+    config = shlex.quote(str(folder / "config.toml"))
+    return [f"spyx eval {shlex.quote(str(folder))}", f"spyx train --config {config}"]

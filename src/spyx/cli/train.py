@@ -16,11 +16,12 @@ from rich.table import Table
 from spyx import optimize, report
 from spyx.cli import inputs, network
 from spyx.cli.config import Config
-from spyx.cli.errors import UserError, pick
-from spyx.cli.runs import new_folder, save_numbers, save_weights
+from spyx.cli.errors import Interrupted, UserError, pick
+from spyx.cli.runs import check_output, new_folder, save_numbers, save_text, save_weights
 from spyx.cli.score import batches, make_loss, make_metric, score, weighed
 from spyx.cli.solver import make_solver
 from spyx.cli.summary import activity_lines, hints, next_commands
+from spyx.cli.text import safe
 
 SHOWN = 256
 
@@ -32,18 +33,18 @@ def train(config: Config, output: Path | None, console: Console) -> Path:
         UserError: a name, a file or a folder is wrong, or training met a number that is not finite.
     """
     began = time.perf_counter()
+    check_output(output)
     inputs.check_names(config)
     network.check_names(config)
     config = replace(config, neuron=pick("neuron", config.neuron, network.neurons()))
     if config.data:
-        data, cache = (str(Path(path).expanduser().resolve()) for path in (config.data, config.cache))
-        config = replace(config, data=data, cache=cache)
+        config = replace(config, data=_place("--data", config.data), cache=_place("--cache", config.cache))
     samples = inputs.load_inputs(config)
     steps, features = samples.x["train"].shape[1:]
     taken = steps if config.raster.bin_ms else config.steps
     config = replace(config, dataset=config.dataset.lower(), encoder=samples.encoder, steps=taken)
     folder = new_folder(output, config)
-    (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    save_text(folder, "config.toml", config.to_toml())
 
     model = network.make_network(config, features, samples.classes)
     _introduce(console, config, samples, steps, features)
@@ -51,9 +52,42 @@ def train(config: Config, output: Path | None, console: Console) -> Path:
         model, history, seconds = _learn(config, model, samples, console)
     except FloatingPointError as error:
         raise UserError(str(error)) from error
-    result = score(config, model, samples.x["test"], samples.y["test"])
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted: {folder} holds the settings, and no weights.") from error
+    try:
+        save_weights(folder, model)
+    except OSError as error:
+        raise UserError(f"the weights are lost: {error.filename}: {error.strerror}. Train again elsewhere.") from error
+    try:
+        return _finish(console, folder, config, model, samples, history, seconds, began)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: {error.strerror}. The weights are safe: run spyx eval {folder} for the result."
+        ) from error
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted. The weights are safe: run spyx eval {folder} for the result.") from error
 
-    save_weights(folder, model)
+
+def _place(option: str, path: str) -> str:
+    """The whole path of a folder that a setting names."""
+    try:
+        return str(Path(path).expanduser().resolve())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{option}: expected a folder; got {path!r}: {error}.") from error
+
+
+def _finish(
+    console: Console,
+    folder: Path,
+    config: Config,
+    model: Any,
+    samples: inputs.Inputs,
+    history: Any,
+    seconds: dict[str, float],
+    began: float,
+) -> Path:
+    """Measure the test part and write everything but the weights."""
+    result = score(config, model, samples.x["test"], samples.y["test"])
     x = np.asarray(samples.x["validation"][:SHOWN], np.float32)
     y = np.asarray(samples.y["validation"][:SHOWN])
     activities = report.record(model, x)
@@ -67,7 +101,10 @@ def train(config: Config, output: Path | None, console: Console) -> Path:
         **seconds,
     }
     save_numbers(folder, history, metrics)
-    _plot(folder, config, history, result["acc"], x, y, activities)
+    try:
+        _plot(folder, config, history, result["acc"], x, y, activities)
+    except Exception as error:  # a picture is worth less than a run: disks, fonts and back ends fail in many ways
+        console.print(f"[yellow]no pictures:[/] {safe(error)}")
     _summarise(console, folder, config, history, metrics, activities, time.perf_counter() - began)
     return folder
 
@@ -147,11 +184,11 @@ def _summarise(
         table.add_row(name, activity)
     compile_s, run_s = metrics["compile_s"], metrics["run_s"]
     table.add_row("time", f"{total:.1f} s, of them {compile_s:.1f} s compiling and {run_s:.1f} s training")
-    table.add_row("folder", str(folder))
+    table.add_row("folder", safe(folder))
     console.print()
     console.print(table)
     console.print("\n[bold]What to try next[/]")
     for hint in hints(config, history, activities):
-        console.print(f"- {hint}", highlight=False)
+        console.print(f"- {safe(hint)}", highlight=False)
     for command in next_commands(folder):
-        console.print(f"  {command}", highlight=False, soft_wrap=True)
+        console.print(f"  {safe(command)}", highlight=False, soft_wrap=True)

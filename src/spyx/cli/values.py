@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from spyx.cli.errors import UserError, suggestion
+from spyx.cli.text import is_plain
+
+MOST_LAYERS = 256
 
 
 def check(name: str, value: Any, default: Any, limits: Any) -> Any:
@@ -28,12 +31,14 @@ def check(name: str, value: Any, default: Any, limits: Any) -> Any:
     if isinstance(default, str):
         if not isinstance(value, str):
             raise UserError(f"{name}: expected a name; got {value!r}.")
+        if not is_plain(value):
+            raise UserError(f"{name}: expected a text without control characters; got {value!r}.")
         if limits is not None and value not in limits:
             raise UserError(f"{name}: expected one of {', '.join(limits)}; got {value!r}.{suggestion(value, limits)}")
         return value
     kind = type(default)
     wanted = "a whole number" if kind is int else "a number"
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and value % 1 != 0):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and not _whole(value)):
         raise UserError(f"{name}: expected {wanted}; got {value!r}.")
     low, high = limits
     if not low <= value <= high:
@@ -41,14 +46,19 @@ def check(name: str, value: Any, default: Any, limits: Any) -> Any:
     return kind(value)
 
 
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+
+
 def _sizes(name: str, value: Any) -> tuple[int, ...]:
     """`256`, `"256,128"` and `[256, 128]` as a tuple of sizes."""
     parts = value.replace("x", ",").split(",") if isinstance(value, str) else value
     parts = [parts] if isinstance(parts, int) else parts
     try:
-        sizes = tuple(int(part) for part in parts)
+        sizes = tuple(int(part) for part in parts if isinstance(part, str) or _whole(part))
+        complete = len(sizes) == len(parts)
     except (TypeError, ValueError):
-        sizes = ()
-    if not sizes or not all(1 <= size <= 65_536 for size in sizes):
+        sizes, complete = (), False
+    if not sizes or not complete or len(sizes) > MOST_LAYERS or not all(1 <= size <= 65_536 for size in sizes):
         raise UserError(f"{name}: expected one size from 1 to 65536 per hidden layer, such as 256,128; got {value!r}.")
     return sizes

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spyx.data._disk import naming, part_of
 from spyx.data.raster import Raster
 from spyx.data.recordings import Recordings
 from spyx.data.split import Dataset, Split
 
 VERSION = 1
+MOST_AXES = 16
 MARK = b"SPYXBITS"
 KINDS = {"bits": np.uint8, "uint8": np.uint8, "uint16": np.uint16, "int16": np.int16}
 
@@ -117,12 +121,13 @@ def write_packed(path: str | Path, samples: Iterable[np.ndarray]) -> None:
 
     Raises:
         ValueError: if there are no samples, shapes differ, or uint8 samples hold more than 0 and 1.
+        OSError: if the disk is full or the folder cannot be written; the error names the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = part_of(path)
     try:
-        with part.open("wb") as file:
+        with naming(path), part.open("xb") as file:
             _write(file, samples)
             file.flush()
             os.fsync(file.fileno())
@@ -213,9 +218,9 @@ def _open(path: Path) -> tuple[dict, int, int]:
         start = len(MARK) + 4 + length
         try:
             header = json.loads(raw)
-            record = _record_bytes(tuple(header["shape"]), header["kind"])
+            record = _record_bytes(_shape(header["shape"]), header["kind"])
             version = header["version"]
-        except (ValueError, KeyError, TypeError) as fault:
+        except (ValueError, KeyError, TypeError, RecursionError) as fault:
             raise _damaged(path, f"a header that cannot be read ({fault})") from None
         count, rest = divmod(size - start - 32, record + 4)
         if version != VERSION or rest or count < 1:
@@ -227,8 +232,15 @@ def _open(path: Path) -> tuple[dict, int, int]:
     return header, start, count
 
 
+def _shape(given: Any) -> tuple[int, ...]:
+    """The shape in a header, of whole numbers that a file could hold."""
+    if not isinstance(given, list) or len(given) > MOST_AXES or not all(type(n) is int and n >= 1 for n in given):
+        raise ValueError(f"the shape {given}"[:80])
+    return tuple(given)
+
+
 def _record_bytes(shape: tuple[int, ...], kind: str) -> int:
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     return -(-size // 8) if kind == "bits" else size * np.dtype(KINDS[kind]).itemsize
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-BLOCK = 1 << 20
+from spyx.data._archive import BLOCK, DISK, Bad, Forward, Strict, block_of, copy, faults
+from spyx.data._budget import budget
+from spyx.data._disk import naming, part_of
+
 LARGEST_ARCHIVE = 1 << 37
+SLACK = 1 << 24
 PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
 
 
@@ -35,8 +39,7 @@ def download(url: str, path: str | Path, checksum: str, *, timeout_s: float = 60
         OSError: if the transfer fails; calling again resumes it.
 
     Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
+        >>>         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "from").write_bytes(b"spikes")
         >>> checksum = "sha256:" + hashlib.sha256(b"spikes").hexdigest()
         >>> download((folder / "from").as_uri(), folder / "to", checksum).read_bytes()
@@ -64,82 +67,148 @@ def download(url: str, path: str | Path, checksum: str, *, timeout_s: float = 60
     return path
 
 
-def extract(archive: str | Path, folder: str | Path, *, largest_bytes: int = LARGEST_ARCHIVE) -> list[Path]:
+def extract(archive: str | Path, folder: str | Path, *, largest_bytes: int | None = None) -> list[Path]:
     """Unpacks the regular files of a zip or tar archive into a folder, and refuses the rest.
+
+    A new folder appears whole or not at all. In a folder that exists, no file appears before all are unpacked and
+    their checksums are right.
 
     Args:
         archive: a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz file.
         folder: where files go.
-        largest_bytes: most bytes that all files together may unpack to. Default 128 GiB.
+        largest_bytes: most bytes that all files together may unpack to. Default: 64 MiB and 100 times the size of the
+            archive, at most 128 GiB.
 
     Returns:
         The files.
 
     Raises:
-        ValueError: if a member would leave the folder, is a link or a device, unpacks to too much, or the archive is
-            damaged. All names are checked before the first byte is written.
+        ValueError: if a member would leave the folder, is a link, a device or sparse, unpacks to too much, or the
+            archive is damaged.
+        OSError: if the disk is full or the folder cannot be written.
 
     Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
+        >>>         >>> folder = Path(tempfile.mkdtemp())
         >>> with zipfile.ZipFile(folder / "a.zip", "w") as file:
         ...     file.writestr("inside/b.txt", "hello")
         >>> [path.read_text() for path in extract(folder / "a.zip", folder / "out")]
         ['hello']
     """
     archive, folder = Path(archive), Path(folder)
+    most = budget(archive.stat().st_size, largest_bytes, LARGEST_ARCHIVE)
+    there = folder.is_dir()
+    work = part_of(folder / "unpacked" if there else folder)
+    work.mkdir(parents=True)
+    unpacking = _Unpacking(archive, folder, work, most)
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as opened:
-                members = [(i.filename, i.file_size, _is_plain(i), i) for i in opened.infolist() if not i.is_dir()]
-                return list(_unpack(archive, folder, members, opened.open, largest_bytes))
-        with tarfile.open(archive) as opened:
-            members = [(m.name, m.size, m.isreg(), m) for m in opened.getmembers() if not m.isdir()]
-            return list(_unpack(archive, folder, members, opened.extractfile, largest_bytes))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as fault:
-        raise ValueError(f"extract: expected an intact zip or tar archive; got {fault} in {archive}.") from None
+        names = unpacking.run()
+        if not there:
+            work.rename(folder)
+        for name in names if there else ():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (work / name).replace(folder / name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return [folder / name for name in names]
 
 
-def _unpack(archive: Path, folder: Path, members: list, open_member, largest_bytes: int) -> Iterator[Path]:
-    room = largest_bytes
-    for name, size, plain, _ in members:
+class _Unpacking:
+    """One archive on its way into a folder of its own, `work`; `folder` is where its files go in the end."""
+
+    def __init__(self, archive: Path, folder: Path, work: Path, most: int) -> None:
+        self.archive, self.folder, self.work, self.most = archive, folder, work, most
+        self.names: list[str] = []
+        self.member = ""
+
+    def run(self) -> list[str]:
+        """Names of the files, all of them written and checked."""
+        try:
+            with faults():
+                if zipfile.is_zipfile(self.archive):
+                    self._zip()
+                else:
+                    self._tar()
+        except Bad as fault:
+            where = f" at {self.member!r}" if self.member else ""
+            raise ValueError(
+                f"extract: expected an intact zip or tar archive; got {fault}{where} in {self.archive}. "
+                "Nothing was unpacked: fetch it again."
+            ) from None
+        return self.names
+
+    def _zip(self) -> None:
+        with zipfile.ZipFile(self.archive) as opened:
+            members = opened.infolist()
+            for info in members:
+                self._check(info.filename, _is_plain(info) and not (info.is_dir() and info.file_size))
+            self._afford(sum(info.file_size for info in members))
+            for info in members:
+                if not info.is_dir():
+                    self.member = info.filename
+                    with opened.open(info) as source:
+                        self._write(info.filename, source, info.file_size, block_of(info))
+
+    def _tar(self) -> None:
+        room = self.most + self.most // 4 + SLACK  # headers and padding come on top of the files
+        total = 0
+        with self.archive.open("rb") as file:
+            whole = Forward(file, room)
+            with tarfile.TarFile(fileobj=whole, tarinfo=Strict) as opened:  # type: ignore[arg-type]
+                while (info := opened.next()) is not None:
+                    self.member = info.name
+                    self._check(info.name, info.isdir() or (info.isreg() and not info.issparse()))
+                    opened.members = []  # type: ignore[attr-defined]
+                    if info.isdir():
+                        continue
+                    total += info.size
+                    self._afford(total)
+                    source = opened.extractfile(info)
+                    if source is not None:
+                        self._write(info.name, source, info.size, BLOCK)
+                self.member = ""
+                whole.finish()
+
+    def _check(self, name: str, plain: bool) -> None:
         if not plain or not _stays_inside(name):
             raise ValueError(
-                f"extract: expected plain files inside {folder}; got member {name!r} in {archive}. Do not trust it."
+                f"extract: expected plain files inside {self.folder}; got member {name!r} in {self.archive}. "
+                "Do not trust it."
             )
-        room -= size
-    if room < 0:
-        raise ValueError(
-            f"extract: expected at most {largest_bytes} bytes; got {largest_bytes - room} in {archive}. "
-            "Raise largest_bytes if you trust the archive."
-        )
-    for name, size, _, member in members:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"extract: expected plain folders in {folder}; got a link on the way to {name!r}.")
-        with open_member(member) as source, path.open("wb") as target:
-            if _copy(source, target, size) != size:
-                raise ValueError(f"extract: expected {size} bytes for {name!r}; got fewer or more in {archive}.")
-        yield path
+
+    def _afford(self, size: int) -> None:
+        if size > self.most:
+            raise ValueError(
+                f"extract: expected at most {self.most} bytes; got {size} in {self.archive}. "
+                "Raise largest_bytes if you trust the archive."
+            )
+
+    def _write(self, name: str, source: IO[bytes], size: int, block: int) -> None:
+        self.member = name
+        path, goal = self.work / name, self.folder / name
+        if not goal.resolve().is_relative_to(self.folder.resolve()):
+            raise ValueError(f"extract: expected plain folders in {self.folder}; got a link on the way to {name!r}.")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            target = path.open("xb")
+        except OSError as fault:
+            if fault.errno in DISK:
+                raise
+            raise Bad(f"a name that cannot be a file here ({fault.strerror})") from None
+        with target, naming(goal):
+            copy(source, target.write, size, block)
+        self.names.append(name)
 
 
 def _stays_inside(name: str) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
+    if not name.isprintable() or not path.parts:
+        return False
+    return not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
 
 
 def _is_plain(info: zipfile.ZipInfo) -> bool:
     mode = info.external_attr >> 16
     return stat.S_IFMT(mode) in (0, stat.S_IFREG)
-
-
-def _copy(source: IO[bytes], target: IO[bytes], most: int) -> int:
-    copied = 0
-    while copied <= most and (block := source.read(min(BLOCK, most + 1 - copied))):
-        copied += len(block)
-        target.write(block)
-    return copied
 
 
 def _fetch(url: str, part: Path, timeout_s: float) -> None:

@@ -85,7 +85,7 @@ class Raster:
                 object.__setattr__(self, name, int(value))
         for name in ("bin_ms", "duration_ms"):
             value = getattr(self, name)
-            if value is not None and (value <= 0 or abs(value * US_PER_MS - round(value * US_PER_MS)) > 1e-6):
+            if value is not None and not _whole_microseconds(value):
                 raise ValueError(
                     f"Raster: expected {name} to be a whole number of microseconds > 0; got {value} ms. Round it."
                 )
@@ -261,6 +261,11 @@ def _check_times(owner: str, t: np.ndarray, window_us: int) -> None:
         raise ValueError(
             f"{owner}: expected times and windows of at most 2**61 microseconds; got {latest}. Check the unit of time."
         )
+
+
+def _whole_microseconds(milliseconds: float) -> bool:
+    microseconds = milliseconds * US_PER_MS
+    return 1 <= microseconds <= LATEST_US and abs(microseconds - round(microseconds)) <= 1e-6
 
 
 def _us(milliseconds: float) -> int:

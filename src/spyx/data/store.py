@@ -6,7 +6,8 @@ import hashlib
 import zipfile
 from pathlib import Path
 
-LARGEST_FILE = 1 << 33
+from spyx.data._archive import Bad, faults, unzip
+from spyx.data._budget import budget
 
 
 class Store:
@@ -16,13 +17,23 @@ class Store:
         root: the folder or the archive.
 
     Raises:
-        ValueError: if `root` is neither.
+        ValueError: if `root` is neither, or a damaged archive.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self._archive = zipfile.ZipFile(self.root) if self.root.is_file() and zipfile.is_zipfile(self.root) else None
-        if self._archive is None and not self.root.is_dir():
+        self._archive = None
+        if self.root.is_file():
+            try:
+                with faults():
+                    self._archive = zipfile.ZipFile(self.root)
+                    self._archive.infolist()
+            except Bad as fault:
+                raise ValueError(
+                    f"Store: expected a folder or a zip archive; got {self.root}, which cannot be read ({fault}). "
+                    "Download it again."
+                ) from None
+        elif not self.root.is_dir():
             raise ValueError(f"Store: expected a folder or a zip archive; got {self.root}. Check the path.")
 
     def names(self, prefix: str = "", suffix: str = "") -> list[str]:
@@ -39,16 +50,29 @@ class Store:
             path = (self.root / name).resolve()
             if not path.is_relative_to(self.root.resolve()):
                 raise ValueError(f"Store: expected a name inside {self.root}; got {name!r}. Use names().")
+            if not path.is_file():
+                raise ValueError(f"Store: expected the file {name!r} in {self.root}; got none. Check the path.")
             return path.read_bytes()
-        size = self._archive.getinfo(name).file_size
-        if size > LARGEST_FILE:
-            raise ValueError(f"Store: expected files of at most {LARGEST_FILE} bytes; got {size} for {name!r}.")
+        info = self._info(name)
+        most = budget(info.compress_size)
+        if info.file_size > most:
+            raise ValueError(
+                f"Store: expected at most {most} bytes; got {info.file_size} for {name!r} in {self.root}. "
+                "Unpack the archive yourself if you trust it."
+            )
         try:
-            return self._archive.read(name)
-        except Exception as fault:  # zipfile raises six kinds for a damaged archive
+            with faults():
+                return bytes(unzip(self._archive, info))
+        except Bad as fault:
             raise ValueError(
                 f"Store: expected an intact archive; got {fault} for {name!r} in {self.root}. Download it again."
             ) from None
+
+    def _info(self, name: str) -> zipfile.ZipInfo:
+        try:
+            return self._archive.getinfo(name)  # type: ignore[union-attr]
+        except KeyError:
+            raise ValueError(f"Store: expected {name!r} in {self.root}; got no such file. Download it again.") from None
 
     def label(self, name: str) -> str:
         """How errors name a file."""
@@ -59,7 +83,7 @@ class Store:
         digest = hashlib.sha256()
         for name in names:
             if self._archive is not None:
-                info = self._archive.getinfo(name)
+                info = self._info(name)
                 mark: tuple[object, ...] = (name, info.file_size, info.CRC)
             else:
                 status = (self.root / name).stat()

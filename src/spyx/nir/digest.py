@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from spyx.nir import hdf
+from spyx.data import _guarded
+
+DIGEST = "spyx_sha256"
+"""Attribute of the graph and of each of its nodes, in files that spyx wrote."""
 
 
 def digest(tree: Any) -> str:
@@ -26,12 +29,12 @@ def mark(path: str) -> None:
     """Write the digests of what is in a file into it."""
     import h5py
 
-    unlimited = hdf.Budget(2**62, 2**62, 2**62)
-    tree, _ = hdf.load(path, unlimited)
+    unlimited = _guarded.Limits(2**48, 2**48, 2**48, 1e6)
+    tree, _ = _guarded.tree(path, "node", DIGEST, unlimited)
     with h5py.File(path, "r+") as file:
         for name, value in _parts(tree).items():
             group: Any = file["node"] if name is None else file["node/nodes"][name]  # type: ignore[index]
-            group.attrs[hdf.DIGEST] = np.bytes_(digest(value))
+            group.attrs[DIGEST] = np.bytes_(digest(value))
 
 
 def changed(tree: dict[str, Any], found: Mapping[str, str]) -> list[str]:

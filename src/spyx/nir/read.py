@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 import nir
-from spyx.nir import isolate
-from spyx.nir.digest import changed
+from spyx.data import _guarded
+from spyx.data._budget import budget
+from spyx.data._guarded import Damaged, Refused
+from spyx.nir.digest import DIGEST, changed
 
 NODES = {
     kind.__name__: kind
@@ -23,11 +25,15 @@ OPTIONAL = {"v_reset", "w_in", "input_shape", "start_dim", "end_dim", "input_typ
 MEMBERS_PER_NODE = 32
 
 
+class _Wrong(Exception):
+    """Contents that are no graph; the text says where and what."""
+
+
 def read(
     path: Any,
     *,
-    max_array_bytes: int = 2**30,
-    max_total_bytes: int = 2**32,
+    max_array_bytes: int | None = None,
+    max_total_bytes: int | None = None,
     max_nodes: int = 100_000,
     timeout_s: float | None = None,
     verify: bool = True,
@@ -38,10 +44,11 @@ def read(
 
     Args:
         path: the file.
-        max_array_bytes: largest array; default 1 GiB.
-        max_total_bytes: all arrays together; default 4 GiB.
+        max_array_bytes: largest array; None is `max_total_bytes`.
+        max_total_bytes: all arrays and texts together; None is 64 MiB and 100 times the size of the file, at most
+            16 GiB.
         max_nodes: nodes, sub-graphs included.
-        timeout_s: seconds of computing that reading may take; None is 30, and one more for every 5 MB.
+        timeout_s: seconds of computing that reading may take; None is 3, and one more for every 5 MB.
         verify: refuse a file that spyx wrote and that was changed in place, by damage or on purpose. Files that
             another program wrote have no digest to compare with.
 
@@ -65,18 +72,32 @@ def read(
     if not os.path.isfile(path):
         raise FileNotFoundError(f"spyx.nir.read: expected a file; got {os.fspath(path)!r}. Check the path.")
     who = f"spyx.nir.read({os.path.basename(os.fspath(path))!r})"
-    patience = 30 + os.path.getsize(path) / 5e6 if timeout_s is None else timeout_s
-    limits = dict(array=max_array_bytes, total=max_total_bytes, members=MEMBERS_PER_NODE * max_nodes)
+    size = os.path.getsize(path)
+    total = budget(size, max_total_bytes)
+    limits = _guarded.Limits(
+        total=total,
+        array=total if max_array_bytes is None else max_array_bytes,
+        members=MEMBERS_PER_NODE * max_nodes,
+        seconds=_guarded.PATIENCE_S + size / _guarded.BYTES_PER_S if timeout_s is None else timeout_s,
+    )
     try:
-        tree, digests = isolate.contents(os.path.abspath(path), **limits, timeout_s=patience)
+        tree, digests = _guarded.tree(os.path.abspath(path), "node", DIGEST, limits)
         graph = _graph(tree, "", [max_nodes])
-    except isolate.Damaged as error:
+    except Damaged as error:
         raise ValueError(
             f"{who}: expected an HDF5 file with a NIR graph; got one that is damaged or something else: {error}. "
             "Write it again."
         ) from error
-    except isolate.Refused as error:
-        raise ValueError(f"{who}: expected a NIR graph; got a file in which {error}. Mend the file.") from error
+    except _Wrong as error:
+        raise ValueError(f"{who}: expected a NIR graph; got a file in which {error}. Fix the file.") from error
+    except Refused as error:
+        action = (
+            "Raise max_nodes, max_array_bytes or max_total_bytes if you trust the file."
+            if error.budget
+            else ("Fix the file.")
+        )
+        said = f"{_place(error.place)} {error.what}"
+        raise ValueError(f"{who}: expected a NIR graph; got a file in which {said}. {action}") from error
     lost = changed(tree, digests) if verify else []
     if lost:
         raise ValueError(
@@ -86,17 +107,28 @@ def read(
     return graph
 
 
+def _place(path: str) -> str:
+    """`/node/nodes/a/nodes/b/tau` as a reader of the graph calls it."""
+    words = path.split("/")[2:]
+    names = []
+    while len(words) > 1 and words[0] == "nodes":
+        names.append(words[1])
+        words = words[2:]
+    where = f"node {'.'.join(names)!r}" if names else "the graph" if len(path) > 1 else "the file"
+    return f"{where}, {'/'.join(words)}," if words else where
+
+
 def _graph(group: dict[str, Any], where: str, left: list[int]) -> nir.NIRGraph:
     said = f"sub-graph {where!r}" if where else "the graph"
     listed, edges = group.get("nodes"), group.get("edges")
     if not isinstance(listed, dict):
-        raise isolate.Refused(f"{said} has no group 'nodes'")
+        raise _Wrong(f"{said} has no group 'nodes'")
     nodes = {}
     for name, node in listed.items():
         inner = f"{where}.{name}" if where else name
         left[0] -= 1
         if left[0] < 0:
-            raise isolate.Refused(f"node {inner!r} is one node too many; raise max_nodes if you trust the file")
+            raise _Wrong(f"node {inner!r} is one node too many; raise max_nodes if you trust the file")
         nodes[name] = _node(node, inner, left)
     if isinstance(edges, np.ndarray) and not edges.size:
         edges = []
@@ -104,7 +136,7 @@ def _graph(group: dict[str, Any], where: str, left: list[int]) -> nir.NIRGraph:
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(end, str) for end in pair) for pair in edges
     )
     if not pairs:
-        raise isolate.Refused(f"{said} has edges that are not pairs of names")
+        raise _Wrong(f"{said} has edges that are not pairs of names")
     joined = [(str(a), str(b)) for a, b in edges or []]
     return nir.NIRGraph(nodes, joined, metadata=_metadata(group, said), type_check=False)
 
@@ -112,12 +144,12 @@ def _graph(group: dict[str, Any], where: str, left: list[int]) -> nir.NIRGraph:
 def _node(group: Any, name: str, left: list[int]) -> Any:
     said = f"node {name!r}"
     if not isinstance(group, dict):
-        raise isolate.Refused(f"{said} is no group")
+        raise _Wrong(f"{said} is no group")
     kind = group.get("type")
     if isinstance(kind, str) and kind == "NIRGraph":
         return _graph(group, name, left)
     if not isinstance(kind, str) or kind not in NODES:
-        raise isolate.Refused(f"{said} has the type {kind!r}, which NIR 1.0.8 does not know")
+        raise _Wrong(f"{said} has the type {kind!r}, which NIR 1.0.8 does not know")
     said += f" ({kind})"
     values = {key: value for key, value in group.items() if key != "metadata"}
     _check_fields(str(kind), values, said)
@@ -129,7 +161,7 @@ def _node(group: Any, name: str, left: list[int]) -> Any:
         with np.errstate(all="ignore"):
             return NODES[str(kind)].from_dict({**values, "metadata": _metadata(group, said)})
     except Exception as error:  # NIR asserts, indexes and multiplies whatever is in the file
-        raise isolate.Refused(f"{said} is not what NIR expects: {str(error) or type(error).__name__}") from error
+        raise _Wrong(f"{said} is not what NIR expects: {str(error) or type(error).__name__}") from error
 
 
 def _check_fields(kind: str, values: dict[str, Any], said: str) -> None:
@@ -142,22 +174,22 @@ def _check_fields(kind: str, values: dict[str, Any], said: str) -> None:
     if missing or extra:
         text = [f"lacks {', '.join(sorted(missing))}"] if missing else []
         text += [f"has the unknown {', '.join(sorted(extra))}"] if extra else []
-        raise isolate.Refused(f"{said} {' and '.join(text)}")
+        raise _Wrong(f"{said} {' and '.join(text)}")
     if kind in ("Conv1d", "Conv2d"):
         values.setdefault("input_shape", None)
     for key, value in values.items():
         if isinstance(value, (list, dict)) or (isinstance(value, str) and key not in ("type", "padding")):
-            raise isolate.Refused(f"{said} has a text where {key} has numbers")
+            raise _Wrong(f"{said} has a text where {key} has numbers")
     for key in ("shape", "input_type", "input_shape"):
         shape = values.get(key)
         if shape is not None and (shape.ndim > 1 or shape.dtype.kind not in "iu" or np.any(shape < 1)):
-            raise isolate.Refused(f"{said} has the shape {shape}: whole numbers of at least 1 are expected")
+            raise _Wrong(f"{said} has the shape {shape}: whole numbers of at least 1 are expected")
 
 
 def _metadata(group: dict[str, Any], said: str) -> dict[str, Any]:
     found = group.get("metadata", {})
     if not isinstance(found, dict):
-        raise isolate.Refused(f"{said} has metadata that is no group")
+        raise _Wrong(f"{said} has metadata that is no group")
     plain = {key: value for key, value in found.items() if not isinstance(value, dict)}
     return {
         key: value.item() if isinstance(value, np.ndarray) and not value.ndim else value for key, value in plain.items()

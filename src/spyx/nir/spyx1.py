@@ -32,6 +32,8 @@ def mended(graph: Any, dt: float | None, written_by: str) -> Any:
         )
     if written_by == "nir" or not isinstance(graph, nir.NIRGraph):
         return graph
+    if not all(_finite(node) for _, node in _all(graph)):
+        return graph  # its validation names the number; what is read here would hide it
     path = chain(graph)
     if written_by == "auto":
         if path is None or not recognised(graph):
@@ -79,6 +81,11 @@ def _as_it_wrote(node: Any) -> bool:
     if any(np.any(value) for value in zero) or (hasattr(node, "w_in") and np.any(node.w_in != 1)):
         return False
     return isinstance(node, LEAKY) or bool(np.all(node.r == 1))
+
+
+def _finite(node: Any) -> bool:
+    arrays = [value for value in vars(node).values() if isinstance(value, np.ndarray) and value.dtype.kind in "fc"]
+    return all(bool(np.isfinite(value).all()) for value in arrays)
 
 
 def _own_step(graph: Any) -> float | None:

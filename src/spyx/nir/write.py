@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Any
 
 import nir
+from spyx.data._disk import naming, part_of
 from spyx.nir.digest import mark
 from spyx.nir.validate import validated
 
@@ -37,11 +39,12 @@ def write(path: Any, graph: nir.NIRGraph) -> None:
     path = os.fspath(path)
     if not os.path.isdir(os.path.dirname(path) or "."):
         raise FileNotFoundError(f"spyx.nir.write: expected a folder that exists; got {path!r}. Make it first.")
-    temporary = f"{path}.{os.getpid()}.part"
+    temporary = str(part_of(Path(path)))
     try:
-        nir.write(temporary, graph)
-        mark(temporary)
-        os.replace(temporary, path)
+        with naming(path):
+            nir.write(temporary, graph)
+            mark(temporary)
+            os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

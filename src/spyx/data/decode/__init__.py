@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spyx.data._budget import LARGEST
 from spyx.data.decode import aedat2, aedat3, aedat4, dat, evt, hdf5, nmnist_bin, numpy_file
 from spyx.data.decode.source import Columns, Source
 from spyx.data.events import MAX_COORDINATE, Events, first_fault
@@ -43,6 +44,7 @@ def read_events(
     *,
     sensor_size: tuple[int, ...] | None = None,
     sort: bool = False,
+    max_bytes: int | None = None,
     **options: Any,
 ) -> Events:
     """Reads a whole recording, or raises one error that says where the file is broken.
@@ -52,6 +54,7 @@ def read_events(
         format: one of `spyx.data.FORMATS`; None looks at the first bytes, then at the suffix.
         sensor_size: (width, height), or (units,); an event outside is an error. Default: what the file says.
         sort: True puts events in order of time; False makes a step back in time an error. Default False.
+        max_bytes: most bytes that the file may unpack to. Default: 64 MiB and 100 times its size, at most 16 GiB.
         **options: `clock=` for EVT3, `chip=` for AEDAT2, `stream=` for AEDAT4, `index=` for SHD files.
 
     Returns:
@@ -59,7 +62,7 @@ def read_events(
 
     Raises:
         EventFileError: a ValueError with the file, the byte and what was found there, if the file is empty,
-            truncated, unsorted, out of range or damaged.
+            truncated, unsorted, out of range, damaged or over `max_bytes`.
         ImportError: if the format needs a package that is not installed.
 
     Example:
@@ -70,7 +73,14 @@ def read_events(
         >>> events.t.tolist(), events.x.tolist(), events.y.tolist(), events.p.tolist()
         ([654], [7], [15], [1])
     """
-    return decode_bytes(np.fromfile(path, np.uint8), str(path), format, sensor_size=sensor_size, sort=sort, **options)
+    size = Path(path).stat().st_size
+    if size > (LARGEST if max_bytes is None else max(max_bytes, LARGEST)):
+        nothing = Source(str(path), np.empty(0, np.uint8))
+        raise nothing.error(
+            0, f"a file of at most {LARGEST} bytes", f"{size}", "Pass max_bytes= if you trust the file."
+        )
+    content = np.fromfile(path, np.uint8)
+    return decode_bytes(content, str(path), format, sensor_size=sensor_size, sort=sort, max_bytes=max_bytes, **options)
 
 
 def decode_bytes(
@@ -80,10 +90,11 @@ def decode_bytes(
     *,
     sensor_size: tuple[int, ...] | None = None,
     sort: bool = False,
+    max_bytes: int | None = None,
     **options: Any,
 ) -> Events:
     """Does what `read_events` does, for the content of a file that `name` names in errors."""
-    source = Source(name, np.frombuffer(content, np.uint8))
+    source = Source(name, np.frombuffer(content, np.uint8), max_bytes)
     if len(source) == 0:
         raise source.error(0, "a recording", "an empty file")
     format = format or _guess(source)

@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 
+from spyx.data._budget import budget
 from spyx.data.decode import flatbuffer
 from spyx.data.decode.codec import HIGHEST, LOWEST, unpacker
 from spyx.data.decode.flatbuffer import Damaged
@@ -28,7 +29,7 @@ def decode(source: Source, *, stream: int | None = None) -> Columns:
     end = table_at if table_at > 0 else len(source)
     if end > len(source):
         raise source.error(len(source), f"packets up to byte {end}", "the end of the file")
-    unpack = unpacker(compression)
+    unpack, left = unpacker(compression), budget(len(source), source.max_bytes)
     parts: list[np.ndarray] = []
     places: list[int] = []
     streams: set[int] = set()
@@ -39,9 +40,10 @@ def decode(source: Source, *, stream: int | None = None) -> Columns:
         if size <= 0 or at + 8 + size > end:
             raise source.error(at, "a packet that ends inside the file", f"a packet of {size} bytes")
         try:
-            packet = unpack(source.data[at + 8 : at + 8 + size].tobytes())
+            packet = unpack(source.data[at + 8 : at + 8 + size].tobytes(), left)
         except Damaged as fault:
             raise source.error(at + 8, "a packet that unpacks", str(fault)) from None
+        left -= len(packet)
         events = _events(source, at + 8, packet)
         if events is not None and (stream is None or stream == number):
             streams.add(number)
@@ -110,6 +112,11 @@ def _events(source: Source, at: int, packet: bytes) -> np.ndarray | None:
 def _sensor_size(info: str, streams: set[int]) -> tuple[int, int] | None:
     if len(streams) != 1:
         return None
-    block = re.search(rf'path="/mainloop/[^"]*/outInfo/{min(streams)}/info/".*?</node>', info, re.DOTALL)
-    sides = [re.search(rf'key="size{axis}" type="int">(\d{{1,5}})<', block[0]) if block else None for axis in "XY"]
-    return (int(sides[0][1]), int(sides[1][1])) if sides[0] and sides[1] else None
+    end = f"/outInfo/{min(streams)}/info/"
+    for node in info.split('path="/mainloop/')[1:]:  # every node is looked at once: the time is linear
+        path, _, rest = node.partition('"')
+        block = rest.partition("</node>")[0]
+        if path.endswith(end):
+            sides = [re.search(rf'key="size{axis}" type="int">(\d{{1,5}})<', block) for axis in "XY"]
+            return (int(sides[0][1]), int(sides[1][1])) if sides[0] and sides[1] else None
+    return None

@@ -14,6 +14,7 @@ from spyx.data.decode.source import Columns, Source, unwrap
 ROW, SINGLE, BASE, VECTOR12, VECTOR8, TIME_LOW, TIME_HIGH = 0, 2, 3, 4, 5, 6, 8
 IGNORED = (7, 10, 14, 15)  # continuations, external triggers, other
 UNKNOWN = 255
+BYTES_PER_EVENT = 13
 
 
 def _events_per_word() -> np.ndarray:
@@ -33,7 +34,7 @@ _EVENTS = _events_per_word()
 def decode_words(source: Source, start: int, sensor_size: tuple[int, int] | None, clock: str) -> Columns:
     """Decodes the words from byte `start` on."""
     words = source.records(start, "<u2")
-    fast = decode_loop(words, _EVENTS, clock == "expelliarmus")
+    fast = decode_loop(words, _EVENTS, clock == "expelliarmus", lambda events: _afford(source, start, events))
     if fast is not None:
         t, x, y, p = fast
         return Columns(t, {"x": x, "y": y, "p": p}, lambda event: _place(words, start, event), sensor_size)
@@ -43,6 +44,7 @@ def decode_words(source: Source, start: int, sensor_size: tuple[int, int] | None
         at = int(np.argmax(counts == UNKNOWN))
         raise source.error(start + 2 * at, "an EVT3 word", f"a word of kind {kind[at]}")
     ends = np.cumsum(counts, dtype=np.int64)
+    _afford(source, start, int(ends[-1]) if len(ends) else 0)
 
     def each_event(states: np.ndarray, values: np.ndarray, name: str) -> np.ndarray:
         """Repeats each state's value for the events up to the next state."""
@@ -64,6 +66,10 @@ def decode_words(source: Source, start: int, sensor_size: tuple[int, int] | None
     column = _columns(source, start, words, kind, counts, ends)
     addresses = {"x": column & np.uint16(0x7FF), "y": y, "p": (column >> 11).astype(np.uint8)}
     return Columns(t, addresses, lambda event: _place(words, start, event), sensor_size)
+
+
+def _afford(source: Source, start: int, events: int) -> None:
+    source.afford(start, BYTES_PER_EVENT * events, "events")
 
 
 def _place(words: np.ndarray, start: int, event: int) -> int:

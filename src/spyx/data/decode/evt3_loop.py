@@ -7,6 +7,7 @@ what is wrong with a file.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -15,13 +16,16 @@ import numpy as np
 FEWEST_WORDS = 1 << 17  # below, loading the compiler takes longer than it saves
 
 
-def decode_loop(words: np.ndarray, events_of: np.ndarray, count_falls: bool) -> tuple[np.ndarray, ...] | None:
+def decode_loop(
+    words: np.ndarray, events_of: np.ndarray, count_falls: bool, afford: Callable[[int], None] = lambda events: None
+) -> tuple[np.ndarray, ...] | None:
     """Times, columns, rows and polarities; None where the words are few, not well formed, or Numba is missing.
 
     Args:
         words: EVT3 words.
         events_of: how many events each of the 65,536 words carries; above 12 the word is not known.
         count_falls: True counts each fall of the low time bits as a lap.
+        afford: refuses too many events, before memory is taken for them.
     """
     if len(words) < FEWEST_WORDS or importlib.util.find_spec("numba") is None:
         return None
@@ -29,6 +33,7 @@ def decode_loop(words: np.ndarray, events_of: np.ndarray, count_falls: bool) -> 
     total = count(words, events_of)
     if total < 0:
         return None
+    afford(total)
     t, x = np.empty(total, np.int64), np.empty(total, np.uint16)
     y, p = np.empty(total, np.uint16), np.empty(total, np.uint8)
     return (t, x, y, p) if decode(words, count_falls, t, x, y, p) else None

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from spyx.data._budget import budget
+
 LONGEST_HEADER = 1 << 16
 
 
@@ -42,10 +44,11 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """The bytes of one file and the name to blame."""
+    """The bytes of one file, the name to blame, and how much the file may unpack to (None: see `budget`)."""
 
     name: str
     data: np.ndarray
+    max_bytes: int | None = None
 
     def __len__(self) -> int:
         return len(self.data)
@@ -55,6 +58,14 @@ class Source:
     ) -> EventFileError:
         """Builds the error for a fault at `offset`."""
         return EventFileError(self.name, int(offset), expected, found, action)
+
+    def afford(self, offset: int, size: int, what: str) -> None:
+        """Refuses what would unpack to more than the budget of this file; call it before memory is taken."""
+        most = budget(len(self.data), self.max_bytes)
+        if size > most:
+            raise self.error(
+                offset, f"{what} of at most {most} bytes", f"{size}", "Pass max_bytes= if you trust the file."
+            )
 
     def records(self, start: int, dtype: Any) -> np.ndarray:
         """Views everything from `start` as records of `dtype`; a file that ends inside a record is truncated."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spyx.data.decode.numpy_file import arrays
 from spyx.data.decode.source import Source
 from spyx.data.split import Dataset, Split, stratified
 
@@ -33,12 +34,12 @@ def load(*, root: str | Path, split_seed: int = 0) -> Dataset:
     path = Path(root) / "braille.npz" if Path(root).is_dir() else Path(root)
     if not path.is_file():
         raise ValueError(f"braille: expected the file {path}; got no such file. Check root=.")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            values, letters = file["x"], file["y"]
-    except Exception as fault:  # numpy and zipfile raise many kinds for a damaged file
-        raise Source(str(path), np.empty(0, np.uint8)).error(0, "arrays x and y", str(fault)) from None
-    names = sorted(set(letters.tolist()), key=lambda name: (len(name) > 1, name))
+    source = Source(str(path), np.fromfile(path, np.uint8))
+    found = arrays(source, ("x", "y"))
+    if len(found) < 2 or found["y"].ndim != 1:
+        raise source.error(0, "arrays x and y", f"{sorted(found)}")
+    values, letters = found["x"], found["y"]
+    names = sorted(set(letters.tolist()), key=lambda name: (len(str(name)) > 1, name))
     if values.ndim != 3 or values.dtype != np.uint8 or len(letters) != len(values) or len(names) < 2:
         raise ValueError(
             f"braille: expected x of shape (samples, time, sensors), uint8, and letters y; got {values.dtype} "

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spyx.data.decode.hdf5 import opened, spike_columns
+from spyx.data import _guarded
+from spyx.data.decode.hdf5 import SPIKES, faults, spike_columns
 from spyx.data.decode.source import Source
 from spyx.data.events import Events
 from spyx.data.fetch import download, extract
@@ -20,6 +21,8 @@ CITATION = (
 LICENCE = "CC BY 4.0"
 SENSOR = (700,)
 ADDRESS = "https://zenkelab.org/datasets/"
+AT_ONCE, NEAR = 64, 8
+"""Recordings read with one request, when the one asked for is at most so many after the one before."""
 
 
 def fetch(root: Path, name: str, checksum: str) -> None:
@@ -36,22 +39,50 @@ def read_split(path: Path, num_classes: int, set_name: str) -> tuple[Split, np.n
             "Pass download=True, or point root= at the folder that holds it."
         )
     source = Source(str(path), np.empty(0, np.uint8))
-    with opened(None, str(path)) as file:
-        labels = np.asarray(file["labels"][:]).astype(np.int32)
-        count = len(file["spikes/times"])
-        speaker = np.asarray(file["extra/speaker"][:]) if "extra/speaker" in file else np.full(len(labels), -1)
-    if not len(labels) == count == len(speaker) or len(labels) == 0:
-        raise source.error(0, "a label and a speaker for each recording", f"{len(labels)} labels, {count} recordings")
+    limits = _guarded.limits_for(path.stat().st_size)
+    with faults(source):
+        wanted = ["labels", "extra/speaker"]
+        found, shapes, top = _guarded.columns(str(path), wanted, limits, shapes=("spikes/times",))
+    if "labels" not in found or not shapes.get("spikes/times"):
+        raise source.error(0, "labels and a list /spikes/times", f"{top}")
+    labels, count = found["labels"].astype(np.int64), shapes["spikes/times"][0]
+    speaker = found.get("extra/speaker", np.full(len(labels), -1))
+    if not labels.shape == (count,) == speaker.shape or count == 0:
+        raise source.error(0, "a label and a speaker for each recording", f"{labels.shape} labels, {count} recordings")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise source.error(0, f"labels in 0..{num_classes - 1}", f"{labels.min()}..{labels.max()}")
+    ahead = _Ahead(path, source, limits, count)
 
     def read(name: str) -> Events:
-        with opened(None, str(path)) as file:
-            columns = spike_columns(source, file, int(name.rsplit("#", 1)[1]))
-        order = np.argsort(columns.t, kind="stable")
-        return Events(columns.t[order], unit=columns.addresses["unit"][order], sensor_size=SENSOR)
+        index = int(name.rsplit("#", 1)[1])
+        columns = spike_columns(source, *ahead(index), index)
+        t, unit = columns.t, columns.addresses["unit"]
+        if (t[1:] < t[:-1]).any():
+            order = np.argsort(t, kind="stable")
+            t, unit = t[order], unit[order]
+        return Events(t, unit=unit, sensor_size=SENSOR)
 
     status = path.stat()
     names = [f"{path.name}#{i}" for i in range(count)]
     stamp = f"{status.st_size} {status.st_mtime_ns}"
-    return Split(Recordings(names, read, stamp=stamp, sensor_size=SENSOR), labels), speaker
+    return Split(Recordings(names, read, stamp=stamp, sensor_size=SENSOR), labels.astype(np.int32)), speaker
+
+
+class _Ahead:
+    """Rows of one file; who reads one after the other gets many with one request."""
+
+    def __init__(self, path: Path, source: Source, limits: _guarded.Limits, count: int) -> None:
+        self.path, self.source, self.limits, self.count = str(path), source, limits, count
+        self.block: tuple[int, list[np.ndarray], list[np.ndarray]] = (0, [], [])
+        self.last = -1
+
+    def __call__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Times and units of one recording."""
+        first, times, units = self.block
+        if not first <= index < first + len(times):
+            stop = min(index + (AT_ONCE if 0 < index - self.last <= NEAR else 1), self.count)
+            with faults(self.source):
+                times, units = _guarded.rows(self.path, SPIKES, index, stop, self.limits)
+            first, self.block = index, (index, times, units)
+        self.last = index
+        return times[index - first], units[index - first]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from spyx.data import _guarded
 from spyx.data.split import Dataset, Split
 
 CITATION = (
@@ -52,11 +52,9 @@ def load(*, root: str | Path, validation: float = 0.1) -> Dataset:
 
 
 def _read(path: Path) -> Split:
-    from scipy.io import loadmat
-
     try:
-        content: dict[str, Any] = loadmat(path, variable_names=["x", "y"], mat_dtype=False)
-    except Exception as fault:  # the reader promises no particular kind for a missing or damaged file
+        content = _guarded.matrices(str(path), ["x", "y"], _guarded.limits_for(path.stat().st_size))
+    except (OSError, _guarded.Damaged, _guarded.Refused) as fault:
         raise ValueError(f"qtdb_ecg: expected the MATLAB file {path}; got {fault}. Check root=.") from None
     x, y = content.get("x"), content.get("y")
     if x is None or y is None or x.ndim != 3 or y.shape != (*x.shape[:2], NUM_CLASSES) or (y.sum(-1) > 1).any():

@@ -12,7 +12,8 @@ from flax import nnx
 
 from spyx import nn
 from spyx.engine import device, events
-from spyx.engine.events import choice, maps, rows
+from spyx.engine.events import choice
+from spyx.engine.kernels import maps, rows
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from spyx.engine import convolution, device, events
-from spyx.engine.events import choice, maps, rows
+from spyx.engine.events import choice
+from spyx.engine.kernels import maps, rows
 
 pytestmark = pytest.mark.skipif(not device.has_compiler(), reason="needs llvmlite: pip install 'spyx-jax[cpu]'")
 
@@ -141,3 +142,13 @@ def test_a_convolution_is_xlas_whatever_is_asked_of_it(pads, strides, options, m
     expected = jax.lax.conv_general_dilated(x, w, strides, pads, **arguments)
     np.testing.assert_array_equal(events.convolve(x, w, strides, pads, **arguments), expected)
     np.testing.assert_array_equal(convolution.convolve(x, w, strides, pads, **arguments), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "bool", "bfloat16", "float16"])
+@pytest.mark.parametrize(("shape", "stride"), [((7, 5), 1), ((7, 5), 3), ((4, 3, 2, 2), 2), ((1, 1), 7)])
+def test_entries_that_are_not_zero_are_counted(dtype, shape, stride):
+    values = np.random.default_rng(0).integers(0, 2, shape)
+    with jax.enable_x64(True):
+        x = jnp.asarray(values).astype(dtype)
+        x = -x if jnp.issubdtype(x.dtype, jnp.floating) else x  # a zero with a sign is a zero
+        assert int(rows.count_nonzero(x, stride)) == np.count_nonzero(values[::stride])

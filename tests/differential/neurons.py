@@ -587,7 +587,12 @@ SUBJECTS: dict[str, Subject] = {
         Subject("SigmaDelta", lambda: nn.SigmaDelta(UNITS), FUSED, binary=False),
         Subject("AssociativeLIF", lambda: experimental.AssociativeLIF(UNITS, beta=_decays), LINEAR),
         Subject("ResonateFire", lambda: experimental.ResonateFire(UNITS, rngs=rngs())),
-        Subject("AssociativeResonateFire", lambda: experimental.AssociativeResonateFire(UNITS, rngs=rngs()), LINEAR),
+        Subject(
+            "AssociativeResonateFire",
+            lambda: experimental.AssociativeResonateFire(UNITS, rngs=rngs()),
+            LINEAR,
+            tolerance=2.0,
+        ),
         Subject("PSU_LIF", lambda: experimental.PSU_LIF(UNITS, beta=_decays), LINEAR),
         Subject("SlidingPSN", lambda: experimental.SlidingPSN(UNITS, order=3), LOOPS | {"parallel"}, sliding),
         Subject("ChannelPSN", lambda: experimental.ChannelPSN(UNITS, order=3), LOOPS | {"parallel"}, sliding),

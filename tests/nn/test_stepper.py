@@ -15,7 +15,6 @@ from flax import nnx
 
 from spyx import axn, experimental, graph, nn
 from spyx.engine import device
-from spyx.engine.kernels import chain as engine
 from spyx.engine.kernels import kernel_cache
 
 pytestmark = pytest.mark.skipif(not device.has_compiler(), reason="needs the extra cpu")

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-KERNELS = {"spyx_fused_forward", "spyx_recurrent_forward"}
-KERNELS_BACKWARD = {"spyx_fused_backward", "spyx_recurrent_backward"}
+KERNELS = {"spyx_kernel_forward"}
+KERNELS_BACKWARD = {"spyx_kernel_backward"}
 
 
 def equations(jaxpr: Any, inside: tuple[str, ...] = ()) -> Iterator[tuple[Any, tuple[str, ...]]]:

@@ -147,7 +147,7 @@ def test_every_layer_of_a_network_is_explained(mode, grad, one_cpu):
     said = explained(net, x, mode, grad=grad)
     found = list(equations(traced(net, x, mode, grad=False)))
     loops = sum(e.primitive.name == "scan" and "cond" not in inside for e, inside in found)
-    kernels = sum(e.primitive.name == "spyx_fused_forward" for e, _ in found)
+    kernels = sum(e.primitive.name == "spyx_kernel_forward" for e, _ in found)
     rounds = sum(e.primitive.name == "while" for e, _ in found)
     if mode == "step":
         assert said == ["step"]

@@ -36,6 +36,8 @@ class OneLineErrors(TyperGroup):
                 raise
             print(f"spyx: {plain(' '.join(message.split()))}", file=sys.stderr)
             sys.exit(EXIT_CODE if isinstance(error, (Interrupted, click.Abort)) else 2)
+        if code == EXIT_CODE:  # Typer makes this of a KeyboardInterrupt, without a word
+            print("spyx: interrupted.", file=sys.stderr)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,7 +1,8 @@
 """Ctrl-C is never lost: it is sent again until the command has noticed.
 
 Python raises `KeyboardInterrupt` wherever the program happens to be. Inside a callback of the garbage collector, a
-destructor or a library that swallows every exception, it vanishes. So a thread sends it again until `caught` is called.
+destructor or a library that swallows every exception, it vanishes, and in the middle of an import it can end the process
+with an error of its own. So nothing is raised there, and a thread sends it again until `caught` is called.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-AGAIN_S = 1.0
+AGAIN_S = 0.2
 EXIT_CODE = 130
 
 
@@ -44,7 +45,7 @@ class Interrupts:
         if not self.asked:
             self.asked = True
             threading.Thread(target=self._insist, daemon=True).start()
-        if not self.noticed.is_set():
+        if not self.noticed.is_set() and not _deaf(frame):
             raise KeyboardInterrupt
 
     def _insist(self) -> None:
@@ -53,3 +54,13 @@ class Interrupts:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             else:
                 signal.raise_signal(signal.SIGINT)
+
+
+def _deaf(frame: FrameType | None) -> bool:
+    """The program is where an exception does harm or is lost: in an import, a destructor, the garbage collector."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename.startswith("<frozen importlib") or code.co_name in ("__del__", "_xla_gc_callback"):
+            return True
+        frame = frame.f_back
+    return False

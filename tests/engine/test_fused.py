@@ -121,8 +121,8 @@ def test_a_mapped_axis_is_more_lanes():
     s0 = neuron.initial_state(2)
 
     def loss(mode, beta, x):
-        p = engine.Params({"beta": beta}, {"spike": axn.superspike(), "threshold": 1.0})
-        return mode(neuron.step, p, x, s0)[0].sum()
+        settings = {"spike": axn.superspike(), "threshold": 1.0, "dynamics": nn.Dynamics()}
+        return mode(neuron.step, engine.Params({"beta": beta}, settings), x, s0)[0].sum()
 
     betas = jnp.linspace(0.1, 0.9, 5)
     grads = [jax.vmap(jax.grad(partial(loss, mode), (0, 1)))(betas, xs) for mode in (engine.MODES["fused"], scan)]

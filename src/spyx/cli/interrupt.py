@@ -1,8 +1,8 @@
 """Ctrl-C is never lost: it is sent again until the command has noticed.
 
 Python raises `KeyboardInterrupt` wherever the program happens to be. Inside a callback of the garbage collector, a
-destructor or a library that swallows every exception, it vanishes, and in the middle of an import it can end the process
-with an error of its own. So nothing is raised there, and a thread sends it again until `caught` is called.
+destructor or a library that swallows every exception, it vanishes, and in the middle of an import it can end the
+process with an error of its own. So nothing is raised there, and a thread sends it again until `caught` is called.
 """
 
 from __future__ import annotations

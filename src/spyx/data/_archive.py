@@ -6,7 +6,8 @@ import bz2
 import errno
 import gzip
 import lzma
-import tarfile
+import os
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ DISK = frozenset(
     if hasattr(errno, name)
 )
 """Errors of the disk, which are not the archive's fault."""
+END_OF_ZIP = struct.Struct("<4s4H2LH")
 GZIP, BZIP2, XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00"
 
 
@@ -46,7 +48,7 @@ def faults() -> Iterator[None]:
         raise Bad(str(fault) or type(fault).__name__) from None
 
 
-def copy(source: IO[bytes], write: Callable[[bytes], Any], size: int, block: int) -> None:
+def copy(source: Any, write: Callable[[bytes], Any], size: int, block: int) -> None:
     """Copies exactly `size` bytes and makes sure that there are no more, which also checks the checksum."""
     left = size
     while piece := source.read(min(block, left + 1)):
@@ -104,18 +106,6 @@ class Forward:
             raise Bad(f"it unpacks to more than {self.most} bytes")
         return b"".join(parts)
 
-    def tell(self) -> int:
-        """Bytes unpacked so far."""
-        return self.at
-
-    def seek(self, place: int) -> int:
-        """Skip to a place further on."""
-        if place < self.at:
-            raise Bad("a member that starts inside another")
-        while self.at < place and self.read(min(BLOCK, place - self.at)):
-            pass
-        return self.at
-
     def finish(self) -> None:
         """Read to the end, where the checksum is; after a tar archive there are only zeros."""
         while piece := self.read(min(BLOCK, self.most + BLOCK - self.at)):
@@ -149,15 +139,38 @@ class _Unpacked:
                 return piece
 
 
-class Strict(tarfile.TarInfo):
-    """A member whose damaged header is an error, where `tarfile` takes it for the end of the archive."""
+def members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The members of a zip archive: as many as it says, each under a name of its own; a folder is empty.
 
-    @classmethod
-    def fromtarfile(cls, archive: Any) -> Any:  # type: ignore[override]
-        """The next header."""
-        try:
-            return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise
-        except tarfile.HeaderError as fault:
-            raise Bad(f"a header at byte {archive.offset} that cannot be read ({fault})") from None
+    `zipfile` does not count, and takes a file whose name ends with a slash for a folder.
+    """
+    found = archive.infolist()
+    listed = _count(archive)
+    if listed not in (None, len(found)):
+        raise Bad(f"{len(found)} members where it lists {listed}")
+    names = [info.filename for info in found]
+    if "" in names:
+        raise Bad("a member without a name")
+    if len(set(names)) < len(names):
+        raise Bad(f"a name that is there twice, {next(name for name in names if names.count(name) > 1)!r}")
+    for info in found:
+        if info.is_dir():
+            with archive.open(info) as source:  # the local header has the name once more
+                if info.file_size or source.read(1):
+                    raise Bad(f"a folder with content, {info.filename!r}")
+    return found
+
+
+def _count(archive: zipfile.ZipFile) -> int | None:
+    """How many members the end of the archive says there are; None where a larger table says so."""
+    file = archive.fp
+    if file is None:
+        return None
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - END_OF_ZIP.size - 2**16, 0))
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < END_OF_ZIP.size:
+        return None
+    count = END_OF_ZIP.unpack_from(tail, at)[4]
+    return None if count == 0xFFFF else count

@@ -1,8 +1,11 @@
-"""Writing files: a full disk is told with the file's name, and part files have names that nobody else uses."""
+"""Files on disk: regular ones are read, a full disk is told with the name, and part files have names of their own."""
 
 from __future__ import annotations
 
+import errno
+import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,3 +25,24 @@ def naming(path: str | Path) -> Iterator[None]:
 def part_of(path: Path) -> Path:
     """A name beside `path` that no other thread or process has: write that file, then move it over `path`."""
     return path.with_name(f"{path.name[:64]}.{secrets.token_hex(8)}.part")
+
+
+def size_of(path: str | Path, owner: str) -> int:
+    """Bytes of a regular file; a pipe or a device could be read without an end.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a folder, a pipe or a device.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            errno.ENOENT, f"{owner}: expected a file; got none. Check the path", os.fspath(path)
+        ) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(
+            f"{owner}: expected a regular file; got {os.fspath(path)!r}, which is a folder, a pipe or a device. "
+            "Check the path."
+        )
+    return status.st_size

@@ -23,7 +23,7 @@ import numpy as np
 
 from spyx.data._budget import budget
 
-PATIENCE_S = 3.0
+PATIENCE_S = 1.5
 BYTES_PER_S = 5e6
 """A file may take `PATIENCE_S` seconds of computing, and one more for every `BYTES_PER_S` bytes."""
 WAIT = 20 if os.name == "posix" else 3
@@ -33,7 +33,16 @@ WORKER = Path(__file__).with_name("_guarded_worker.py")
 
 
 class Damaged(Exception):
-    """A file that the library cannot read, or not to the end."""
+    """A file that the library cannot read, or not to the end.
+
+    Args:
+        found: what was found.
+        opened: whether the library got as far as the contents, and may be in disorder.
+    """
+
+    def __init__(self, found: str, opened: bool = True) -> None:
+        super().__init__(found)
+        self.opened = opened
 
 
 class Refused(Exception):
@@ -89,10 +98,9 @@ class _Reader:
                     return self._answer(process, request, content, limits)
                 finally:
                     timer.cancel()
-            except Refused:
-                raise
-            except BaseException:
-                self._end()
+            except BaseException as error:
+                if getattr(error, "opened", not isinstance(error, Refused)):
+                    self._end()
                 raise
 
     def _answer(self, process: Any, request: dict[str, Any], content: Any, limits: Limits) -> Any:
@@ -108,7 +116,7 @@ class _Reader:
         if "refused" in reply:
             raise Refused(*reply["refused"])
         if "damaged" in reply:
-            raise Damaged(reply["damaged"])
+            raise Damaged(reply["damaged"], reply["opened"])
         if "missing" in reply:
             raise ImportError(reply["missing"], name=reply["missing"])
         return self._unpacked(reply["found"], process, [limits.total])

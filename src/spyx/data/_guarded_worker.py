@@ -275,17 +275,21 @@ def answer(request: dict[str, Any], files: Files, content: bytes | None) -> Iter
     import h5py
 
     arrays: list[Any] = []
+    opened = False
     try:
         limits, path = Limits(request), request["path"]
         if request["do"] == "matrices":
             found = matrices(path, request, limits)
         elif content is None and request["do"] == "rows":
-            found = rows(files.open(path), request, limits)
+            file, opened = files.open(path), True
+            found = rows(file, request, limits)
         elif content is None:
             with h5py.File(path, "r", locking=False) as file:
+                opened = True
                 found = OPERATIONS[request["do"]](file, request, limits)
         else:
             with h5py.File(io.BytesIO(content), "r") as file:
+                opened = True
                 found = OPERATIONS[request["do"]](file, request, limits)
         reply: dict[str, Any] = {"found": packed(found, arrays)}
     except Refused as refused:
@@ -293,7 +297,7 @@ def answer(request: dict[str, Any], files: Files, content: bytes | None) -> Iter
     except ImportError as missing:
         reply = {"missing": missing.name or str(missing)}
     except Exception as error:  # whatever a damaged file makes a library raise
-        reply, arrays = {"damaged": f"{type(error).__name__}: {error}"}, []
+        reply, arrays = {"damaged": f"{type(error).__name__}: {error}", "opened": opened}, []
         with contextlib.suppress(Exception):
             files.close()
     yield json.dumps(reply).encode() + b"\n"

@@ -6,16 +6,16 @@ import hashlib
 import os
 import shutil
 import stat
-import tarfile
 import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from spyx.data._archive import BLOCK, DISK, Bad, Forward, Strict, block_of, copy, faults
+from spyx.data._archive import BLOCK, DISK, Bad, Forward, block_of, copy, faults, members
 from spyx.data._budget import budget
-from spyx.data._disk import naming, part_of
+from spyx.data._disk import naming, part_of, size_of
+from spyx.data._tar import Tar
 
 LARGEST_ARCHIVE = 1 << 37
 SLACK = 1 << 24
@@ -95,7 +95,7 @@ def extract(archive: str | Path, folder: str | Path, *, largest_bytes: int | Non
         ['hello']
     """
     archive, folder = Path(archive), Path(folder)
-    most = budget(archive.stat().st_size, largest_bytes, LARGEST_ARCHIVE)
+    most = budget(size_of(archive, "extract"), largest_bytes, LARGEST_ARCHIVE)
     there = folder.is_dir()
     work = part_of(folder / "unpacked" if there else folder)
     work.mkdir(parents=True)
@@ -138,11 +138,11 @@ class _Unpacking:
 
     def _zip(self) -> None:
         with zipfile.ZipFile(self.archive) as opened:
-            members = opened.infolist()
-            for info in members:
-                self._check(info.filename, _is_plain(info) and not (info.is_dir() and info.file_size))
-            self._afford(sum(info.file_size for info in members))
-            for info in members:
+            for info in opened.infolist():
+                self._check(info.filename, _is_plain(info))
+            found = members(opened)
+            self._afford(sum(info.file_size for info in found))
+            for info in found:
                 if not info.is_dir():
                     self.member = info.filename
                     with opened.open(info) as source:
@@ -153,20 +153,16 @@ class _Unpacking:
         total = 0
         with self.archive.open("rb") as file:
             whole = Forward(file, room)
-            with tarfile.TarFile(fileobj=whole, tarinfo=Strict) as opened:  # type: ignore[arg-type]
-                while (info := opened.next()) is not None:
-                    self.member = info.name
-                    self._check(info.name, info.isdir() or (info.isreg() and not info.issparse()))
-                    opened.members = []  # type: ignore[attr-defined]
-                    if info.isdir():
-                        continue
+            tar = Tar(whole)
+            for info in tar:
+                self.member = info.name
+                self._check(info.name, info.kind != "other")
+                if info.kind == "file":
                     total += info.size
                     self._afford(total)
-                    source = opened.extractfile(info)
-                    if source is not None:
-                        self._write(info.name, source, info.size, BLOCK)
-                self.member = ""
-                whole.finish()
+                    self._write(info.name, tar, info.size, BLOCK)
+            self.member = ""
+            whole.finish()
 
     def _check(self, name: str, plain: bool) -> None:
         if not plain or not _stays_inside(name):
@@ -182,7 +178,7 @@ class _Unpacking:
                 "Raise largest_bytes if you trust the archive."
             )
 
-    def _write(self, name: str, source: IO[bytes], size: int, block: int) -> None:
+    def _write(self, name: str, source: IO[bytes] | Tar, size: int, block: int) -> None:
         self.member = name
         path, goal = self.work / name, self.folder / name
         if not goal.resolve().is_relative_to(self.folder.resolve()):

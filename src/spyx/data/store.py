@@ -6,7 +6,7 @@ import hashlib
 import zipfile
 from pathlib import Path
 
-from spyx.data._archive import Bad, faults, unzip
+from spyx.data._archive import Bad, faults, members, unzip
 from spyx.data._budget import budget
 
 
@@ -27,7 +27,7 @@ class Store:
             try:
                 with faults():
                     self._archive = zipfile.ZipFile(self.root)
-                    self._archive.infolist()
+                    members(self._archive)
             except Bad as fault:
                 raise ValueError(
                     f"Store: expected a folder or a zip archive; got {self.root}, which cannot be read ({fault}). "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from spyx.nir.reference import simulate
 from spyx.nir.sizes import PER_UNIT
 from spyx.nir.spyx1 import mended
 from spyx.nir.validate import Validated, validated
+
+MOST_VALUES = 2**30
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,12 @@ def check(
     meaning = read_meaning(graph.metadata, dt, **chosen)
     sure = {name for name, value in chosen.items() if value is not None}
     model = built(checked, meaning, sure)
+    values = steps * sum(math.prod(shape) for shape in (*checked.given.values(), *checked.taken.values()))
+    if values > MOST_VALUES:
+        raise ValueError(
+            f"spyx.nir.check(steps=): expected a trial of at most {MOST_VALUES} values; got {values} in {steps} steps. "
+            "Take fewer steps."
+        )
     rng = np.random.default_rng(seed)
     inputs = {
         name: (rng.random((steps, *checked.given[name])) < 0.3).astype(np.float32)

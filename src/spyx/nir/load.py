@@ -21,7 +21,7 @@ from spyx.nir.rules import dense
 from spyx.nir.rules.exact import Pass
 from spyx.nir.rules.neurons import RECURRENT
 from spyx.nir.rules.neurons import load as load_spyx_neuron
-from spyx.nir.validate import Validated, validated
+from spyx.nir.validate import MOST_UNITS, Validated, validated
 
 SPIKING = (nir.IF, nir.LIF, nir.CubaLIF)
 STATEFUL = (*SPIKING, nir.I, nir.LI, nir.CubaLI)
@@ -167,6 +167,13 @@ def _delay_problems(flat: Flat, dt: float) -> list[str]:
             problems.append(
                 f"node {name!r} (Delay): a delay of {wrong[0]:g} is {wrong[0] / dt:g} steps of dt = {dt:g}, "
                 "not a whole number"
+            )
+            continue
+        delays = np.ravel(flat.nodes[name].delay) / dt
+        if delays.size and delays.max() * delays.size > MOST_UNITS:
+            problems.append(
+                f"node {name!r} (Delay): {delays.size} units wait up to {delays.max():g} steps, which takes more than "
+                f"{MOST_UNITS} values"
             )
     return problems
 

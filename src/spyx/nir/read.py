@@ -48,7 +48,7 @@ def read(
         max_total_bytes: all arrays and texts together; None is 64 MiB and 100 times the size of the file, at most
             16 GiB.
         max_nodes: nodes, sub-graphs included.
-        timeout_s: seconds of computing that reading may take; None is 3, and one more for every 5 MB.
+        timeout_s: seconds of computing that reading may take; None is 1.5, and one more for every 5 MB.
         verify: refuse a file that spyx wrote and that was changed in place, by damage or on purpose. Files that
             another program wrote have no digest to compare with.
 

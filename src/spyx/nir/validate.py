@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from spyx.nir.layout import Shape
 from spyx.nir.sizes import PER_UNIT, answer_shape, own_shape, shape_tuple
 
 TIMES = ("tau", "tau_mem", "tau_syn")
+MOST_UNITS = 2**27
 WHOLE = ("stride", "dilation", "groups", "kernel_size", "padding", "start_dim", "end_dim", "input_shape")
 SCALARS = ("groups", "start_dim", "end_dim")
 SIZES = ("stride", "dilation", "groups", "kernel_size")
@@ -44,6 +46,12 @@ def validated(graph: Any, owner: str = "spyx.nir.from_nir") -> Validated:
     problems += _edge_problems(flat)
     _raise(owner, problems)
     taken, given, problems = _shapes(flat)
+    problems += [
+        f"node {name!r} ({type(flat.nodes[name]).__name__}): gives {math.prod(shape)} values a step, over the limit of "
+        f"{MOST_UNITS}"
+        for name, shape in given.items()
+        if math.prod(shape) > MOST_UNITS
+    ]
     _raise(owner, problems)
     return Validated(flat, taken, given)
 

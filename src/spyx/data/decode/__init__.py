@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spyx.data._budget import LARGEST
+from spyx.data._disk import size_of
 from spyx.data.decode import aedat2, aedat3, aedat4, dat, evt, hdf5, nmnist_bin, numpy_file
 from spyx.data.decode.source import Columns, Source
 from spyx.data.events import MAX_COORDINATE, Events, first_fault
@@ -63,6 +64,7 @@ def read_events(
     Raises:
         EventFileError: a ValueError with the file, the byte and what was found there, if the file is empty,
             truncated, unsorted, out of range, damaged or over `max_bytes`.
+        FileNotFoundError: no such file.
         ImportError: if the format needs a package that is not installed.
 
     Example:
@@ -73,7 +75,7 @@ def read_events(
         >>> events.t.tolist(), events.x.tolist(), events.y.tolist(), events.p.tolist()
         ([654], [7], [15], [1])
     """
-    size = Path(path).stat().st_size
+    size = size_of(path, "read_events")
     if size > (LARGEST if max_bytes is None else max(max_bytes, LARGEST)):
         nothing = Source(str(path), np.empty(0, np.uint8))
         raise nothing.error(
@@ -103,7 +105,13 @@ def decode_bytes(
     decode = FORMATS[format]
     if options and (unknown := set(options) - set(inspect.signature(decode).parameters)):
         raise TypeError(f"read_events: expected options of the format {format}; got {', '.join(sorted(unknown))}.")
-    columns = decode(source, **options)
+    try:
+        columns = decode(source, **options)
+    except MemoryError:
+        raise source.error(0, "a file that fits into memory", f"{len(source)} bytes of {format}") from None
+    declared = columns.sensor_size
+    if declared is not None and max(declared) > MAX_COORDINATE + 1:
+        raise source.error(0, f"a sensor of at most {MAX_COORDINATE + 1} pixels a side", f"{declared}")
     return _checked(source, columns, sensor_size or columns.sensor_size, sort)
 
 

@@ -60,6 +60,9 @@ def read_split(path: Path, num_classes: int, set_name: str) -> tuple[Split, np.n
         if (t[1:] < t[:-1]).any():
             order = np.argsort(t, kind="stable")
             t, unit = t[order], unit[order]
+        if len(unit) and not 0 <= int(unit.min()) <= int(unit.max()) < SENSOR[0]:
+            outside = f"{unit.min()}..{unit.max()}"
+            raise source.error(0, f"units in 0..{SENSOR[0] - 1} in recording {index}", outside)
         return Events(t, unit=unit, sensor_size=SENSOR)
 
     status = path.stat()

@@ -39,7 +39,8 @@ def download(url: str, path: str | Path, checksum: str, *, timeout_s: float = 60
         OSError: if the transfer fails; calling again resumes it.
 
     Example:
-        >>>         >>> folder = Path(tempfile.mkdtemp())
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "from").write_bytes(b"spikes")
         >>> checksum = "sha256:" + hashlib.sha256(b"spikes").hexdigest()
         >>> download((folder / "from").as_uri(), folder / "to", checksum).read_bytes()
@@ -88,7 +89,8 @@ def extract(archive: str | Path, folder: str | Path, *, largest_bytes: int | Non
         OSError: if the disk is full or the folder cannot be written.
 
     Example:
-        >>>         >>> folder = Path(tempfile.mkdtemp())
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
         >>> with zipfile.ZipFile(folder / "a.zip", "w") as file:
         ...     file.writestr("inside/b.txt", "hello")
         >>> [path.read_text() for path in extract(folder / "a.zip", folder / "out")]

@@ -66,6 +66,10 @@ def compare(layer, x, mode, *, grad, state=None):
     return said
 
 
+AT_ONCE = ("SlidingPSN", "ChannelPSN")
+"""Layers without a loop, which run as they are in every mode but "step"."""
+
+
 @pytest.fixture
 def one_cpu(monkeypatch):
     monkeypatch.setattr(device, "one_cpu", lambda: True)
@@ -82,12 +86,12 @@ def test_explain_is_what_runs(name, one_cpu):
             continue
         if compare(layer, _x(layer, SMALL), mode, grad=False) == mode:
             granted.add(mode)
-    if name == "SlidingPSN":
+    if name in AT_ONCE:
         granted.add("layer")
     assert granted == subject.modes
     for grad in (False, True):
         modes = {size: compare(layer, _x(layer, size), "auto", grad=grad) for size in (SMALL, LARGE)}
-        if name == "SlidingPSN":
+        if name in AT_ONCE:
             continue
         assert modes[SMALL] == "layer"
         assert modes[LARGE] == ("fused" if "fused" in subject.modes else "layer")

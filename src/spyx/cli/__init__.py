@@ -22,4 +22,19 @@ def main() -> None:
         except KeyboardInterrupt:
             interrupts.caught()
             print("spyx: interrupted.", file=sys.stderr)
-            sys.exit(EXIT_CODE)
+            _leave()
+        except SystemExit as end:
+            if end.code == EXIT_CODE:
+                _leave()
+            raise
+
+
+def _leave() -> None:
+    """End an interrupted process at once: compilers that still run on threads would be torn down under it."""
+    import os
+
+    from spyx.cli.interrupt import EXIT_CODE
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_CODE)

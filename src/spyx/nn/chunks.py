@@ -15,6 +15,7 @@ from spyx.engine.masks import Mask
 from spyx.engine.plan import Again, Cut
 from spyx.nn.execution import Execution, check_granted
 from spyx.nn.layer import merged, over_time, step_through
+from spyx.nn.masks import without_rest
 from spyx.nn.parameters import UNCHANGING
 
 
@@ -62,7 +63,8 @@ class Chunks(Rule):
         layer = merged(self.graphdef, weights, changing)
         if self.ends is not None:
             xs, alive = xs
-            how = replace(how, mask=Mask(alive.reshape(alive.shape[0], -1), self.ends))
+            mask = Mask(alive.reshape(alive.shape[0], -1), self.ends)
+            xs, how = without_rest(xs, mask), replace(how, mask=mask)
         if how.mode == "step":
             how.note(layer, xs, "step", "asked for: the whole network inside one scan")
             outs, state = step_through(layer, xs, state, how)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from spyx.engine.masks import Mask
+from spyx.engine.masks import Mask, where
 
 
 def asked(x: Any, axis: int, lengths: Any, mask: Any) -> Mask:
@@ -36,8 +36,7 @@ def asked(x: Any, axis: int, lengths: Any, mask: Any) -> Mask:
             f"{mask.shape}. Give one bool per sample and step."
         )
     by_time = mask if axis == 0 else mask.T
-    ends = not isinstance(mask, Tracer) and not bool((~by_time[:-1] & by_time[1:]).any())
-    return Mask(jnp.asarray(by_time), ends)
+    return Mask(jnp.asarray(by_time), not isinstance(mask, Tracer) and _ends(np.asarray(by_time)))
 
 
 def placed(alive: jax.Array, axis: int) -> jax.Array:
@@ -45,16 +44,18 @@ def placed(alive: jax.Array, axis: int) -> jax.Array:
     return alive if axis == 0 else alive.T.reshape(alive.shape[1], *(1,) * (axis - 1), alive.shape[0])
 
 
-def without_rest(x: Any, axis: int, alive: jax.Array) -> Any:
-    """`x` with zeros at the steps that do not count: NaN there would reach every gradient."""
+def without_rest(xs: Any, mask: Mask | None) -> Any:
+    """`xs` (time, batch, ...) with zeros at the steps that do not count: NaN there would reach every gradient.
 
-    def one(a: jax.Array) -> jax.Array:
-        if not jnp.issubdtype(a.dtype, jnp.inexact):
-            return a
-        steps = placed(alive, axis)
-        return jnp.where(steps.reshape(steps.shape + (1,) * (a.ndim - steps.ndim)), a, jnp.zeros((), a.dtype))
+    A number that is no NaN has no part in them, so integers stay as they are.
+    """
+    if mask is None:
+        return xs
+    return jax.tree.map(lambda a: where(mask.alive, a) if jnp.issubdtype(a.dtype, jnp.inexact) else a, xs)
 
-    return jax.tree.map(one, x)
+
+def _ends(by_time: np.ndarray) -> bool:
+    return not (~by_time[:-1] & by_time[1:]).any()
 
 
 def _lengths(lengths: Any, batch: int, steps: int) -> jax.Array:
@@ -63,13 +64,14 @@ def _lengths(lengths: Any, batch: int, steps: int) -> jax.Array:
         raise TypeError(f"spyx.nn.run(lengths=): expected whole numbers; got {lengths.dtype}. Use astype(int).")
     if lengths.shape != (batch,):
         raise ValueError(
-            f"spyx.nn.run(lengths=): expected one length for each of {batch} samples; got shape {lengths.shape}."
+            f"spyx.nn.run(lengths=): expected one length for each of {batch} samples; got shape {lengths.shape}. "
+            "Lengths belong to the batch axis of x."
         )
-    if not isinstance(lengths, Tracer) and ((lengths < 0) | (lengths > steps)).any():
-        wrong = np.asarray(lengths)
-        index = int(((wrong < 0) | (wrong > steps)).argmax())
+    known = np.zeros(batch, int) if isinstance(lengths, Tracer) else np.asarray(lengths)
+    if (outside := (known < 0) | (known > steps)).any():
+        index = int(outside.argmax())
         raise ValueError(
-            f"spyx.nn.run(lengths=): expected 0 to {steps} steps; got {wrong[index]} for sample {index}. "
+            f"spyx.nn.run(lengths=): expected 0 to {steps} steps; got {known[index]} for sample {index}. "
             "Lengths count steps of x; cut or pad them with it."
         )
     return jnp.asarray(lengths)

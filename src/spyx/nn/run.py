@@ -227,7 +227,6 @@ class _Job(NamedTuple):
     state: Any
     how: Execution
     cut: Cut | None
-    alive: Any = None  # of the mask, with time where x has it
 
     @property
     def pure(self) -> bool:
@@ -235,7 +234,7 @@ class _Job(NamedTuple):
         return self.cut is not None or self.how.mode == "step" or self.how.tap is not None
 
     def time_major(self) -> Any:
-        return jax.tree.map(lambda a: jnp.moveaxis(a, self.axis, 0), self.x)
+        return masks.without_rest(jax.tree.map(lambda a: jnp.moveaxis(a, self.axis, 0), self.x), self.how.mask)
 
     def as_given(self, outs: Any) -> Any:
         return jax.tree.map(lambda a: jnp.moveaxis(a, 0, self.axis), outs)
@@ -262,12 +261,9 @@ def _prepare(
         _refuse_nan(x)
     x = jax.tree.map(jnp.asarray, x)
     axis = _checked_axis(x, axis)
-    alive = None
     if lengths is not None or mask is not None:
         _check_takes_masks(layer)
-        asked = masks.asked(x, axis, lengths, mask)
-        alive, x = masks.placed(asked.alive, axis), masks.without_rest(x, axis, asked.alive)
-        how = replace(how, mask=asked)
+        how = replace(how, mask=masks.asked(x, axis, lengths, mask))
     if state is None:
         state = layer.state_for(jax.tree.map(lambda a: jax.ShapeDtypeStruct(_without(a.shape, axis), a.dtype), x))
     x, state = _varying_together(layer, x, state)
@@ -276,7 +272,7 @@ def _prepare(
     if cut is None and how.mode == "auto":
         cut = _automatic_cut(layer, x, axis)
     steps = jax.tree.leaves(x)[0].shape[axis]
-    return _Job(layer, x, axis, state, how, cut if steps else None, alive)
+    return _Job(layer, x, axis, state, how, cut if steps else None)
 
 
 def _carry_out(job: _Job) -> tuple[Any, Any, dict[str, Any]]:
@@ -305,7 +301,7 @@ def _in_chunks(job: _Job, cut: Cut) -> tuple[Any, Any, dict[str, Any]]:
         how.recorder.time = f"time is cut into chunks of {cut.steps(steps)} of {steps} steps: {cut.why}"
     mask = job.how.mask
     rule = Chunks(hashable(graphdef), how, job.axis, cut, None if mask is None else mask.ends)
-    x = job.x if mask is None else (job.x, job.alive)
+    x = job.x if mask is None else (job.x, masks.placed(mask.alive, job.axis))
     outs, state, after, seen = call(rule, weights, changing, x, job.state)
     if jax.tree.leaves(changing):
         nnx.update(job.layer, after)

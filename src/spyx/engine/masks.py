@@ -111,6 +111,20 @@ def gated(function: Callable[..., Any], step: Step, p: Any, xs: Any, s0: Any, al
     return function(Gated(step), p, (xs, steps), s0)
 
 
+def last_of_each(values: jax.Array, count: int, mask: Mask | None) -> jax.Array:
+    """The last `count` entries of every sample, (batch, count, ...); with a mask, those up to its own end.
+
+    Args:
+        values: (count before the first step + time, batch, ...).
+        count: entries to return.
+        mask: whose samples do not come back, or None.
+    """
+    if mask is None:
+        return jnp.moveaxis(values[values.shape[0] - count :], 0, 1)
+    steps = mask.alive.sum(0, dtype=jnp.int32)
+    return jax.vmap(lambda a, n: jax.lax.dynamic_slice_in_dim(a, n, count), (1, 0))(values, steps)
+
+
 def where(alive: jax.Array, values: Any, otherwise: Any = None) -> Any:
     """`values` of the samples that are alive, `otherwise`, or zeros, for those that are not."""
     if otherwise is None:

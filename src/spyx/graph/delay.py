@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from spyx.engine.masks import Mask, where
+from spyx.engine.masks import Mask, last_of_each, where
 
 
 class Ring(NamedTuple):
@@ -102,12 +102,7 @@ def after(ring: Ring, signals: Any, mask: Mask | None = None) -> Ring:
     position = (ring.position + steps) % length
 
     def one(past: jax.Array, values: jax.Array) -> jax.Array:
-        everything = _unrolled(past, ring.position, values)
-        if mask is None:
-            last = jnp.moveaxis(everything[steps:], 0, 1)
-        else:
-            cut = jax.vmap(lambda a, n: jax.lax.dynamic_slice_in_dim(a, n, length), (1, 0))
-            last = cut(everything, mask.alive.sum(0, dtype=jnp.int32))
+        last = last_of_each(_unrolled(past, ring.position, values), length, mask)
         return last if length == 1 else jnp.roll(last, position, axis=1)
 
     return Ring(jax.tree.map(one, ring.past, signals), position)

@@ -25,7 +25,7 @@ def asked(x: Any, axis: int, lengths: Any, mask: Any) -> Mask:
     shape = jax.tree.leaves(x)[0].shape
     batch, steps = shape[0 if axis else 1], shape[axis]
     if mask is None:
-        return Mask(jnp.arange(steps)[:, None] < _lengths(lengths, batch, steps), True)
+        return Mask(jnp.arange(steps)[:, None] < _lengths(lengths, batch, steps)[None], True)
     mask = mask if isinstance(mask, jax.Array) else np.asarray(mask)
     if mask.dtype != jnp.bool_:
         raise TypeError(f"spyx.nn.run(mask=): expected bool; got {mask.dtype}. Write mask != 0.")

@@ -15,9 +15,9 @@ from jax.core import Tracer
 from spyx.engine import plan
 from spyx.engine.derivative import call, together
 from spyx.engine.plan import Cut, Plan
+from spyx.nn import masks
 from spyx.nn.chunks import Chunks
 from spyx.nn.execution import Execution, Recorder, Tap, check_granted, known_mode
-from spyx.nn import masks
 from spyx.nn.layer import Layer, Stateless, as_layer, hashable, over_time, step_through
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import UNCHANGING

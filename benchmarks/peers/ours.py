@@ -1,7 +1,8 @@
 """spyx, as installed beside this file: `nn.Sequential` and `nn.run` with its defaults.
 
 Options: `epoch=N` (N updates in one compiled loop, as `compile_fit`), `input=uint8`, `conv=flax`, `cpu=0` (as without
-the extra `cpu`); anything else goes to `nn.run`, as in `mode=step`.
+the extra `cpu`), `neuron=adLIF` (any neuron of `spyx.nn` in the place of the workload's), `lengths=1` (samples of 60 to
+100 % of the steps); anything else goes to `nn.run`, as in `mode=step`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from benchmarks.peers import Steps, flax_steps
@@ -42,9 +44,12 @@ def build(workload: Workload, options: dict[str, Any]) -> Steps:
     epoch, dtype, conv = options.pop("epoch", 1), options.pop("input", "float32"), options.pop("conv", "spyx")
     if not options.pop("cpu", 1):
         device.has_compiler = lambda: False
-    rngs = nnx.Rngs(0)
+    if options.pop("lengths", 0):
+        shares = np.random.default_rng(2).uniform(0.6, 1.0, workload.batch)
+        options["lengths"] = jnp.asarray(workload.steps * shares, jnp.int32)
+    rngs, neuron = nnx.Rngs(0), options.pop("neuron", workload.neuron)
     convolution = nnx.Conv if conv == "flax" else getattr(nn, "Conv", nnx.Conv)
-    layers = [_layer(layer, workload.neuron, convolution, rngs) for layer in workload.layers]
+    layers = [_layer(layer, neuron, convolution, rngs) for layer in workload.layers]
     flax_steps.load(layers, workload)
 
     def logits(model: Any, x: Any) -> Any:
@@ -68,6 +73,8 @@ def _layer(layer: Layer, neuron: str, convolution: Any, rngs: nnx.Rngs) -> Any:
             return nn.Flatten()
         case Spiking() if neuron == "user":
             return UserNeuron(layer.shape)
+        case Spiking() if neuron not in NEURONS:
+            return getattr(nn, neuron)(layer.shape, rngs=rngs)
         case Spiking():
             return NEURONS[neuron][layer.recurrent](layer.shape, rngs=rngs)
         case Readout():

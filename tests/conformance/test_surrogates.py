@@ -89,3 +89,14 @@ def test_slopes_that_spyx_1_did_not_have():
     assert axn.piecewise().slope(x).tolist() == [0, 1, 1, 1, 1, 0]
     assert axn.piecewise(0.3).slope(np.float32([0.3, 0.31, -0.3])).tolist() == [1, 0, 1]
     assert axn.straight_through().slope(x).tolist() == [1] * 6
+
+
+def test_slopes_of_papers():
+    x = np.linspace(-4, 4, 41, dtype=np.float32)
+    np.testing.assert_allclose(axn.exponential(3.0, 0.5).slope(x), 0.5 * np.exp(-3 * np.abs(x)), rtol=1e-5)
+
+    def normal(deviation):
+        return np.exp(-0.5 * (x / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
+
+    expected = 0.5 * (1.15 * normal(0.5) - 0.3 * normal(3.0))
+    np.testing.assert_allclose(axn.double_gaussian().slope(x), expected, atol=1e-6)

@@ -14,6 +14,8 @@ from __future__ import annotations
 from spyx.axn.slopes import arctan as arctan
 from spyx.axn.slopes import boxcar as boxcar
 from spyx.axn.slopes import custom as custom
+from spyx.axn.slopes import double_gaussian as double_gaussian
+from spyx.axn.slopes import exponential as exponential
 from spyx.axn.slopes import piecewise as piecewise
 from spyx.axn.slopes import sigmoid as sigmoid
 from spyx.axn.slopes import straight_through as straight_through
@@ -35,6 +37,8 @@ __all__ = [
     "arctan",
     "boxcar",
     "custom",
+    "double_gaussian",
+    "exponential",
     "heaviside",
     "heaviside_closed",
     "piecewise",

@@ -121,6 +121,51 @@ def sigmoid(x, k=4.0):
 
 
 @_builtin
+def exponential(x, k=5.0, height=1.0):
+    """Exponential slope `height exp(-k |x|)`.
+
+    Args:
+        k: steepness, above 0; default 5.
+        height: slope at the threshold, above 0; default 1. The paper on adLIF writes it `c k / 2`, with c = 0.4.
+
+    Example:
+        >>> round(float(exponential().slope(0.2)), 4)
+        0.3679
+
+    Reference:
+        Shrestha & Orchard 2018 (SLAYER), arXiv:1810.08646.
+    """
+    return height * jnp.exp(-k * jnp.abs(x))
+
+
+@_builtin
+def double_gaussian(x, p=0.15, sigma=0.5, scale=6.0, gamma=0.5):
+    """Difference of two Gaussians, `gamma ((1 + p) N(x; sigma) - 2 p N(x; scale sigma))`: below 0 far from 0.
+
+    N(x; sigma) is the density of a normal distribution of mean 0. At the defaults the slope is 0.439 at the threshold
+    and crosses 0 at `|x| = 1.27`.
+
+    Args:
+        p: share of the wide Gaussian, above 0; default 0.15.
+        sigma: standard deviation of the narrow Gaussian, above 0; default 0.5.
+        scale: how many times wider the other one is, above 0; default 6.
+        gamma: factor, above 0; default 0.5.
+
+    Example:
+        >>> double_gaussian().slope(jnp.array([0.0, 3.0])).round(4).tolist()
+        [0.4388, -0.0121]
+
+    Reference:
+        Higuchi et al. 2024, arXiv:2402.14603, after Yin, Corradi & Bohté 2021, doi:10.1038/s42256-021-00397-w.
+    """
+
+    def normal(deviation):
+        return jnp.exp(-(x**2) / (2 * deviation**2)) / (deviation * math.sqrt(2 * math.pi))
+
+    return gamma * ((1 + p) * normal(sigma) - 2 * p * normal(scale * sigma))
+
+
+@_builtin
 def piecewise(x, beta=0.5):
     """Window slope: 1 where `|x| <= beta`, else 0. The edge belongs to the window.
 

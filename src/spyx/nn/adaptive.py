@@ -34,7 +34,7 @@ class adLIF(Neuron):
 
     Reference:
         Baronig et al. 2025, arXiv:2408.07517, with its initialisation. The paper's network is
-        `Recurrent(adLIF(...))` with an orthogonal weight and the surrogate slope `exp(-5 |x|)`.
+        `Recurrent(adLIF(...))` with an orthogonal weight and the surrogate `axn.exponential()`.
     """
 
     state = dict(u=0.0, w=0.0)

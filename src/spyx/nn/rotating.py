@@ -85,7 +85,7 @@ class BRF(Neuron):
     Reference:
         Higuchi et al. 2024, ICML, arXiv:2402.14603, with its initialisation for SHD: `omega=between(5, 10)`,
         `b_offset=between(2, 3)`. For ECG it is (3, 5) and (0.1, 1), for permuted sequential MNIST (15, 85) and
-        (0.1, 1). Its surrogate is a double Gaussian. Above an omega of 1 / dt, 100, p stays at -1 / dt.
+        (0.1, 1). Its surrogate is `axn.double_gaussian()`. Above an omega of 1 / dt, 100, p stays at -1 / dt.
     """
 
     state = dict(u=0.0, v=0.0, q=0.0)

@@ -152,7 +152,7 @@ def double_gaussian(x, p=0.15, sigma=0.5, scale=6.0, gamma=0.5):
         gamma: factor, above 0; default 0.5.
 
     Example:
-        >>> double_gaussian().slope(jnp.array([0.0, 3.0])).round(4).tolist()
+        >>> [round(float(slope), 4) for slope in double_gaussian().slope(jnp.array([0.0, 3.0]))]
         [0.4388, -0.0121]
 
     Reference:

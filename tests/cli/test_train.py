@@ -124,3 +124,17 @@ def test_a_run_with_a_recurrent_neuron_on_spikes(tmp_path, monkeypatch):
     assert folder.name.endswith("-randman-RALIF")
     assert asked == [(2 * 13, (20,))]  # 8000 samples in batches of 629: the learning rate falls over the whole run
     assert make_config(folder / "config.toml", {}).encoder == "none"
+
+
+def test_energy_of_a_run(default_run):
+    folder, _ = default_run
+    result = spyx("energy", folder, "--samples", 16, "--model", "45nm-int8", "--json")
+    assert result.exit_code == 0, result.stderr
+    numbers = json.loads(result.stdout)
+    assert numbers["Samples"] == 16
+    assert 0 < numbers["SynapticOperations"]["Effective_ACs"] < numbers["SynapticOperations"]["Dense"]
+    assert [model["model"]["name"] for model in numbers["Energy"]] == ["45nm-int8"]
+    text = spyx("energy", folder, "--samples", 16)
+    assert "lemaire2022" in text.stdout and "not measurements" in text.stdout
+    wrong = spyx("energy", folder, "--model", "loihi")
+    assert wrong.exit_code == 1 and "--model: expected one of 45nm-fp32" in wrong.stderr

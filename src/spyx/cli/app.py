@@ -144,6 +144,22 @@ def eval_command(
     evaluate(run, Console())
 
 
+@app.command("energy")
+def energy_command(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN", show_default=False)],
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="Prices of operations; all by default.", show_default=False)
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", help="Of the test part, from its first on.", metavar="N")] = 256,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, under the names of NeuroBench.")] = False,
+) -> None:
+    """Count synaptic operations and estimate the energy of a finished run, beside a quantised network of its shape."""
+    from spyx.cli.energy import energy
+
+    spyx.compilation_cache()
+    energy(run, model or [], samples, as_json, Console())
+
+
 @app.command("info")
 def info_command() -> None:
     """Print versions, devices and installed extras."""

@@ -26,7 +26,7 @@ class Tap:
     """What `observe` asks for.
 
     Args:
-        what: "outputs", "state", or names of state variables.
+        what: "outputs", "inputs", "state", or names of state variables.
         where: the paths of the layers, or a function `(path, layer) -> bool`; None for all.
     """
 
@@ -90,6 +90,16 @@ class Execution:
         shape = tuple(getattr(jax.tree.leaves(xs)[0], "shape", ())) if jax.tree.leaves(xs) else ()
         self.add(Plan(layer._kind, shape, mode, why, None, granted or mode == self.mode))
 
+    def input(self, layer: Any, xs: Any) -> None:
+        """Record what goes into this layer, if somebody asked for it."""
+        if (
+            self.tap is not None
+            and "inputs" in self.tap.what
+            and not layer.container
+            and self.tap.takes(self._name, layer)
+        ):
+            self.seen[f"{self._name}.inputs"] = xs
+
     def output(self, layer: Any, outs: Any) -> None:
         """Record the output of this layer, if somebody asked for it."""
         if self.tap is not None and "outputs" in self.tap.what and self.tap.takes(self._name, layer):
@@ -97,7 +107,7 @@ class Execution:
 
     def watched(self, layer: Any) -> Callable[[str], bool] | None:
         """Which state variables of this layer are asked for, by name; None if none can be."""
-        if self.tap is None or set(self.tap.what) <= {"outputs"} or not self.tap.takes(self._name, layer):
+        if self.tap is None or set(self.tap.what) <= {"inputs", "outputs"} or not self.tap.takes(self._name, layer):
             return None
         what = self.tap.what
         return lambda name: "state" in what or name in what

@@ -197,6 +197,7 @@ class Stateless(View):
 
 def over_time(layer: Layer, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
     """`layer.sequence`, or step by step where it does not know of masks and there is one."""
+    how.input(layer, xs)
     if how.mask is None or getattr(type(layer).sequence, "takes_masks", False):
         return layer.sequence(xs, state, how)
     if layer.whole_time:

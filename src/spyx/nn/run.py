@@ -116,8 +116,9 @@ def observe(
         model: as for `run`; any container, graphs with branches, delays and feedback included.
         x: as for `run`.
         state: as for `run`.
-        what: "outputs"; "state", every state variable; or names of state variables: "v" or "membrane", "i" or
-            "current", "a" or "adaptation", or whatever a neuron calls its own. Default the outputs.
+        what: "outputs"; "inputs", what goes into a layer, merged where several edges end; "state", every state
+            variable; or names of state variables: "v" or "membrane", "i" or "current", "a" or "adaptation", or
+            whatever a neuron calls its own. Default the outputs.
         where: paths of the layers to observe, or a function `(path, layer) -> bool`; None (default) is all of them.
         time_axis: as for `run`.
         mode: as for `run`.
@@ -127,7 +128,7 @@ def observe(
     Returns:
         `(outputs, final_state, seen)`. `seen` maps paths to arrays (batch, time, ...), time on `time_axis`. The path of
         a layer in a `Sequential` is its index, in a graph its name; inside a nested container "2.0". The path alone is
-        the layer's output, and "2.0.v" its state variable v after each step.
+        the layer's output, "2.0.inputs" its input, and "2.0.v" its state variable v after each step.
 
     Raises:
         TypeError: as for `run`.

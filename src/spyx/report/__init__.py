@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from spyx.report.doctor import Diagnosis as Diagnosis
+from spyx.report.doctor import Finding as Finding
+from spyx.report.doctor import doctor as doctor
 from spyx.report.energy import MODELS as MODELS
 from spyx.report.energy import CostModel as CostModel
 from spyx.report.energy import Energy as Energy
@@ -19,9 +22,12 @@ __all__ = [
     "Activity",
     "Cost",
     "CostModel",
+    "Diagnosis",
     "Energy",
+    "Finding",
     "LayerCost",
     "cost",
+    "doctor",
     "energy",
     "plot_history",
     "plot_raster",

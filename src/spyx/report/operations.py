@@ -177,7 +177,7 @@ def _checked(parts: Iterable[Any]) -> list[Any]:
 
 def _count(layer: Any, x: jax.Array, lengths: Any) -> Cost:
     network = layer if layer.container else nn.Sequential(layer)
-    layers = _named(network, network.state_for(x[:, 0]))
+    layers = named_layers(network, network.state_for(x[:, 0]))
     facts = {fact.name: fact for path, inner in layers.items() for fact in _facts(path, inner)}
     membranes = {next(iter(inner.state)) for inner in layers.values() if isinstance(inner, Neuron)}
     graphdef, variables = nnx.split(network)
@@ -191,7 +191,7 @@ def _count(layer: Any, x: jax.Array, lengths: Any) -> Cost:
         if lengths is not None:
             steps = (jnp.arange(x.shape[1])[None] < jnp.asarray(lengths)[:, None]).astype(jnp.int32)
         found: dict[str, dict[str, jax.Array]] = {}
-        for path, inner in _named(copy, copy.state_for(x[:, 0])).items():
+        for path, inner in named_layers(copy, copy.state_for(x[:, 0])).items():
             found |= _numbers(path, inner, seen, steps)
         return found
 
@@ -205,13 +205,13 @@ def _count(layer: Any, x: jax.Array, lengths: Any) -> Cost:
     return Cost(tuple(found), len(x), float(x.shape[1] if lengths is None else np.mean(lengths)), unknown)
 
 
-def _named(layer: Any, state: Any, prefix: str = "") -> dict[str, Any]:
-    """Every layer by its path, containers apart."""
+def named_layers(layer: Any, state: Any, prefix: str = "") -> dict[str, Any]:
+    """Every layer of a container by its path, containers apart, in the order in which they are listed."""
     found: dict[str, Any] = {}
     for name, (module, inner) in layer.named_children(state).items():
         child = as_layer("spyx.report.cost", module)
         if child.container:
-            found |= _named(child, inner, f"{prefix}{name}.")
+            found |= named_layers(child, inner, f"{prefix}{name}.")
         else:
             found[f"{prefix}{name}"] = child
     return found

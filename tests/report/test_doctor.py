@@ -1,0 +1,243 @@
+"""The doctor: broken networks whose fault it must name first, and healthy ones in which it must find nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from spyx import axn, experimental, fn, graph, nn
+from spyx.report import doctor
+
+BATCH, STEPS, INPUTS, CLASSES = 24, 20, 12, 3
+
+
+def data(share=0.3):
+    """Every class drives four of the twelve inputs more than the others."""
+    draw = np.random.default_rng(0)
+    y = np.arange(BATCH) % CLASSES
+    rates = np.full((BATCH, INPUTS), share / 2)
+    for b, label in enumerate(y):
+        rates[b, 4 * label : 4 * label + 4] = 2 * share
+    return (draw.random((BATCH, STEPS, INPUTS)) < rates[:, None]).astype(np.float32), y
+
+
+def linear(inputs, outputs, gain=2.0, seed=0):
+    init = nnx.initializers.variance_scaling(gain, "fan_in", "normal")
+    return nn.Linear(inputs, outputs, kernel_init=init, rngs=nnx.Rngs(seed))
+
+
+def network(neuron=None, *, first=None, readout=None):
+    first, neuron = first or linear(INPUTS, 16), neuron or nn.LIF(16, beta=0.9)
+    return nn.Sequential(first, neuron, linear(16, CLASSES, seed=1), readout or nn.LI(CLASSES, beta=0.9))
+
+
+class Cut(nn.Layer):
+    def __call__(self, x, state):
+        return jax.lax.stop_gradient(x), state
+
+
+def zero_weights():
+    return network(first=nn.Linear(INPUTS, 16, kernel_init=nnx.initializers.zeros, rngs=nnx.Rngs(0))), data()
+
+
+def huge_threshold():
+    return network(nn.LIF(16, beta=0.9, threshold=1000.0)), data()
+
+
+def detached_layer():
+    net = nn.Sequential(linear(INPUTS, 16), nn.LIF(16, beta=0.9), Cut(), linear(16, CLASSES), nn.LI(CLASSES, beta=0.9))
+    return net, data()
+
+
+def swapped_axes():
+    x, y = data()
+    return network(), (x.swapaxes(0, 1), y)
+
+
+def swapped_features():
+    x, y = data()
+    return network(), (x.swapaxes(1, 2), y)
+
+
+def saturated_input():
+    x, y = data()
+    return network(), (np.ones_like(x), y)
+
+
+def forgetful_readout():
+    return network(readout=nn.LI(CLASSES, beta=0.0)), data()
+
+
+def narrow_surrogate():
+    return network(nn.LIF(16, beta=0.9, activation=axn.superspike(1e5))), data()
+
+
+def dropped_by_a_threshold():
+    x, y = data()
+    return network(), (np.zeros_like(x), y)
+
+
+def pinned_decay():
+    return network(nn.LIF(16, beta=nnx.Param(jnp.full(16, 1.5)))), data()
+
+
+def exploding_recurrence():
+    class Growing(nn.Neuron):
+        state = dict(v=0.0)
+
+        @staticmethod
+        def step(p, x, v):
+            v = 3.0 * v + x
+            return p.spike(v - 1.0), v
+
+    return network(Growing(16)), data()
+
+
+def label_leak():
+    x, y = data()
+    x[:, :, 5] = 0
+    x[:, 0, 5] = y
+    return network(), (x, y)
+
+
+def dead_convolution():
+    def negative(key, shape, dtype=jnp.float32, **_):
+        return -jnp.abs(jax.random.normal(key, shape, dtype))
+
+    net = nn.Sequential(
+        nn.Conv(2, 4, (3, 3), kernel_init=negative, rngs=nnx.Rngs(0)),
+        nn.LIF((4, 4, 4), beta=0.9),
+        nn.Flatten(),
+        linear(64, CLASSES),
+        nn.LI(CLASSES, beta=0.9),
+    )
+    x = (np.random.default_rng(0).random((BATCH, STEPS, 4, 4, 2)) < 0.3).astype(np.float32)
+    return net, (x, data()[1])
+
+
+def wrong_labels():
+    x, y = data()
+    return network(), (x, y + 1)
+
+
+def constant_labels():
+    x, y = data()
+    return network(), (x, y * 0)
+
+
+def not_numbers():
+    x, y = data()
+    x[3, 4, 5] = np.nan
+    return network(), (x, y)
+
+
+def always_firing():
+    return network(first=nn.Linear(INPUTS, 16, kernel_init=nnx.initializers.constant(5.0), rngs=nnx.Rngs(0))), data()
+
+
+def exploding_gradient():
+    """Spikes stay 0 and 1; what grows is the gradient from step to step."""
+    recurrent = nn.RLIF(
+        16, beta=0.9, recurrent_init=nnx.initializers.normal(1.0), activation=axn.superspike(0.1), rngs=nnx.Rngs(2)
+    )
+    return network(recurrent), data()
+
+
+BROKEN = {
+    zero_weights: ("zero weights", "0 Linear"),
+    huge_threshold: ("silent layer", "1 LIF"),
+    detached_layer: ("no gradient", "0 Linear"),
+    swapped_axes: ("axes look swapped", "input"),
+    swapped_features: ("axes look swapped", "input"),
+    saturated_input: ("saturated input", "input"),
+    forgetful_readout: ("readout without memory", "3 LI"),
+    narrow_surrogate: ("surrogate without slope", "1 LIF"),
+    dropped_by_a_threshold: ("empty input", "input"),
+    pinned_decay: ("pinned parameter", "1 LIF"),
+    exploding_recurrence: ("exploding states", "1 Growing"),
+    label_leak: ("label leak", "input"),
+    dead_convolution: ("input never positive", "0 Conv"),
+    wrong_labels: ("labels out of range", "labels"),
+    constant_labels: ("constant labels", "labels"),
+    not_numbers: ("NaN in the input", "input"),
+    always_firing: ("saturated layer", "1 LIF"),
+    exploding_gradient: ("exploding gradient", "1 RLIF"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda build: build.__name__)
+def test_a_fault_is_named_first(broken):
+    model, batch = broken()
+    found = doctor(model, batch)
+    assert found, "nothing found"
+    assert (found[0].what, found[0].where) == BROKEN[broken], str(found)
+    assert found[0].number in str(found)
+    assert found[0].change.endswith(".")
+
+
+def convolutional():
+    net = nn.Sequential(
+        nn.Conv(2, 4, (3, 3), kernel_init=nnx.initializers.he_normal(), rngs=nnx.Rngs(0)),
+        nn.LIF((4, 4, 4), beta=0.9, threshold=0.5),
+        nn.SumPool(2, 2, "VALID"),
+        nn.Flatten(),
+        linear(16, CLASSES),
+        nn.LI(CLASSES, beta=0.9),
+    )
+    x = (np.random.default_rng(0).random((BATCH, STEPS, 4, 4, 2)) < 0.3).astype(np.float32)
+    return net, x
+
+
+def branching():
+    nodes = {
+        "w": linear(INPUTS, 16), "a": nn.LIF(16, beta=0.9), "b": nn.ALIF(16, beta=0.8, gamma=0.9),
+        "r": linear(16, CLASSES, seed=1), "out": nn.LI(CLASSES, beta=0.9),
+    }  # fmt: skip
+    edges = [("input", "w"), ("w", "a"), ("w", "b"), ("a", "r"), ("b", "r", 1), ("r", "out"), ("out", "output")]
+    return graph.Graph(nodes, edges, input_shape=INPUTS, merge={"r": "sum"}), data()[0]
+
+
+HEALTHY = {
+    "LIF": lambda: (network(), data()[0]),
+    "IF": lambda: (network(nn.IF(16)), data()[0]),
+    "CuBaLIF": lambda: (network(nn.CuBaLIF(16, alpha=0.8, beta=0.9)), data()[0]),
+    "RLIF": lambda: (network(nn.RLIF(16, beta=0.9, rngs=nnx.Rngs(0))), data()[0]),
+    "paper": lambda: (network(nn.LIF(16, beta=0.7, dynamics="paper", threshold=0.3)), data()[0]),
+    "adLIF": lambda: (network(nn.adLIF(16, rngs=nnx.Rngs(0)), first=linear(INPUTS, 16, 60.0)), data()[0]),
+    "resonate": lambda: (network(experimental.AssociativeResonateFire(16, rngs=nnx.Rngs(0))), data()[0]),
+    "boxcar": lambda: (network(nn.LIF(16, beta=0.9, activation=axn.boxcar())), data()[0]),
+    "real input": lambda: (network(), np.random.default_rng(0).normal(0.5, 1.0, (BATCH, STEPS, INPUTS))),
+    "convolution": convolutional,
+    "graph": branching,
+    "bytes": lambda: (network(), data()[0].astype(np.uint8)),
+}
+
+
+@pytest.mark.parametrize("healthy", HEALTHY)
+def test_nothing_is_found_in_a_healthy_network(healthy):
+    model, x = HEALTHY[healthy]()
+    y = data()[1]
+    before = [np.asarray(a) for a in jax.tree.leaves(nnx.state(model))]
+    found = doctor(model, (np.asarray(x, np.float32) if x.dtype == np.float64 else x, y))
+    assert not found, str(found)
+    assert "nothing found" in str(found)
+    assert all((np.asarray(a) == b).all() for a, b in zip(jax.tree.leaves(nnx.state(model)), before, strict=True))
+
+
+def test_without_labels_gradients_are_left_out():
+    assert not doctor(network(), data()[0])
+    assert doctor(huge_threshold()[0], data()[0])[0].what == "silent layer"
+
+
+def test_a_loss_of_ones_own():
+    found = doctor(network(), data(), loss=lambda traces, y: jnp.sum(traces) * jnp.nan)
+    assert found[0].what == "loss not finite"
+    assert not doctor(network(), data(), loss=fn.rate_crossentropy())
+
+
+def test_a_cause_hides_what_follows_from_it():
+    silent, second = nn.LIF(16, beta=0.9, threshold=99.0), nn.LIF(16, beta=0.9)
+    deep = nn.Sequential(linear(INPUTS, 16), silent, linear(16, 16), second, linear(16, 3), nn.LI(3, beta=0.9))
+    found = doctor(deep, data())
+    assert [finding.where for finding in found] == ["1 LIF"]

@@ -140,3 +140,9 @@ def test_energy_of_a_run(default_run):
     wrong = spyx("energy", folder, "--model", "loihi")
     assert wrong.exit_code == 2
     assert "--model: expected one of 45nm-fp32" in wrong.stderr
+
+
+def test_the_doctor_finds_nothing_in_the_default_run(default_run):
+    result = spyx("doctor", default_run[0], "--json")
+    assert result.exit_code == 0, result.stdout
+    assert json.loads(result.stdout) == []

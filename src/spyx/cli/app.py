@@ -160,6 +160,19 @@ def energy_command(
     energy(run, model or [], samples, as_json, Console())
 
 
+@app.command("doctor")
+def doctor_command(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look for what keeps a network from learning: input, labels, layers and gradients. Exit status 1 if found."""
+    from spyx.cli.doctor import doctor
+
+    spyx.compilation_cache()
+    if doctor(run, as_json, Console()):
+        raise typer.Exit(1)
+
+
 @app.command("info")
 def info_command() -> None:
     """Print versions, devices and installed extras."""

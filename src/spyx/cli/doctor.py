@@ -1,0 +1,37 @@
+"""`spyx doctor`: what keeps the network of a run from learning."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from spyx.cli import inputs, network
+from spyx.cli.runs import load_weights, open_run
+from spyx.report import doctor as examine
+
+SAMPLES = 256
+"""Of the training part, which is enough to see a layer that never fires."""
+
+
+def doctor(folder: Path, as_json: bool, console: Console) -> int:
+    """Print what was found in the run in `folder`; returns how many findings there are.
+
+    Raises:
+        UserError: `folder` is no run, or its weights are damaged.
+    """
+    config = open_run(folder)
+    inputs.check_names(config)
+    network.check_names(config)
+    data = inputs.load_inputs(config)
+    model = network.make_network(config, data.x["train"].shape[-1], data.classes)
+    load_weights(folder, model)
+    found = examine(model, (data.x["train"][:SAMPLES], data.y["train"][:SAMPLES]))
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        console.print(str(found), markup=False, highlight=False, soft_wrap=True)
+    return len(found)

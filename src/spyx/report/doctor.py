@@ -82,6 +82,8 @@ def doctor(model: Any, batch: Any, *, loss: Callable[..., Any] | None = None) ->
         TypeError: a model that is no network.
 
     Example:
+        >>> from flax import nnx
+        >>> from spyx import nn
         >>> net = nn.Sequential(nn.Linear(4, 3, rngs=nnx.Rngs(0)), nn.LIF(3, threshold=50.0, beta=0.9))
         >>> found = doctor(net, jnp.ones((2, 5, 4)).at[:, ::2].set(0.0))
         >>> found[0].what, found[0].where
@@ -253,8 +255,8 @@ def _of_pins(neuron: NeuronProbe) -> list[Finding]:
     found = []
     for name, share, at in neuron.pinned:
         if share > 0.5:
-            number = f"{share:.0%} of {name} is at the end of its range, {at:g}"
-            why = "Clipped there, it has no gradient in one direction and may never move."
+            number = f"{share:.0%} of {name} is stored outside of its range and clipped to {at:g}"
+            why = "A clipped parameter has no gradient and never comes back."
             change = f'a start inside the range, or nn.decay(low=, high=, by="sigmoid") for {name}.'
             found.append(Finding("pinned parameter", neuron.name, number, why, change, 75))
     return found

@@ -17,6 +17,10 @@ from spyx.nn.neuron import Neuron
 from spyx.report.operations import named_layers
 
 
+MARGIN = 0.05
+"""Share of its range by which a parameter must lie outside to be a finding: an update may step over the end a little."""
+
+
 @dataclass(frozen=True)
 class ConnectionProbe:
     """A layer with a kernel.
@@ -50,7 +54,7 @@ class NeuronProbe:
         largest: largest magnitude of a state.
         finite: all states are.
         decay: share of the state that is left after a step without input.
-        pinned: name, share at an end of its range, and that end, of every parameter that is clipped.
+        pinned: name, share outside of its range, and the end that is used instead, of every parameter that is clipped.
     """
 
     name: str
@@ -198,16 +202,19 @@ def _neuron(path: str, neuron: Neuron, seen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pins(neuron: Neuron) -> Any:
-    """Parameters that are clipped, and how much of each is at an end of its range."""
+    """Parameters that are clipped, and how much of each lies outside of its range."""
     for name, variable in vars(neuron).items():
         if not isinstance(variable, nnx.Param):
             continue
         within = variable.get_metadata().get("constraint") or neuron._range_of(name)
         if not isinstance(within, Within) or within.by not in ("clip", "unit"):
             continue
-        value = np.asarray(within(variable[...]))
-        for end in (within.low, within.high):
-            if end is not None and (share := float((value == end).mean())):
+        stored, (low, high) = np.asarray(variable[...]), (within.low, within.high)
+        if within.by == "unit":
+            low, high = 0.0, 1.0
+        margin = MARGIN * (high - low) if low is not None and high is not None else MARGIN
+        for end, outside in ((low, lambda v, e: v < e - margin), (high, lambda v, e: v > e + margin)):
+            if end is not None and (share := float(outside(stored, end).mean())):
                 yield name, share, float(end)
 
 

@@ -16,9 +16,8 @@ from spyx.nn.fields import Within
 from spyx.nn.neuron import Neuron
 from spyx.report.operations import named_layers
 
-
 MARGIN = 0.05
-"""Share of its range by which a parameter must lie outside to be a finding: an update may step over the end a little."""
+"""Share of its range by which a parameter must lie outside to be a finding: an update may step over the end."""
 
 
 @dataclass(frozen=True)
@@ -213,8 +212,8 @@ def _pins(neuron: Neuron) -> Any:
         if within.by == "unit":
             low, high = 0.0, 1.0
         margin = MARGIN * (high - low) if low is not None and high is not None else MARGIN
-        for end, outside in ((low, lambda v, e: v < e - margin), (high, lambda v, e: v > e + margin)):
-            if end is not None and (share := float(outside(stored, end).mean())):
+        for end, sign in ((low, -1), (high, 1)):
+            if end is not None and (share := float((sign * (stored - end) > margin).mean())):
                 yield name, share, float(end)
 
 

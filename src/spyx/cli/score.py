@@ -39,14 +39,14 @@ def weighed(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array
 
 def make_metric(config: Config) -> Callable[..., dict[str, jax.Array]]:
     """Accuracy and loss of a weighed batch."""
-    smoothing = config.smoothing
+    crossentropy, accuracy = fn.integral_crossentropy(smoothing=config.smoothing), fn.integral_accuracy()
 
     def metric(model: Any, x: jax.Array, y: jax.Array, weight: jax.Array) -> dict[str, jax.Array]:
-        sums = _traces(config, model, x).astype(jnp.float32).sum(1)
-        right = (sums.argmax(-1).astype(y.dtype) == y).astype(jnp.float32)
-        target = jax.nn.one_hot(y, sums.shape[-1]) * (1 - smoothing) + smoothing / sums.shape[-1]
-        losses = -jnp.sum(target * jax.nn.log_softmax(sums), axis=-1)
-        return {"acc": jnp.mean(weight * right), "loss": jnp.mean(weight * losses)}
+        traces, share = _traces(config, model, x), jnp.mean(weight)
+        return {
+            "acc": share * accuracy(traces, y, weights=weight)[0],
+            "loss": share * crossentropy(traces, y, weights=weight),
+        }
 
     return metric
 

@@ -167,7 +167,6 @@ class TraceFunction(ABC):
             return self._in_order(result, axis if per_step else 0)
         steps = given.steps(shape, axis, self._start)
         weights = self._weights(given, steps, labels, axis, x.dtype)
-        labels = jnp.where(weights == 0, jnp.zeros_like(labels), labels)
         if self._class_weights is not None:
             of_class = jnp.asarray(self._class_weights, x.dtype)
             own = jnp.dot(one_hot(labels, classes, x.dtype, jnp.nan), of_class, precision="highest")

@@ -128,7 +128,7 @@ class PairFunction:
         start: int,
     ):
         self._name = name
-        self._time_axis = check_time_axis(name, time_axis)
+        self.time_axis = check_time_axis(name, time_axis)
         self._body = body
         self._per_step = per_step
         self._start = check_start(name, start)
@@ -139,7 +139,7 @@ class PairFunction:
     ) -> jax.Array:
         """Check dtypes and shapes, then compute."""
         traces, targets = as_arrays(self._name, traces, targets)
-        axis = check_traces(self._name, traces.shape, self._time_axis)
+        axis = check_traces(self._name, traces.shape, self.time_axis)
         if targets.shape != traces.shape:
             raise ValueError(
                 f"{self._name}: targets must have the traces' shape {traces.shape}; got {targets.shape}. "
@@ -154,10 +154,10 @@ class PairFunction:
         return jax.jit(self.__call__).lower(traces, targets, **given)
 
     def __repr__(self) -> str:
-        return f"<{self._name}(traces, targets), time_axis={self._time_axis}>"
+        return f"<{self._name}(traces, targets), time_axis={self.time_axis}>"
 
     def _run(self, traces: jax.Array, targets: jax.Array, given: Given) -> jax.Array:
-        axis = self._time_axis % traces.ndim
+        axis = self.time_axis % traces.ndim
         x, y = (as_float(jnp.moveaxis(a, axis, 0)) for a in (traces, targets))
         x, y = (a.astype(jnp.promote_types(x.dtype, y.dtype)) for a in (x, y))
         if given.nothing and not self._start:

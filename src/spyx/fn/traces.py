@@ -109,7 +109,7 @@ class TraceFunction(ABC):
         if ignore is not None and (isinstance(ignore, bool) or not isinstance(ignore, Integral)):
             raise TypeError(f"{name}: ignore must be one whole number or None; got {ignore!r}. Try ignore=-1.")
         self._name = name
-        self._time_axis = check_time_axis(name, time_axis)
+        self.time_axis = check_time_axis(name, time_axis)
         self._body = body
         self._instead = instead
         self._ignore = ignore
@@ -120,7 +120,7 @@ class TraceFunction(ABC):
     def __call__(self, traces: Any, targets: Any, *, mask: Any = None, lengths: Any = None, weights: Any = None) -> Any:
         """Check dtypes and shapes, then compute."""
         traces, targets = as_arrays(self._name, traces, targets)
-        axis = check_traces(self._name, traces.shape, self._time_axis)
+        axis = check_traces(self._name, traces.shape, self.time_axis)
         self._check_targets(traces.shape, targets.shape, axis)
         if self._class_weights is not None and len(self._class_weights) != traces.shape[-1]:
             raise ValueError(
@@ -138,7 +138,7 @@ class TraceFunction(ABC):
         return jax.jit(self.__call__).lower(traces, targets, **given)
 
     def __repr__(self) -> str:
-        return f"<{self._name}(traces, targets), time_axis={self._time_axis}>"
+        return f"<{self._name}(traces, targets), time_axis={self.time_axis}>"
 
     def _check_targets(self, traces: tuple[int, ...], targets: tuple[int, ...], axis: int) -> None:
         batch = (*traces[:axis], *traces[axis + 1 : -1])
@@ -152,11 +152,11 @@ class TraceFunction(ABC):
             hint = " Is this time-major data? use time_axis=0." if targets == traces[1:-1] and axis == 1 else ""
             raise ValueError(
                 f"{self._name}: targets shape {targets} does not match the batch axes {batch} of traces of shape "
-                f"{traces} with time_axis={self._time_axis}. Give one whole number per sample{steps}.{hint}"
+                f"{traces} with time_axis={self.time_axis}. Give one whole number per sample{steps}.{hint}"
             )
 
     def _run(self, traces: jax.Array, targets: jax.Array, given: Given, strict: bool) -> Any:
-        axis = self._time_axis % traces.ndim
+        axis = self.time_axis % traces.ndim
         x = as_float(jnp.moveaxis(traces, axis, 0))
         shape, classes = x.shape[:-1], x.shape[-1]
         per_step = targets.ndim == len(shape)
@@ -191,7 +191,7 @@ class TraceFunction(ABC):
         """Which targets count, in their order of axes, for who looks for wrong ones."""
         if self._all_counts(given):
             return np.ones(targets.shape, bool)
-        axis = self._time_axis % len(traces)
+        axis = self.time_axis % len(traces)
         steps = given.steps((traces[axis], *traces[:axis], *traces[axis + 1 : -1]), axis, self._start)
         per_step = targets.ndim == steps.ndim
         labels = jnp.moveaxis(jnp.asarray(targets), axis, 0) if per_step else jnp.asarray(targets)

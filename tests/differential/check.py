@@ -113,7 +113,9 @@ def _prepared(group: Group, subject: Subject, parts: Any, weights: Any, other: A
 
     def expected(name: str) -> Any:
         rule = TRANSFORMATIONS[name]
-        return rule.function(lambda w, x, floats: by_oracle(w, x, joined(floats), truncate=rule.truncate), given)
+        return rule.function(
+            lambda w, x, floats: by_oracle(w, x, joined(floats), truncate=rule.truncate, alive=rule.alive), given
+        )
 
     given = Given(
         weights,

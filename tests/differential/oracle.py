@@ -41,7 +41,13 @@ def compute_dtype(state: Any) -> Any:
 
 
 def run(
-    layer: Any, step: Any, x: Any, state: Any, heard: list[Any] | None = None, truncate: int = 0
+    layer: Any,
+    step: Any,
+    x: Any,
+    state: Any,
+    heard: list[Any] | None = None,
+    truncate: int = 0,
+    alive: Any = None,
 ) -> tuple[Any, Any]:
     """`(outputs, last state)` for `x` (batch, time, ...), the loop written out.
 
@@ -52,7 +58,10 @@ def run(
         state: state before the first step.
         heard: a list that takes what every spike function was called with, or None.
         truncate: let no gradient pass between every so many steps, and none to the first state; 0 lets it.
+        alive: (batch, time), the steps that count; None for all. A sample is run alone, without the others.
     """
+    if alive is not None:
+        return _each_alone(functools.partial(run, layer, step, truncate=truncate), x, state, alive)
     dtype = compute_dtype(state)
     spike = plain(layer.activation)
 
@@ -71,3 +80,14 @@ def run(
         out, state = step(p, x[:, t].astype(dtype), state)
         outs.append(out.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else out)
     return jnp.stack(outs, axis=1), state
+
+
+def _each_alone(run: Callable[..., Any], x: Any, state: Any, alive: Any) -> tuple[Any, Any]:
+    """Every sample on the steps that count alone; zeros in between."""
+    found = []
+    for b, steps in enumerate(alive):
+        start = jax.tree.map(lambda a, b=b: a[b : b + 1], state)
+        outs, end = run(x[b : b + 1, steps], start)
+        full = jnp.zeros((1, x.shape[1], *outs.shape[2:]), outs.dtype).at[:, steps].set(outs)
+        found.append((full, end))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Run = Callable[..., Any]
 """`(weights, x, floats, **options) -> (outputs, last state)`; floats are the floating variables of the state."""
@@ -50,6 +51,8 @@ class Transformation:
         jit: whether the run is compiled as a whole.
         dtypes: of state and input; None is all. What does not depend on them is tried for a few.
         mode: the only one that it is for; None is all.
+        without: a mode that it is not for, or None.
+        alive: of the oracle.
         patches: constants of the engine, by module and name, with other values.
     """
 
@@ -60,10 +63,12 @@ class Transformation:
     jit: bool = True
     dtypes: frozenset[tuple[str, str]] | None = None
     mode: str | None = None
+    without: str | None = None
+    alive: Any = None
     patches: Mapping[str, int] = field(default_factory=dict)
 
     def takes(self, mode: str, state_dtype: str, input_dtype: str) -> bool:
-        if self.mode is not None and mode != self.mode:
+        if mode == self.without or (self.mode is not None and mode != self.mode):
             return False
         return self.dtypes is None or (state_dtype, input_dtype) in self.dtypes
 
@@ -184,6 +189,10 @@ def stacked(trees: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
+ENDS = np.arange(7) < np.array([[4], [7]])
+GAPS = np.array([[1, 0, 1, 1, 0, 0, 1], [0, 1, 1, 0, 1, 1, 0]], bool)
+
+
 TRANSFORMATIONS = {
     "value": Transformation(value, jit=False),
     "grad": Transformation(gradient, jit=False, dtypes=WIDE),
@@ -196,6 +205,12 @@ TRANSFORMATIONS = {
     "remat": Transformation(gradient, {"remat": True}, dtypes=WIDE),
     "chunk_remat": Transformation(gradient, {"chunk": 3, "remat": True}, dtypes=WIDE),
     "truncate": Transformation(gradient, {"chunk": 3, "truncate": True}, truncate=3, dtypes=WIDE),
+    "lengths": Transformation(gradient, {"lengths": ENDS.sum(1)}, alive=ENDS),
+    "lengths_chunk": Transformation(gradient, {"lengths": ENDS.sum(1), "chunk": 3}, alive=ENDS, dtypes=WIDE),
+    "lengths_jvp": Transformation(forward_mode, {"lengths": ENDS.sum(1)}, alive=ENDS, dtypes=WIDE),
+    # A kernel has no form for samples that come back.
+    "gaps": Transformation(gradient, {"mask": GAPS}, alive=GAPS, without="fused", dtypes=EQUAL),
+    "gaps_chunk": Transformation(gradient, {"mask": GAPS, "chunk": 3}, alive=GAPS, without="fused", dtypes=WIDE),
     "checkpoint": Transformation(gradient, tested=checkpointed, dtypes=WIDE),
     "donate": Transformation(value, tested=donated, jit=False, dtypes=WIDE),
     # Chunks and kernels, as `auto` chooses them for large inputs.

@@ -295,3 +295,18 @@ def test_the_source_is_shown():
     compile(source, "kernel", "exec")
     with pytest.raises(ValueError, match=r"kernel_source: expected a step of elementwise.*got primitive 'cumsum'"):
         nn.kernel_source(Cumulative(3))
+
+
+def test_the_gradient_of_a_tangent_reads_the_states_of_a_run():
+    """The backward kernel transposes a tangent whose parameter is itself a function: it starts from checkpoints."""
+    x = jnp.asarray(np.random.default_rng(0).normal(0.3, 1.0, (2, 40, 3)), jnp.float32)
+
+    def moved(raw, mode):
+        def run(raw):
+            layer = nn.LIF(3, beta=nnx.Param(jax.nn.sigmoid(raw)), threshold=9.0)
+            return nn.run(layer, x, mode=mode)[1]
+
+        return jnp.sum(jax.jvp(run, (raw,), (jnp.ones(()),))[1])
+
+    found = [jax.grad(moved)(jnp.float32(1.0), mode) for mode in ("layer", "fused")]
+    np.testing.assert_allclose(*found, rtol=1e-5)

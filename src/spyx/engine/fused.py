@@ -168,9 +168,9 @@ class ByKernel(Rule):
 
     def _forward_by_loop(self, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
         results, _ = self._loop().keep(p, xs, s0)
-        # What the loop's backward pass reads it computes again, so that these have no part in a derivative.
-        kept = jax.eval_shape(self._run_forward, p, xs, s0)[1]
-        return results, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), kept)
+        # A backward kernel may still read these (the tangent of a tangent is transposed by it), and where it is
+        # differentiated itself the loop computes them again: they have numbers, and no part in a derivative.
+        return results, self._run_forward(*jax.lax.stop_gradient((p, xs, s0)))[1]
 
     def _backward_by_loop(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
         loop = self._loop()

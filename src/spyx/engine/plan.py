@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import jax
 
-from spyx.engine import device, fused
+from spyx.engine import device, fused, masks
 from spyx.engine.affine import parallel, runs_at_once
 from spyx.engine.fixed_point import exact
 from spyx.engine.loop import Step, layer, single
@@ -53,7 +53,7 @@ class Plan:
         shape: of its input, (time, batch, ...); where time is cut, the time of one chunk.
         mode: "layer", "step", "parallel", "fixed_point" or "fused".
         why: the reason, and what stood in the way of another mode.
-        run: `(p, xs, s0) -> (outs, s_T)`; None for a layer that runs itself.
+        run: `(p, xs, s0) -> (outs, s_T)`, with a mask `(p, xs, s0, alive)`; None for a layer that runs itself.
         granted: the mode that was asked for by name is the one that runs.
 
     Example:
@@ -67,11 +67,13 @@ class Plan:
     shape: tuple[int, ...]
     mode: str
     why: str
-    run: Callable[[Any, Any, Any], tuple[Any, Any]] | None = field(default=None, repr=False, compare=False)
+    run: Callable[..., tuple[Any, Any]] | None = field(default=None, repr=False, compare=False)
     granted: bool = field(default=False, repr=False, compare=False)
 
 
-def neuron(mode: str, name: str, step: Step, p: Any, xs: Any, s0: Any, *, affine: str, local: bool) -> Plan:
+def neuron(
+    mode: str, name: str, step: Step, p: Any, xs: Any, s0: Any, *, affine: str, local: bool, ends: bool | None = None
+) -> Plan:
     """The plan of a neuron.
 
     Args:
@@ -83,15 +85,19 @@ def neuron(mode: str, name: str, step: Step, p: Any, xs: Any, s0: Any, *, affine
         s0: state before the first step.
         affine: its trait: the new state is affine in the old one "always", "given_spikes" or "never".
         local: its trait: no unit reads another one.
+        ends: of a `Mask`, None without one.
     """
     shape = tuple(getattr(xs, "shape", ()))
 
     def plan(mode: str, why: str, run: Any, granted: bool = False) -> Plan:
         return Plan(name, shape, mode, why, run, granted)
 
+    def at_once(function: Any) -> Any:
+        return partial(function, step) if ends is None else partial(masks.gated, function, step)
+
     if mode == "step":
-        return plan("step", "asked for: one call per time step", partial(single, step))
-    by_loop = partial(layer, step)
+        return plan("step", "asked for: one call per time step", at_once(single))
+    by_loop = partial(layer, step) if ends is None else partial(masks.by_loop, step, ends)
     if 0 in shape:
         return plan("layer", f"{LOOP}; there is nothing to compute", by_loop, True)
     if mode in PARALLEL:
@@ -100,18 +106,23 @@ def neuron(mode: str, name: str, step: Step, p: Any, xs: Any, s0: Any, *, affine
             return plan("layer", f"{LOOP}; {mode} needs a local neuron with affine = {needs!r}", by_loop)
         if not runs_at_once(p, xs, s0):
             return plan("layer", f"{LOOP}; {mode} needs parameters, input and state of floating dtypes", by_loop)
-        return plan(mode, f"asked for: {what}", partial(function, step), True)
+        return plan(mode, f"asked for: {what}", at_once(function), True)
     if mode == "fused" or (mode == "auto" and _kernel_wins(step, shape, s0)):
-        found = _kernel(step, p, xs, s0, local)
+        found = _kernel(step, p, xs, s0, local, ends)
         if not isinstance(found, str):
             asked = "asked for" if mode == "fused" else f"at least {KERNEL_UPDATES} state updates"
-            return plan("fused", f"{asked}: {KERNELS}", partial(fused.run, found), True)
+            run = partial(fused.run, found)
+            return plan("fused", f"{asked}: {KERNELS}", run if ends is None else partial(masks.by_kernel, run), True)
         return plan("layer", f"{LOOP}; no fused kernel: {found}", by_loop)
     return plan("layer", LOOP, by_loop)
 
 
-def _kernel(step: Step, p: Any, xs: Any, s0: Any, local: bool) -> Any:
+def _kernel(step: Step, p: Any, xs: Any, s0: Any, local: bool, ends: bool | None) -> Any:
     """The kernels of a step, or in words what stands in the way: a trait, an extra, a platform, a primitive."""
+    if ends is False:
+        return "a mask whose samples come back"
+    if ends:
+        step, s0 = masks.counted(step), masks.start_of_lanes(s0)
     recurrent = isinstance(step, Recurrent)
     if not local and not recurrent:
         return "its units read one another"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,9 +10,10 @@ from flax import nnx
 
 from spyx import engine
 from spyx.axn import arctan
+from spyx.engine.masks import Mask, gated
 from spyx.experimental.layout import batch_major, check_start, time_major
 from spyx.nn import Neuron, constant, decay
-from spyx.nn.execution import AUTO, Execution
+from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.neuron import like
 from spyx.nn.parameters import Shape
 
@@ -102,18 +104,21 @@ class PSU_LIF(Neuron):
         spikes, v, end = self._at_once(xs, rest if start is None else check_start(who, start, rest))
         return (*batch_major((spikes, v)), end) if return_state else batch_major((spikes, v))
 
+    @takes_masks
     def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
         """All of time, `xs` (time, batch, *hidden_shape), as every layer: `(spikes, state)`."""
         if how.mode != "parallel" or 0 in xs.shape or how.watched(self) is not None:
             return super().sequence(xs, state, how)
         self._check(xs.shape[1:], state)
         how.note(self, xs, "parallel", "asked for: two associative scans, membrane then refractory trace")
-        spikes, _, state = self._at_once(xs, state)
-        return like(spikes, xs), state
+        spikes, _, state = self._at_once(xs, state, how.mask)
+        return how.alive(like(spikes, xs)), state
 
-    def _at_once(self, xs: Any, start: Any) -> tuple[Any, Any, Any]:
+    def _at_once(self, xs: Any, start: Any, mask: Mask | None = None) -> tuple[Any, Any, Any]:
         p = self.params().astype(start.v.dtype)
         solve = engine.layer if 0 in xs.shape else engine.parallel
+        if mask is not None:
+            solve = partial(gated, solve, alive=mask.alive)
         v, v_end = solve(leak, p, xs.astype(start.v.dtype), start.v)
         r, r_end = solve(leak, p, jax.nn.sigmoid(v), start.r)
         return jax.vmap(_fire, (None, 0, 0))(p, v, r), v, self.State(v_end, r_end)

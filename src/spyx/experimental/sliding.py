@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from spyx.axn import Activation
+from spyx.engine.masks import last_of_each
 from spyx.experimental.layout import batch_major, check_start, time_major
 from spyx.experimental.psn import TimeWeighted
-from spyx.nn.execution import AUTO, Execution
+from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.parameters import Shape, parameter
 
 
@@ -84,6 +85,7 @@ class SlidingPSN(TimeWeighted):
         spikes, end = self.sequence(xs, rest if start is None else check_start(self.owner, start, rest))
         return (batch_major(spikes), end) if return_state else batch_major(spikes)
 
+    @takes_masks
     def sequence(self, xs: jax.Array, state: jax.Array, how: Execution = AUTO) -> tuple[jax.Array, jax.Array]:
         """All of time: `xs` (time, batch, *hidden_shape) -> (spikes, the last inputs)."""
         expected = (xs.shape[1], self.order - 1, *self.hidden_shape)
@@ -92,7 +94,7 @@ class SlidingPSN(TimeWeighted):
                 f"{self.owner}: expected steps of shape (batch, {', '.join(map(str, self.hidden_shape))}) and a state "
                 f"of shape {expected}; got {xs.shape[1:]} and {state.shape}. Make it with initial_state(batch_size)."
             )
-        if how.watched(self) is not None:
+        if how.watched(self) is not None or (how.mask is not None and not how.mask.ends):
             return super().sequence(xs, state, how)
         how.note(self, xs, "parallel", "a weighted sum of shifted inputs over all of time", granted=True)
         steps, dtype = xs.shape[0], state.dtype
@@ -103,7 +105,7 @@ class SlidingPSN(TimeWeighted):
         threshold = self.threshold[...].astype(dtype)
         spikes = self.activation(h - threshold.reshape((1,) * (h.ndim - threshold.ndim) + threshold.shape))
         out = spikes.astype(xs.dtype) if jnp.issubdtype(xs.dtype, jnp.floating) else spikes
-        return out, jnp.moveaxis(seen[steps:], 0, 1)
+        return how.alive(out), last_of_each(seen, self.order - 1, how.mask)
 
 
 class ChannelPSN(SlidingPSN):

@@ -117,7 +117,8 @@ class SPSN(StochasticNeuron):
         return jnp.zeros(xs.shape[1:], jnp.float32)
 
     def _membrane_of_run(self, xs: jax.Array, start: Any, how: Execution) -> tuple[jax.Array, Any]:
-        if how.mode != "parallel" or self.method == "scan" or 0 in xs.shape or how.watched(self) is not None:
+        whole = how.watched(self) is None and how.mask is None
+        if how.mode != "parallel" or self.method == "scan" or 0 in xs.shape or not whole:
             return super()._membrane_of_run(xs, start, how)
         how.note(self, xs, "parallel", "asked for: one convolution by FFT")
         return self._membrane(xs, start)

@@ -13,7 +13,7 @@ from spyx.experimental.bernoulli import Bernoulli, refractory_sigmoid_bernoulli,
 from spyx.experimental.keys import NoisyState, checked_key, uniform, with_key
 from spyx.experimental.layout import batch_major, check_start, time_major
 from spyx.nn import Neuron, decay
-from spyx.nn.execution import AUTO, Execution
+from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.neuron import compute_dtype, like
 from spyx.nn.parameters import Shape
 
@@ -96,17 +96,19 @@ class StochasticNeuron(Neuron):
         out = self._answer(self.activation(v, key) if self.spiking else v, v)
         return (*(out if isinstance(out, tuple) else (out,)), end) if return_state else out
 
+    @takes_masks
     def sequence(self, xs: jax.Array, state: NoisyState, how: Execution = AUTO) -> tuple[jax.Array, NoisyState]:
         """All of time, `xs` (time, batch, *hidden_shape), as every layer: `(spikes, state)`."""
         self._check(xs.shape[1:], state.membrane)
         v, end = self._membrane_of_run(xs.astype(compute_dtype(state.membrane)), state.membrane, how)
-        times = state.time[None] + jnp.arange(xs.shape[0], dtype=jnp.int32)[:, None]
+        counts = jnp.ones(xs.shape[:2], jnp.int32) if how.mask is None else how.mask.alive.astype(jnp.int32)
+        times = state.time[None] + counts.cumsum(0) - counts
         out = v
         if self.spiking:
             keys = self._keys(state)
             noise = jax.vmap(lambda t: uniform(keys, t, self.hidden_shape, v.dtype))(times)
             out = self.activation.fire(v, noise)
-        return like(out, xs), NoisyState(end, state.key, state.time + xs.shape[0])
+        return how.alive(like(out, xs)), NoisyState(end, state.key, state.time + counts.sum(0))
 
     def _one_step(self, x: jax.Array, state: NoisyState) -> tuple[jax.Array, NoisyState]:
         self._check(x.shape, state.membrane)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from spyx.engine.masks import Mask, last_of_each, where
+
 
 class Ring(NamedTuple):
     """The last steps of one signal.
@@ -28,6 +30,17 @@ class Ring(NamedTuple):
 
     past: Any
     position: Any
+
+    def unless(self, alive: jax.Array, before: Ring) -> Ring:
+        """After a step of the samples that are `alive` (batch); those that are not keep what they had, oldest first."""
+
+        def one(after: jax.Array, past: jax.Array) -> jax.Array:
+            if past.shape[1] == 1:
+                return where(alive, after, past)
+            # The position moves for all samples, so what a sample keeps moves with it.
+            return where(alive, after, jnp.roll(past, 1, axis=1))
+
+        return Ring(jax.tree.map(one, self.past, before.past), self.position)
 
 
 def silent(like: Any, length: int) -> Ring:
@@ -79,14 +92,17 @@ def delayed(ring: Ring, signals: Any, delay: int) -> Any:
     return jax.tree.map(one, ring.past, signals)
 
 
-def after(ring: Ring, signals: Any) -> Ring:
-    """The ring after all of `signals` (time, batch, ...), slot for slot what pushing them one by one leaves."""
+def after(ring: Ring, signals: Any, mask: Mask | None = None) -> Ring:
+    """The ring after all of `signals` (time, batch, ...), slot for slot what pushing them one by one leaves.
+
+    With a mask, whose samples must not come back, each sample's entries end with its own last step.
+    """
     length = _length(ring)
     steps = jax.tree.leaves(signals)[0].shape[0]
     position = (ring.position + steps) % length
 
     def one(past: jax.Array, values: jax.Array) -> jax.Array:
-        last = jnp.moveaxis(_unrolled(past, ring.position, values)[steps:], 0, 1)
+        last = last_of_each(_unrolled(past, ring.position, values), length, mask)
         return last if length == 1 else jnp.roll(last, position, axis=1)
 
     return Ring(jax.tree.map(one, ring.past, signals), position)

@@ -13,7 +13,7 @@ from spyx.graph.merge import merge, text
 from spyx.graph.plan import Plan
 from spyx.graph.schedule import Edge
 from spyx.nn.execution import AUTO, Execution
-from spyx.nn.layer import Layer, as_layer, step_through
+from spyx.nn.layer import Layer, as_layer, over_time, step_through
 
 
 class GraphState(NamedTuple):
@@ -49,7 +49,10 @@ def step(plan: Plan, layers: Mapping[str, Any], x: Any, state: GraphState) -> tu
 def sequence(
     plan: Plan, layers: Mapping[str, Layer], xs: Any, state: GraphState, how: Execution
 ) -> tuple[Any, GraphState]:
-    """All of time: a node outside every cycle runs once over all of it, a cycle is stepped on its own."""
+    """All of time: a node outside every cycle runs once over all of it, a cycle is stepped on its own.
+
+    A delay counts the steps of a sample: with a mask whose samples come back, `step_through` runs a delayed graph.
+    """
     signals = plan.named_inputs(xs)
     nodes: dict[str, Any] = {}
     past: dict[str, Ring] = {}
@@ -76,7 +79,7 @@ def sequence(
         else:
             nodes.update(_visit(plan, layers, members, value, signals, state, how))
     outs = _outputs(plan, value)
-    past = {source: past.get(source) or after(ring, signals[source]) for source, ring in state.past.items()}
+    past = {source: past.get(source) or after(ring, signals[source], how.mask) for source, ring in state.past.items()}
     return outs, GraphState({name: nodes[name] for name in plan.names}, past)
 
 
@@ -147,7 +150,7 @@ def _visit(
             else:
                 inner = how.inside(name)
                 xs = jax.tree.map(lambda a: a[None], x) if single else x
-                outs, nodes[name] = layer.sequence(xs, state.nodes[name], inner)
+                outs, nodes[name] = over_time(layer, xs, state.nodes[name], inner)
                 inner.output(layer, outs)
                 signals[name] = jax.tree.map(lambda a: a[0], outs) if single else outs
         except (TypeError, ValueError) as error:

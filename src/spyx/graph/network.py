@@ -14,8 +14,8 @@ from spyx.graph.delay import silent
 from spyx.graph.describe import describe
 from spyx.graph.execute import GraphState
 from spyx.graph.plan import Plan, merge_problems, raise_all, structure_problems
-from spyx.nn.execution import AUTO, Execution
-from spyx.nn.layer import Layer, as_layer
+from spyx.nn.execution import AUTO, Execution, takes_masks
+from spyx.nn.layer import Layer, as_layer, step_through
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -149,8 +149,11 @@ class Graph(Layer):
         """One time step: `(x, state) -> (out, new state)`."""
         return self._run(lambda: execute.step(self._plan, self._layers(), x, self._checked(state)), x, lead=0)
 
+    @takes_masks
     def sequence(self, xs: Any, state: GraphState, how: Execution = AUTO) -> tuple[Any, GraphState]:
         """All of time: `xs` is (time, batch, *features)."""
+        if how.mask is not None and not how.mask.ends and state.past:
+            return step_through(self, xs, state, how)
         return self._run(
             lambda: execute.sequence(self._plan, self._layers(), xs, self._checked(state), how), xs, lead=1
         )

@@ -17,7 +17,7 @@ from spyx.graph.forward import debug_forward_fn, default_forward_fn
 from spyx.graph.plan import Plan
 from spyx.graph.states import States, as_inputs, checked_layers, given_inputs, states_before
 from spyx.graph.structure import GraphStructure, plan_of
-from spyx.nn.execution import AUTO, Execution
+from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Layer, as_layer, step_through
 
 OWNER = "spyx.graph.StatefulModel"
@@ -100,11 +100,14 @@ class StatefulModel(Layer):
         state, outputs = self.forward_fn(list(self.layers), self.struct, None, state, x)
         return outputs[-1], state
 
+    @takes_masks
     def sequence(self, xs: Any, state: States, how: Execution = AUTO) -> tuple[Any, States]:
         """All of time: `xs` is (time, batch, *features), or a list of such arrays."""
         if self.forward_fn not in (default_forward_fn, debug_forward_fn):
             how.note(self, xs, "step", "a forward function of your own: one call per time step")
             return step_through(self, xs, state, replace(how, tap=None))
+        if how.mask is not None and not how.mask.ends and state.outputs:
+            return step_through(self, xs, state, how)
         plan = self._plan()
         layers = dict(zip(plan.names, self._layers(), strict=True))
         inputs = as_inputs(OWNER, self.struct, xs)

@@ -11,9 +11,11 @@ from flax import nnx
 
 from spyx.engine.derivative import Changes, Rule, push, together
 from spyx.engine.loop import STATES
+from spyx.engine.masks import Mask
 from spyx.engine.plan import Again, Cut
 from spyx.nn.execution import Execution, check_granted
-from spyx.nn.layer import merged, step_through
+from spyx.nn.layer import merged, over_time, step_through
+from spyx.nn.masks import without_rest
 from spyx.nn.parameters import UNCHANGING
 
 
@@ -23,12 +25,15 @@ class Chunks(Rule):
 
     Without a gradient a chunk is cut out of the input and turned time-major where it is needed. With a gradient of the
     input, it is turned as a whole: a gradient put back piece by piece would touch all of it for every chunk.
+
+    With a mask (`ends` is that of a `Mask`, None without one) x is `(x, alive)`, alive with time where x has it.
     """
 
     graphdef: Any
     how: Execution
     axis: int
     cut: Cut
+    ends: bool | None = None
 
     def forward(self, weights: Any, changing: Any, x: Any, state: Any) -> Any:
         return self._run(weights, changing, x, state, self.axis, "nothing")
@@ -56,13 +61,17 @@ class Chunks(Rule):
     def _call(self, how: Execution, weights: Any, changing: Any, xs: Any, state: Any) -> Any:
         how = how.fresh()
         layer = merged(self.graphdef, weights, changing)
+        if self.ends is not None:
+            xs, alive = xs
+            mask = Mask(alive.reshape(alive.shape[0], -1), self.ends)
+            xs, how = without_rest(xs, mask), replace(how, mask=mask)
         if how.mode == "step":
             how.note(layer, xs, "step", "asked for: the whole network inside one scan")
             outs, state = step_through(layer, xs, state, how)
         else:
-            outs, state = layer.sequence(xs, state, how)
+            outs, state = over_time(layer, xs, state, how)
             check_granted(how)
-        return outs, state, nnx.split(layer, UNCHANGING, ...)[2], how.seen
+        return how.alive(outs), state, nnx.split(layer, UNCHANGING, ...)[2], how.seen
 
     def _run(self, weights: Any, changing: Any, x: Any, state: Any, axis: int, again: Again) -> Any:
         weights, x, (changing, state) = together(weights, x, (changing, state))

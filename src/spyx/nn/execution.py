@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
+from spyx.engine.masks import Mask, where
 from spyx.engine.plan import MODES, PARALLEL, Plan
 
 
@@ -48,6 +49,8 @@ class Execution:
         recorder: collects plans, or None.
         tap: what is observed, or None.
         seen: what was observed so far, by path; time on axis 0.
+        mask: which steps of which samples count, or None for all. A layer whose `sequence` is not marked by
+            `takes_masks` never sees one.
 
     Example:
         >>> Execution(mode="layer").inside("0").path
@@ -59,6 +62,7 @@ class Execution:
     recorder: Recorder | None = None
     tap: Tap | None = None
     seen: dict[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
+    mask: Mask | None = field(default=None, compare=False, hash=False, repr=False)
 
     def inside(self, name: str) -> Execution:
         """The request for the layer of that name in a container."""
@@ -67,6 +71,14 @@ class Execution:
     def fresh(self) -> Execution:
         """The same request with nothing seen, for the body of a loop."""
         return replace(self, seen={})
+
+    def unmasked(self) -> Execution:
+        """The same request for steps that all count; without arrays, so that it may be part of what is compiled."""
+        return replace(self, mask=None)
+
+    def alive(self, outs: Any) -> Any:
+        """Outputs (time, batch, ...), zero where a step does not count."""
+        return outs if self.mask is None else where(self.mask.alive, outs)
 
     def add(self, plan: Plan) -> None:
         """Record the plan of this layer."""
@@ -104,6 +116,18 @@ class Execution:
     @property
     def _name(self) -> str:
         return ".".join(self.path)
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def takes_masks(sequence: Method) -> Method:
+    """Mark a layer's `sequence`, which leaves the state as it is where `how.mask` says that a step does not count.
+
+    A subclass that writes a `sequence` of its own is not marked: with a mask it is called step by step.
+    """
+    sequence.takes_masks = True  # type: ignore[attr-defined]
+    return sequence
 
 
 AUTO = Execution()

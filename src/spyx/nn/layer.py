@@ -14,7 +14,8 @@ from flax import nnx
 
 from spyx.engine import loop
 from spyx.engine.derivative import together
-from spyx.nn.execution import AUTO, Execution
+from spyx.engine.masks import where
+from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.parameters import UNCHANGING
 
 
@@ -75,6 +76,7 @@ class Layer(nnx.Module):
         """One time step: `(x, state) -> (out, new state)`."""
         raise NotImplementedError("spyx.nn.Layer: write __call__(x, state) -> (out, new_state) in your subclass.")
 
+    @takes_masks
     def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
         """All of time: `xs` has time on axis 0. `how` is the request of the run; a layer may leave it alone."""
         how.note(self, xs, "step", "one call per time step")
@@ -169,8 +171,9 @@ class Stateful(View):
     def __call__(self, x: Any, state: Any) -> tuple[Any, Any]:
         return self.module(x, state)
 
+    @takes_masks
     def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
-        if not self._sequence or how.watched(self) is not None:
+        if not self._sequence or how.watched(self) is not None or how.mask is not None:
             return super().sequence(xs, state, how)
         if self._takes_how:
             return self.module.sequence(xs, state, how)
@@ -185,10 +188,24 @@ class Stateless(View):
         check_features(self, x, lead=1)
         return self.module(jax.tree.map(as_current, x)), state
 
+    @takes_masks
     def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
         check_features(self, xs, lead=2)
         how.note(self, xs, "layer", "no state: one call over all of time")
         return over_merged_time(lambda x: self.module(jax.tree.map(as_current, x)), xs), state
+
+
+def over_time(layer: Layer, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
+    """`layer.sequence`, or step by step where it does not know of masks and there is one."""
+    if how.mask is None or getattr(type(layer).sequence, "takes_masks", False):
+        return layer.sequence(xs, state, how)
+    if layer.whole_time:
+        raise ValueError(
+            f"spyx.nn.run(lengths=): expected layers that can stop at the end of a sample; got {layer._kind}, which "
+            "needs all of time in one call. Run samples of equal length together, without lengths."
+        )
+    how.note(layer, xs, "step", "one call per time step: its own `sequence` does not know of masks")
+    return step_through(layer, xs, state, how)
 
 
 def over_merged_time(function: Any, xs: Any) -> Any:
@@ -250,7 +267,10 @@ def merged(graphdef: Any, *states: Any) -> Any:
 def step_through(layer: Layer, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
     """One call of the layer per time step; what it changes on itself (BatchNorm, Dropout) is carried."""
     graphdef, weights, changing = nnx.split(layer, UNCHANGING, ...)
-    step = Calls(hashable(graphdef), how.fresh() if how.tap is not None else None, _token(layer))
+    inner = how.fresh().unmasked() if how.tap is not None else None
+    step: Any = Calls(hashable(graphdef), inner, _token(layer))
+    if how.mask is not None:
+        step, xs = Masked(step), (xs, how.mask.alive)
     weights, xs, start = together(weights, xs, (state, changing))
     if jax.tree.leaves(changing):
         touched = _touched(step, weights, xs, start)
@@ -301,7 +321,37 @@ def named(state: Any) -> dict[str, Any]:
     return {} if state is None else {"state": state}
 
 
-def _touched(step: Calls, weights: Any, xs: Any, start: Any) -> set[Any]:
+@dataclass(frozen=True)
+class Masked:
+    """Calls on inputs `(x, alive)`: a sample keeps its state at a step that does not count, and sends zeros."""
+
+    step: Calls
+
+    def __call__(self, weights: Any, x: Any, s: Any) -> tuple[Any, Any]:
+        x, alive = x
+        (out, seen), (state, changing) = self.step(weights, x, s)
+        return (where(alive, out), seen), (unless(alive, state, s[0]), changing)
+
+
+def unless(alive: jax.Array, after: Any, before: Any) -> Any:
+    """The state `after` a step of the samples that are alive, and the state `before` it of those that are not.
+
+    What has no batch axis, a position or a key, goes on for all. A part of the state that holds such a position beside
+    what every sample has gives a method `unless(alive, before)` of its own.
+    """
+
+    def one(after: Any, before: Any) -> Any:
+        if hasattr(after, "unless"):
+            return after.unless(alive, before)
+        shape = getattr(after, "shape", ())
+        if shape[:1] != alive.shape or jnp.issubdtype(after.dtype, jax.dtypes.extended):
+            return after
+        return where(alive, after, before)
+
+    return jax.tree.map(one, after, before, is_leaf=lambda part: hasattr(part, "unless"))
+
+
+def _touched(step: Any, weights: Any, xs: Any, start: Any) -> set[Any]:
     """Paths of the variables that one call changes."""
     found: set[Any] = set()
 

@@ -20,7 +20,7 @@ from spyx.engine import plan
 from spyx.engine.derivative import together
 from spyx.engine.params import Params
 from spyx.nn import declare, traits
-from spyx.nn.execution import AUTO, Execution
+from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.fields import Field, Within
 from spyx.nn.layer import Layer
 from spyx.nn.parameters import Shape, as_rank, hidden_shape_of, public_name
@@ -185,21 +185,26 @@ class Neuron(Layer):
         out, state = self.step(self.params().astype(dtype), x.astype(dtype), state)
         return like(out, x), state
 
+    @takes_masks
     def sequence(self, xs: jax.Array, state: Any, how: Execution = AUTO) -> tuple[jax.Array, Any]:
         """All of time at once: `xs` (time, batch, *hidden_shape) -> outputs of that layout and the last state."""
         self._check(xs.shape[1:], state)
         dtype = compute_dtype(state)
-        p, inputs, state = together(self.params().astype(dtype), xs, state)
+        alive = () if how.mask is None else (how.mask.alive,)
+        p, inputs, state, alive = together(self.params().astype(dtype), xs, state, alive)
         narrow = how.mode in ("auto", "fused") and jnp.issubdtype(xs.dtype, jnp.floating)
         inputs = inputs if narrow else inputs.astype(dtype)
         step = self._checked_step(p, inputs, state, dtype)
         watched = how.watched(self)
         step = step if watched is None else Watched(step)
         self._verify(how.mode)
-        chosen = plan.neuron(how.mode, self._kind, step, p, inputs, state, affine=self.affine, local=self.local)
+        ends = None if how.mask is None else how.mask.ends
+        chosen = plan.neuron(
+            how.mode, self._kind, step, p, inputs, state, affine=self.affine, local=self.local, ends=ends
+        )
         how.add(chosen)
         run: Any = chosen.run
-        outs, end = run(p, inputs if chosen.mode == "fused" else inputs.astype(dtype), state)
+        outs, end = run(p, inputs if chosen.mode == "fused" else inputs.astype(dtype), state, *alive)
         if watched is not None:
             outs, states = outs
             how.states(states._asdict() if len(self.state) > 1 else {next(iter(self.state)): states})

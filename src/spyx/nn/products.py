@@ -12,7 +12,7 @@ from flax.nnx.nn import dtypes
 
 from spyx.engine import events
 from spyx.engine.convolution import convolve
-from spyx.nn.execution import AUTO, Execution
+from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Stateless, as_current, check_features, over_merged_time
 
 WHY = "no state: one call over all of time"
@@ -74,6 +74,7 @@ class Product(Stateless):
     and the plan says so.
     """
 
+    @takes_masks
     def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
         check_features(self, xs, lead=2)
         plain = type(self.module).__call__ in PLAIN

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from spyx.nn.execution import AUTO, Execution
+from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Layer
 from spyx.nn.parameters import Shape, hidden_shape_of
 
@@ -93,12 +93,14 @@ class ActivityRegularization(Layer):
         self._check(spikes.shape)
         return spikes, count + spikes.astype(self.dtype)
 
+    @takes_masks
     def sequence(self, xs: jax.Array, count: jax.Array, how: Execution = AUTO) -> tuple[jax.Array, jax.Array]:
         """All of time at once: `xs` is (time, batch, *hidden_shape)."""
         self._check(xs.shape[1:])
         if how.watched(self) is not None:
             return super().sequence(xs, count, how)
         how.note(self, xs, "layer", "a sum over time")
+        xs = how.alive(xs)
         return xs, count + xs.sum(0, dtype=self.dtype)
 
     def _check(self, shape: tuple[int, ...]) -> None:

@@ -15,9 +15,10 @@ from jax.core import Tracer
 from spyx.engine import plan
 from spyx.engine.derivative import call, together
 from spyx.engine.plan import Cut, Plan
+from spyx.nn import masks
 from spyx.nn.chunks import Chunks
 from spyx.nn.execution import Execution, Recorder, Tap, check_granted, known_mode
-from spyx.nn.layer import Layer, Stateless, as_layer, hashable, step_through
+from spyx.nn.layer import Layer, Stateless, as_layer, hashable, over_time, step_through
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import UNCHANGING
 
@@ -32,6 +33,8 @@ def run(
     chunk: int | None = None,
     remat: bool = False,
     truncate: bool = False,
+    lengths: Any = None,
+    mask: Any = None,
     check_finite: bool = False,
     batch_major: bool | None = None,
 ) -> tuple[Any, Any]:
@@ -55,6 +58,11 @@ def run(
             its size.
         truncate: let no gradient cross from a chunk to the one before it (truncated backpropagation through time). The
             first chunk passes none to `state` either.
+        lengths: (batch,) whole numbers: how many steps of each sample count, 0 to all. After a sample's last step its
+            state stays as it is and its outputs are zero, exactly as if it had been run alone; what `x` holds there,
+            NaN included, has no part in anything. None (default): all steps count.
+        mask: the same by step: bool, (batch, time) as `time_axis` says. A sample may come back after a gap; its state
+            waits. Kernels and delays of a graph are faster by `lengths`. Not both.
         check_finite: refuse an input that holds NaN: spikes would hide it. It looks at the numbers, so the input must
             not be traced. Default False.
         batch_major: Spyx 1.0's spelling: True is `time_axis=1`, False is `time_axis=0`.
@@ -65,20 +73,27 @@ def run(
     Raises:
         TypeError: a model without `initial_state`.
         ValueError: an unknown mode, or one that no layer of the model can run in; an axis out of range; a shape that a
-            layer does not take; a chunk below 1, or `truncate` without one; NaN where `check_finite` looks for it.
+            layer does not take; a chunk below 1, or `truncate` without one; NaN where `check_finite` looks for it;
+            lengths or a mask that do not fit `x`, or a layer that they cannot be told: one that needs all of time in
+            one call, or batch statistics in training.
 
     Example:
         >>> from spyx import nn
         >>> out, v = nn.run(nn.LI(2, beta=0.5), jnp.ones((1, 3, 2)))
         >>> out[0, :, 0].tolist()
         [1.0, 1.5, 1.75]
+        >>> out, v = nn.run(nn.LI(2, beta=0.5), jnp.ones((1, 3, 2)), lengths=jnp.array([2]))
+        >>> out[0, :, 0].tolist(), v[0, 0].item()
+        ([1.0, 1.5, 0.0], 1.5)
     """
     asked = _asked_cut(chunk, remat, truncate)
-    job = _prepare(model, x, state, _axis(time_axis, batch_major), Execution(known_mode(mode)), asked, check_finite)
+    axis, how = _axis(time_axis, batch_major), Execution(known_mode(mode))
+    job = _prepare(model, x, state, axis, how, asked, check_finite, lengths, mask)
     if job.pure:
         outs, state, _ = _carry_out(job)
     else:
-        outs, state = job.layer.sequence(job.time_major(), job.state, job.how)
+        outs, state = over_time(job.layer, job.time_major(), job.state, job.how)
+        outs = outs if isinstance(job.layer, Neuron) else job.how.alive(outs)
         check_granted(job.how)
     return job.as_given(outs), state
 
@@ -92,6 +107,8 @@ def observe(
     where: Any = None,
     time_axis: int = 1,
     mode: str = "auto",
+    lengths: Any = None,
+    mask: Any = None,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """`run` with a tap: outputs and states of the layers inside, at every time step; the network is not changed.
 
@@ -104,6 +121,8 @@ def observe(
         where: paths of the layers to observe, or a function `(path, layer) -> bool`; None (default) is all of them.
         time_axis: as for `run`.
         mode: as for `run`.
+        lengths: as for `run`; what is seen after a sample's end is zero.
+        mask: as for `run`.
 
     Returns:
         `(outputs, final_state, seen)`. `seen` maps paths to arrays (batch, time, ...), time on `time_axis`. The path of
@@ -123,7 +142,7 @@ def observe(
     """
     tap = _tap(what, where)
     how = Execution(known_mode(mode), tap=tap if tap.what else None)
-    job = _prepare(model, x, state, time_axis, how, None, False)
+    job = _prepare(model, x, state, time_axis, how, None, False, lengths, mask)
     outs, state, seen = _carry_out(job)
     if tap.what and not seen:
         raise ValueError(
@@ -148,7 +167,15 @@ class Explanation(list[Plan]):
 
 
 def explain(
-    model: Any, x: Any, state: Any = None, *, time_axis: int = 1, mode: str = "auto", grad: bool = False
+    model: Any,
+    x: Any,
+    state: Any = None,
+    *,
+    time_axis: int = 1,
+    mode: str = "auto",
+    grad: bool = False,
+    lengths: Any = None,
+    mask: Any = None,
 ) -> Explanation:
     """The plan that `run` would carry out, for these very dtypes, state and shapes. Nothing is computed.
 
@@ -159,6 +186,8 @@ def explain(
         time_axis: as for `run`.
         mode: as for `run`.
         grad: the plan of a run whose gradient is taken, by the parameters. Default False.
+        lengths: as for `run`.
+        mask: as for `run`.
 
     Returns:
         One `Plan(layer, shape, mode, why)` per layer, in the order of execution; `shape` is (time, batch, ...), the
@@ -180,7 +209,7 @@ def explain(
 
     def carried_out(weights: Any, rest: Any, x: Any) -> Any:
         copy = nnx.merge(graphdef, weights, rest, copy=True)
-        outs, _, _ = _carry_out(_prepare(copy, x, state, time_axis, how, None, False))
+        outs, _, _ = _carry_out(_prepare(copy, x, state, time_axis, how, None, False, lengths, mask))
         return sum(jnp.sum(jnp.real(leaf).astype(jnp.float32)) for leaf in jax.tree.leaves(outs))
 
     jax.eval_shape(jax.grad(carried_out) if grad else carried_out, weights, rest, jax.tree.map(jnp.asarray, x))
@@ -205,13 +234,23 @@ class _Job(NamedTuple):
         return self.cut is not None or self.how.mode == "step" or self.how.tap is not None
 
     def time_major(self) -> Any:
-        return jax.tree.map(lambda a: jnp.moveaxis(a, self.axis, 0), self.x)
+        return masks.without_rest(jax.tree.map(lambda a: jnp.moveaxis(a, self.axis, 0), self.x), self.how.mask)
 
     def as_given(self, outs: Any) -> Any:
         return jax.tree.map(lambda a: jnp.moveaxis(a, 0, self.axis), outs)
 
 
-def _prepare(model: Any, x: Any, state: Any, axis: int, how: Execution, cut: Cut | None, check_finite: bool) -> _Job:
+def _prepare(
+    model: Any,
+    x: Any,
+    state: Any,
+    axis: int,
+    how: Execution,
+    cut: Cut | None,
+    check_finite: bool,
+    lengths: Any,
+    mask: Any,
+) -> _Job:
     layer = as_layer("spyx.nn.run", model)
     if isinstance(layer, Stateless):
         raise TypeError(
@@ -222,6 +261,9 @@ def _prepare(model: Any, x: Any, state: Any, axis: int, how: Execution, cut: Cut
         _refuse_nan(x)
     x = jax.tree.map(jnp.asarray, x)
     axis = _checked_axis(x, axis)
+    if lengths is not None or mask is not None:
+        _check_takes_masks(layer)
+        how = replace(how, mask=masks.asked(x, axis, lengths, mask))
     if state is None:
         state = layer.state_for(jax.tree.map(lambda a: jax.ShapeDtypeStruct(_without(a.shape, axis), a.dtype), x))
     x, state = _varying_together(layer, x, state)
@@ -242,22 +284,25 @@ def _carry_out(job: _Job) -> tuple[Any, Any, dict[str, Any]]:
         how.note(job.layer, job.time_major(), "step", "asked for: the whole network inside one scan")
         outs, state = step_through(job.layer, job.time_major(), job.state, how)
     else:
-        outs, state = job.layer.sequence(job.time_major(), job.state, how)
+        outs, state = over_time(job.layer, job.time_major(), job.state, how)
         check_granted(how)
+    outs = how.alive(outs)
     how.output(job.layer, outs)
     how.seen.pop("", None) if job.layer.container else None
-    return outs, state, how.seen
+    return outs, state, {path: how.alive(values) for path, values in how.seen.items()}
 
 
 def _in_chunks(job: _Job, cut: Cut) -> tuple[Any, Any, dict[str, Any]]:
     """The layer, a chunk of time at a time with the state carried over."""
     graphdef, weights, changing = nnx.split(job.layer, UNCHANGING, ...)
-    how = replace(job.how, seen={})
+    how = replace(job.how, seen={}, mask=None)
     if how.recorder is not None:
         steps = jax.tree.leaves(job.x)[0].shape[job.axis]
         how.recorder.time = f"time is cut into chunks of {cut.steps(steps)} of {steps} steps: {cut.why}"
-    rule = Chunks(hashable(graphdef), how, job.axis, cut)
-    outs, state, after, seen = call(rule, weights, changing, job.x, job.state)
+    mask = job.how.mask
+    rule = Chunks(hashable(graphdef), how, job.axis, cut, None if mask is None else mask.ends)
+    x = job.x if mask is None else (job.x, masks.placed(mask.alive, job.axis))
+    outs, state, after, seen = call(rule, weights, changing, x, job.state)
     if jax.tree.leaves(changing):
         nnx.update(job.layer, after)
     return outs, state, seen
@@ -278,6 +323,16 @@ def _automatic_cut(layer: Layer, x: Any, axis: int) -> Cut | None:
         changes=bool(jax.tree.leaves(changing)),
         whole=any(isinstance(module, Layer) and module.whole_time for module in modules),
     )
+
+
+def _check_takes_masks(layer: Layer) -> None:
+    for _, module in nnx.iter_modules(layer):
+        if isinstance(module, nnx.BatchNorm) and not module.use_running_average:
+            raise ValueError(
+                f"spyx.nn.run(lengths=): expected layers that know one sample at a time; got {type(module).__name__}, "
+                "whose statistics would include what comes after the end of a sample. Use LayerNorm, or "
+                "use_running_average=True (model.eval())."
+            )
 
 
 def _varying_together(layer: Layer, x: Any, state: Any) -> tuple[Any, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 from flax import nnx
 
-from spyx.nn.execution import AUTO, Execution
-from spyx.nn.layer import Layer, as_layer, checked_module, step_shape
+from spyx.nn.execution import AUTO, Execution, takes_masks
+from spyx.nn.layer import Layer, as_layer, checked_module, over_time, step_shape
 
 
 class Sequential(Layer):
@@ -81,13 +81,14 @@ class Sequential(Layer):
             after.append(s)
         return x, after
 
+    @takes_masks
     def sequence(self, xs: Any, state: list[Any], how: Execution = AUTO) -> tuple[Any, list[Any]]:
         """All of time, layer after layer: `xs` is (time, batch, *features)."""
         after = []
         for index, (layer, s) in enumerate(zip(self._layers(), self._checked(state), strict=True)):
             inner = how.inside(str(index))
             try:
-                ys, s = layer.sequence(xs, s, inner)
+                ys, s = over_time(layer, xs, s, inner)
             except (TypeError, ValueError) as error:
                 raise _blame(index, layer, xs, 2, error) from error
             inner.output(layer, ys)

@@ -30,9 +30,9 @@ class Batch(NamedTuple):
         1
     """
 
-    x: jax.Array
-    y: jax.Array
-    mask: jax.Array
+    x: jax.Array | np.ndarray
+    y: jax.Array | np.ndarray
+    mask: jax.Array | np.ndarray
 
 
 class SequenceBatch(NamedTuple):
@@ -51,10 +51,10 @@ class SequenceBatch(NamedTuple):
         ((2, 3, 1), [3, 2])
     """
 
-    x: jax.Array
-    y: jax.Array
-    mask: jax.Array
-    lengths: jax.Array
+    x: jax.Array | np.ndarray
+    y: jax.Array | np.ndarray
+    mask: jax.Array | np.ndarray
+    lengths: jax.Array | np.ndarray
 
 
 class Loader:

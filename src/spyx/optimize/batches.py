@@ -66,7 +66,7 @@ def without_padding(owner: str, function: Callable[..., Any], batch: Any) -> Any
     """
     if not isinstance(batch, (Batch, SequenceBatch)) or batch.mask is None or takes_mask(function):
         return batch
-    if not getattr(batch.mask, "is_fully_addressable", True) or len(batch.mask.sharding.device_set) > 1:
+    if isinstance(batch.mask, jax.Array) and len(batch.mask.sharding.device_set) > 1:
         raise TypeError(
             f"{owner}: expected a function that takes mask, because the batches are spread over devices; got "
             f"{_takes(function).signature}. {ADVICE['mask']}"

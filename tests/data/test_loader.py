@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spyx.data.loader import Loader
+from spyx.data.cache import Packed, write_packed
+from spyx.data.loader import Loader, SequenceBatch
 from spyx.data.split import Split
 
 
@@ -247,3 +248,139 @@ def test_restore_refuses_another_batch_size_and_damage():
 def test_split_refuses_labels_that_do_not_match():
     with pytest.raises(ValueError, match="got 3 samples and 2 labels"):
         Split(np.zeros(3), np.zeros(2))
+
+
+# Samples of unequal length
+
+LENGTHS = np.array([3, 9, 1, 5, 5, 7, 2, 9, 4, 6], np.int64)
+
+
+def sequences(kind: str = "list", per_step: bool = False) -> Split:
+    """Sample i holds i + 1 at each of its steps; its label, or its label of every step, is i + 1."""
+    x = [np.full((n, 2), i + 1, np.float32) for i, n in enumerate(LENGTHS)]
+    y = [np.full(n, i + 1) for i, n in enumerate(LENGTHS)] if per_step else np.arange(1, len(LENGTHS) + 1)
+    if kind == "list":
+        return Split(x, y)
+    whole = np.full((len(x), 12, 2), np.nan, np.float32)  # what lies beyond a sample's end is not given
+    labels = np.full((len(x), 12), -5) if per_step else y
+    for i, n in enumerate(LENGTHS):
+        whole[i, :n] = x[i]
+        if per_step:
+            labels[i, :n] = y[i]
+    return Split(whole, labels, LENGTHS)
+
+
+@pytest.mark.parametrize("kind", ["list", "array"])
+@pytest.mark.parametrize("per_step", [False, True])
+@pytest.mark.parametrize("buckets", [1, 3])
+def test_samples_of_unequal_length_are_padded_with_zeros_and_come_with_their_lengths(kind, per_step, buckets):
+    loader = Loader(sequences(kind, per_step), 4, key=0, buckets=buckets)
+    assert len(loader) == 3
+    found = {}
+    for batch in loader:
+        assert isinstance(batch, SequenceBatch)
+        x, y, mask, lengths = (np.asarray(part) for part in batch)
+        assert len(x) == len(y) == 4
+        assert not lengths[~mask].any()
+        assert not x[~mask].any()
+        for i in np.flatnonzero(mask):
+            label = int(y[i, 0]) if per_step else int(y[i])
+            found[label] = lengths[i]
+            inside = np.arange(x.shape[1]) < lengths[i]
+            np.testing.assert_array_equal(x[i], np.where(inside, label, 0)[:, None] * np.ones(2))
+            if per_step:
+                np.testing.assert_array_equal(y[i], np.where(inside, label, 0))
+    assert [found[i] for i in range(1, 11)] == LENGTHS.tolist()
+
+
+def test_buckets_hold_similar_lengths_in_few_shapes_that_no_epoch_changes():
+    loader = Loader(sequences(), 2, key=1, buckets=3)
+    epochs = [[(b.x.shape[1], b.lengths.tolist(), b.y.tolist()) for b in loader] for _ in range(3)]
+    for epoch in epochs:
+        assert len(epoch) == 5
+        assert {steps for steps, _, _ in epoch} == {2, 5, 9}
+        assert all(max(lengths) <= steps for steps, lengths, _ in epoch)
+        assert sorted(label for _, _, labels in epoch for label in labels) == list(range(1, 11))
+    assert epochs[0] != epochs[1]
+    assert [steps for steps, _, _ in epochs[0]] != [steps for steps, _, _ in epochs[1]]  # batches are shuffled too
+    again = Loader(sequences(), 2, key=1, buckets=3)
+    assert [(b.x.shape[1], b.lengths.tolist(), b.y.tolist()) for b in again] == epochs[0]
+    padding = [sum(steps * 2 for steps, _, _ in epoch) - LENGTHS.sum() for epoch in epochs]
+    assert padding == [9] * 3  # 39 with one bucket
+    in_order = [(b.x.shape[1], b.y.tolist()) for b in Loader(sequences(), 2, buckets=3)]
+    assert in_order == [(2, [3, 7]), (5, [1, 4]), (5, [5, 9]), (9, [2, 6]), (9, [8, 10])]
+    assert len(list(Loader(sequences(), 8, buckets=5))) == 2  # no more groups than batches
+
+
+def test_processes_share_the_batches_of_a_bucket():
+    shares = [Loader(sequences(), 1, key=5, buckets=3, process_index=i, process_count=2) for i in range(2)]
+    pairs = list(zip(*shares, strict=True))
+    assert all(a.x.shape == b.x.shape for a, b in pairs)
+    assert sorted(int(b.y[0]) for pair in pairs for b in pair) == list(range(1, 11))
+
+
+def test_resume_with_buckets():
+    whole = Loader(sequences(), 2, key=7, buckets=2)
+    expected = seen(whole)
+    broken = Loader(sequences(), 2, key=7, buckets=2)
+    next(iter(broken))
+    resumed = Loader(sequences(), 2, key=7, buckets=2)
+    resumed.restore(broken.state)
+    assert seen(resumed) == expected[1:]
+    with pytest.raises(ValueError, match="expected a state saved with buckets 1; got 2"):
+        Loader(sequences(), 2, key=7).restore(broken.state)
+
+
+@pytest.mark.parametrize("buckets", [1, 2])
+def test_packed_samples_are_cut_on_the_device(tmp_path, buckets):
+    write_packed(tmp_path / "a.spyx", np.ones((10, 12, 2), np.uint8))
+    split = Split(Packed(tmp_path / "a.spyx"), np.arange(1, 11), LENGTHS)
+    batches = list(Loader(split, 4, buckets=buckets))
+    assert [batch.x.shape[1] for batch in batches] == ([9, 9, 9] if buckets == 1 else [4, 9, 9])
+    for batch in batches:
+        steps = np.arange(batch.x.shape[1]) < np.asarray(batch.lengths)[:, None]
+        np.testing.assert_array_equal(batch.x, steps[..., None] * np.ones(2))
+
+
+def test_augment_sees_padded_samples():
+    loader = Loader(sequences(), 2, key=0, augment=lambda x, key: x + 1)
+    batch = next(iter(loader))
+    assert batch.x.min() == 1
+
+
+def test_take_keeps_the_lengths():
+    for kind in ("list", "array"):
+        part = sequences(kind, per_step=True).take([7, 2])
+        (batch,) = Loader(part, 2)
+        assert batch.lengths.tolist() == [9, 1]
+        assert batch.y[:, 0].tolist() == [8, 3]
+
+
+@pytest.mark.parametrize(
+    ("split", "options", "message"),
+    [
+        (
+            Split([np.zeros((2, 3)), np.zeros((2, 4))], np.zeros(2)),
+            {},
+            "differ in their number of steps alone; got 2 k",
+        ),
+        (Split([np.zeros((2, 3)), np.zeros((0, 3))], np.zeros(2)), {}, "lengths of 1 step or more; got 0 for sample 1"),
+        (Split(np.zeros((2, 3)), np.zeros(2), np.array([1, 4])), {}, "or more, at most the 3 of x; got 4 for sample 1"),
+        (Split(np.zeros(2), np.zeros(2), np.array([1, 1])), {}, r"expected x \(samples, time, ...\) for lengths"),
+        (Split([np.zeros(3)], np.zeros(1), np.array([3])), {}, "expected lengths for samples in one array; got a list"),
+        (Split([np.zeros(3)], [np.zeros(2)]), {}, "one label for each of the 3 steps of sample 0; got 2"),
+        (Split(np.zeros((1, 3)), [np.zeros(3)]), {}, "expected labels in one array, as the samples; got a list"),
+        (numbered(4), {"buckets": 2}, "expected buckets=1 for samples of one length; got 2"),
+        (numbered(4), {"buckets": 0}, "expected buckets >= 1; got 0"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_refused(split, options, message):
+    with pytest.raises(ValueError, match=f"Loader: .*{message}"):
+        Loader(split, 2, **options)
+
+
+def test_lengths_are_whole_numbers_one_for_each_sample():
+    with pytest.raises(TypeError, match="Loader: expected lengths to be whole numbers; got dtype float64"):
+        Loader(Split(np.zeros((2, 3)), np.zeros(2), np.ones(2)), 2)
+    with pytest.raises(ValueError, match="Split: expected one length for each sample; got 2 samples and 3 lengths"):
+        Split(np.zeros((2, 3)), np.zeros(2), np.ones(3, int))

@@ -74,3 +74,10 @@ def sparsity_reg(counts, max_spikes, norm):
 
 def huber(x):
     return np.where(np.abs(x) <= 1, 0.5 * x**2, np.abs(x) - 0.5)
+
+
+def van_rossum(ones, others, tau):
+    """D**2 of two lists of spike times: half the sum over all pairs of exp(-|t_i - t_j| / tau), signed by train."""
+    times = np.concatenate([ones, others]).astype(np.float64)
+    signs = np.concatenate([np.ones(len(ones)), -np.ones(len(others))])
+    return float((signs[:, None] * signs * np.exp(-np.abs(times[:, None] - times) / tau)).sum() / 2)

@@ -78,7 +78,13 @@ def train_command(
         str | None, _option(NETWORK, "Size of every hidden layer, such as 256 or 256,128.", "--hidden", metavar="SIZES")
     ] = None,
     neuron: Annotated[
-        str | None, _option(NETWORK, "Any neuron of spyx.nn by name: LIF, RLIF, ALIF, adLIF, PLIF, ...", "--neuron")
+        str | None,
+        _option(
+            NETWORK,
+            "Any neuron of spyx.nn by name: LIF, RLIF, ALIF, adLIF, PLIF, ...; or your own, MODULE:CLASS, from this "
+            "folder.",
+            "--neuron",
+        ),
     ] = None,
     dynamics: Annotated[
         str | None,
@@ -136,12 +142,16 @@ def train_command(
 @app.command("eval")
 def eval_command(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN", show_default=False)],
+    neuron: Annotated[
+        str | None,
+        typer.Option("--neuron", help="The neuron of a run with one of your own.", metavar="MODULE:CLASS"),
+    ] = None,
 ) -> None:
     """Measure the test part again with the weights of a finished run."""
     from spyx.cli.evaluate import evaluate
 
     spyx.compilation_cache()
-    evaluate(run, Console())
+    evaluate(run, Console(), neuron)
 
 
 @app.command("energy")

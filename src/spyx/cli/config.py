@@ -121,6 +121,11 @@ def make_config(file: Path | None, given: dict[str, Any]) -> Config:
         UserError: everything that is wrong with names, types and ranges, in one message.
     """
     values = {} if file is None else read(file)
+    if ":" in str(values.get("neuron")) and given.get("neuron") is None:
+        raise UserError(
+            f"{file} names {values['neuron']!r}, a neuron of your own, and settings load no code by themselves. "
+            "Name it yourself with --neuron."
+        )
     values |= {name: value for name, value in given.items() if value is not None}
     wrong: list[str] = []
     config = _filled(Config(), values, "", wrong)

@@ -17,6 +17,7 @@ import numpy as np
 from spyx import data, fn
 from spyx.cli.config import Config, RasterTable
 from spyx.cli.errors import UserError, pick, refuse_nan
+from spyx.data.lengths import has_time, lengths_of, padded
 from spyx.data.sets import NAMES
 
 PARTS = ("train", "validation", "test")
@@ -24,6 +25,8 @@ STATIC = ("latency", "rate", "phase", "direct")
 SERIES = ("delta", "direct")
 ENCODERS = ("auto", "latency", "rate", "phase", "direct", "delta", "none")
 DELTA_THRESHOLD = 0.1
+UNLABELLED = -1
+"""The label of a step that has none."""
 MAX_BYTES = 8 * 2**30
 OPTION_OF = {"root=": "--data", "held_out_speaker=": "--hold-out-speaker "}
 """Arguments of the library in messages, and what they are called on the command line."""
@@ -31,9 +34,10 @@ OPTION_OF = {"root=": "--data", "held_out_speaker=": "--hold-out-speaker "}
 
 @dataclass(frozen=True)
 class Inputs:
-    """A data set, encoded: `x[part]` (samples, time, features), `y[part]` (samples,).
+    """A data set, encoded: `x[part]` (samples, time, features), `y[part]` (samples,) or, per step, (samples, time).
 
-    `frame` is the shape that the features of one time step had before they were made flat.
+    `frame` is the shape that the features of one time step had before they were made flat; `lengths[part]` (samples,)
+    is how many steps are a sample's own, where samples differ.
     """
 
     x: dict[str, jax.Array]
@@ -42,6 +46,29 @@ class Inputs:
     classes: int
     encoder: str
     note: str
+    lengths: dict[str, np.ndarray]
+
+    @property
+    def per_step(self) -> bool:
+        """Has every step a label?"""
+        return self.y["train"].ndim == 2
+
+    def part(self, name: str) -> tuple[jax.Array, jax.Array, np.ndarray | None]:
+        """Samples, labels and lengths of one part."""
+        return self.x[name], self.y[name], self.lengths.get(name)
+
+    def about_labels(self, part: str) -> str:
+        """How steps without a label are counted, in words."""
+        steps = labels_that_count(self.y[part], self.lengths.get(part))
+        return f"one per step; {steps.size - steps.sum()} of {steps.size} {part} steps have none and are left out"
+
+
+def labels_that_count(y: Any, lengths: np.ndarray | None = None) -> np.ndarray:
+    """Not those of steps without a label, nor those after a sample's end; of shape `y`."""
+    y = np.asarray(y)
+    if y.ndim == 1:
+        return np.ones(y.shape, bool)
+    return (y != UNLABELLED) & (True if lengths is None else np.arange(y.shape[1]) < np.asarray(lengths)[:, None])
 
 
 def in_words_of_options(message: str) -> str:
@@ -82,9 +109,13 @@ def load_inputs(config: Config) -> Inputs:
         options["held_out_speaker"] = config.hold_out_speaker
     if name == "randman":
         options["num_steps"] = config.steps
+    if "unlabelled" in _parameters(name):
+        options["unlabelled"] = UNLABELLED
     try:
         dataset = _framed(config, data.load(name, **options))
-        encoder, encode = _encoder(config, name, np.asarray(dataset.train.x[:1]))
+        dataset, lengths = _padded(dataset)
+        per_step = np.ndim(dataset.train.y) == 2
+        encoder, encode = _encoder(config, name, np.asarray(dataset.train.x[:1]), per_step=per_step)
         x, y, frame = {}, {}, (1,)
         for number, part in enumerate(PARTS):
             split = getattr(dataset, part)
@@ -96,7 +127,7 @@ def load_inputs(config: Config) -> Inputs:
             y[part] = jnp.asarray(split.y, jnp.int32)
     except (ImportError, ValueError, TypeError, OSError) as error:
         raise UserError(in_words_of_options(str(error))) from error
-    return Inputs(x, y, frame, dataset.num_classes, encoder, dataset.split_note)
+    return Inputs(x, y, frame, dataset.num_classes, encoder, dataset.split_note, lengths)
 
 
 def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
@@ -130,16 +161,36 @@ def _framed(config: Config, dataset: data.Dataset) -> data.Dataset:
     return kept.map(lambda part, split: data.Split(np.asarray(split.x), split.y))
 
 
+def _padded(dataset: data.Dataset) -> tuple[data.Dataset, dict[str, np.ndarray]]:
+    """Samples of unequal length as one array of each part, and their lengths; other data sets as they are."""
+    lengths: dict[str, np.ndarray] = {}
+
+    def pad(part: str, split: data.Split) -> data.Split:
+        found = lengths_of(split)
+        if found is None or not len(split):
+            return split
+        lengths[part] = found
+        rows, steps = np.arange(len(split)), int(found.max())
+        labels = padded(split.y, rows, found, steps) if has_time(split.y, split.x) else split.y
+        return data.Split(padded(split.x, rows, found, steps), labels)
+
+    return dataset.map(pad), lengths
+
+
 def _afford(size: int) -> None:
     if size > MAX_BYTES:
         raise UserError(f"a part would take {size / 2**30:.0f} GiB in memory: use fewer --steps, or downsample.")
 
 
-def _encoder(config: Config, name: str, sample: np.ndarray) -> tuple[str, Callable[[Any, jax.Array], jax.Array]]:
+def _encoder(
+    config: Config, name: str, sample: np.ndarray, *, per_step: bool
+) -> tuple[str, Callable[[Any, jax.Array], jax.Array]]:
     """The name of the encoder and `(values, key) -> (samples, time, features)`, chosen by what the data is."""
     given = pick("encoder", config.encoder, ENCODERS)
     if np.issubdtype(sample.dtype, np.integer):
         kind, fits = "spikes", ("none",)
+    elif per_step:  # the signals are read as they are, at the steps that the labels belong to
+        kind, fits = "signals with a label at every step", tuple(reversed(SERIES))
     elif sample.ndim == 2:
         kind, fits = "values without a time axis", STATIC
     else:
@@ -170,12 +221,8 @@ def _encode(name: str, steps: int, *, series: bool) -> Callable[[Any, jax.Array]
 def _check(name: str, part: str, split: data.Split, classes: int) -> None:
     if len(split) == 0:
         raise UserError(f"the {part} part of {name} is empty: check the files behind it.")
-    if np.ndim(split.y) != 1:
-        raise UserError(
-            f"{name} labels every time step; spyx train gives one label to a whole sample. Use spyx.optimize.fit."
-        )
     refuse_nan(f"the {part} part of {name}", split.x)
     try:
-        fn.check_labels(split.y, classes)
+        fn.check_labels(split.y[split.y != UNLABELLED] if np.ndim(split.y) == 2 else split.y, classes)
     except (ValueError, TypeError) as error:
         raise UserError(f"the labels of the {part} part of {name}: {error}") from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import itertools
+import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ from flax import nnx
 
 from spyx import axn, nn
 from spyx.cli.config import Config
-from spyx.cli.errors import UserError, pick
+from spyx.cli.errors import UserError, pick, suggestion
 from spyx.nn.dynamics import PRESETS
 
 MAX_BYTES = 4 * 2**30
@@ -29,6 +32,40 @@ def neurons() -> dict[str, type[nn.Neuron]]:
         and "hidden_shape" in _arguments(value)
         and value is not nn.Neuron
     }
+
+
+def full_name(neuron: str) -> str:
+    """The name as it is written, or `module:Class` as it is."""
+    return neuron if ":" in neuron else pick("neuron", neuron, neurons())
+
+
+def neuron_class(neuron: str) -> type[Any]:
+    """The class of a name, or of `module:Class`, which is imported as from the current directory."""
+    if ":" not in neuron:
+        return neurons()[full_name(neuron)]
+    module_name, _, name = neuron.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), name]):
+        raise UserError(f"--neuron: expected MODULE:CLASS, such as mine:MyNeuron; got {neuron!r}.")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise UserError(f"--neuron: importing {module_name} fails: {error}.") from error
+        raise UserError(f"--neuron: there is no module {error.name} in {here}, nor installed.") from error
+    except Exception as error:  # a module may fail in any way
+        raise UserError(f"--neuron: importing {module_name} fails: {type(error).__name__}: {error}") from error
+    kinds = {
+        key: value for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Layer)
+    }
+    if name not in kinds:
+        own = [key for key, value in kinds.items() if value.__module__ == module.__name__]
+        what = "is no class of neurons" if hasattr(module, name) else "is not there"
+        has = f"It has: {', '.join(own)}." if own else "It has no subclass of spyx.nn.Neuron."
+        raise UserError(f"--neuron: {name} {what} in the module {module_name}.{suggestion(name, own)} {has}")
+    return kinds[name]
 
 
 def surrogates() -> dict[str, Any]:
@@ -49,7 +86,7 @@ def make_surrogate(text: str) -> Any:
 
 def check_names(config: Config) -> None:
     """Refuse unknown names before any data is read."""
-    pick("neuron", config.neuron, neurons())
+    neuron_class(config.neuron)
     make_surrogate(config.surrogate)
     pick("dynamics", config.dynamics, PRESETS)
     try:
@@ -74,8 +111,8 @@ def make_network(config: Config, features: int, classes: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _neuron(config: Config, size: int, rngs: nnx.Rngs) -> nn.Neuron:
-    kind = neurons()[pick("neuron", config.neuron, neurons())]
+def _neuron(config: Config, size: int, rngs: nnx.Rngs) -> Any:
+    kind = neuron_class(config.neuron)
     accepted = _arguments(kind)
     offered = {"activation": make_surrogate(config.surrogate), "rngs": rngs}
     if "tau_ms" in accepted:  # what --beta sets is the decay of the membrane, not all that a paper calls beta
@@ -86,7 +123,14 @@ def _neuron(config: Config, size: int, rngs: nnx.Rngs) -> nn.Neuron:
             able = ", ".join(name for name, other in neurons().items() if "dynamics" in _arguments(other))
             raise UserError(f"--dynamics: {kind.__name__} has dynamics of its own. Those that take others: {able}.")
         offered["dynamics"] = dynamics
-    return kind(size, **{name: value for name, value in offered.items() if name in accepted})
+    offered = {name: value for name, value in offered.items() if name in accepted}
+    if ":" not in config.neuron:
+        return kind(size, **offered)
+    try:
+        return kind(size, **offered)
+    except Exception as error:  # code of the user's own may fail in any way
+        call = ", ".join([str(size), *(f"{name}=..." for name in offered)])
+        raise UserError(f"--neuron: {config.neuron}({call}) fails: {type(error).__name__}: {error}") from error
 
 
 def _arguments(kind: type) -> Any:

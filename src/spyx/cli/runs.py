@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spyx.cli.config import Config, make_config
+from spyx.cli.config import Config, make_config, read
 from spyx.cli.errors import UserError, refuse_nan
 from spyx.cli.text import is_plain
 from spyx.data._disk import naming, part_of
@@ -44,7 +44,8 @@ def check_output(output: Path | None) -> None:
 
 def new_folder(output: Path | None, config: Config) -> Path:
     """A folder that did not exist before; by default runs/<time>-<dataset>-<neuron>, with a number if that is taken."""
-    usual = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.dataset}-{config.neuron}"
+    neuron = config.neuron.rpartition(":")[2]
+    usual = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.dataset}-{neuron}"
     names = [output] if output else [usual, *(usual.with_name(f"{usual.name}-{n}") for n in range(2, 1000))]
     for folder in names:
         try:
@@ -145,15 +146,22 @@ def _kind(array: Any) -> str:
     return f"{array.dtype} {tuple(array.shape)}"
 
 
-def open_run(folder: Path) -> Config:
+def open_run(folder: Path, neuron: str | None = None) -> Config:
     """The settings of a run.
 
+    Args:
+        folder: where it is.
+        neuron: the class `module:Class` of a run with a neuron of the user's own, which its settings alone do not load.
+
     Raises:
-        UserError: `folder` is no run.
+        UserError: `folder` is no run, or one with another neuron.
     """
     if not (folder / "config.toml").is_file():
         raise UserError(f"{folder} is not a run: expected a folder with config.toml, as spyx train makes it.")
-    return make_config(folder / "config.toml", {})
+    config = make_config(folder / "config.toml", {"neuron": neuron})
+    if neuron is not None and (trained := read(folder / "config.toml").get("neuron")) != neuron:
+        raise UserError(f"--neuron: {folder} was trained with {trained!r}; got {neuron!r}.")
+    return config
 
 
 def _named(model: nnx.Module) -> dict[str, Any]:

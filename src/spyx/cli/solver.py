@@ -52,9 +52,10 @@ def _augmented(solver: optimize.Solver, augment: Any, frame: tuple[int, ...]) ->
         impl = solver(objective, params)
 
         def step(state: Any, batch: tuple[jax.Array, ...], key: jax.Array) -> tuple[Any, jax.Array]:
-            x, *rest = batch
-            frames = augment(x.reshape(*x.shape[:2], *frame), jax.random.fold_in(key, 1))
-            return impl.step(state, (frames.reshape(x.shape), *rest), key)
+            x = batch[0]
+            frames = augment(x.reshape(*x.shape[:2], *frame), jax.random.fold_in(key, 1)).reshape(x.shape)
+            augmented = batch._replace(x=frames) if isinstance(batch, data.SequenceBatch) else (frames, *batch[1:])
+            return impl.step(state, augmented, key)
 
         return impl._replace(step=step)
 

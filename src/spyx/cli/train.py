@@ -16,7 +16,7 @@ from rich.table import Table
 from spyx import optimize, report
 from spyx.cli import inputs, network
 from spyx.cli.config import Config
-from spyx.cli.errors import Interrupted, UserError, pick
+from spyx.cli.errors import Interrupted, UserError
 from spyx.cli.runs import check_output, new_folder, save_numbers, save_text, save_weights
 from spyx.cli.score import batches, make_loss, make_metric, score, weighed
 from spyx.cli.solver import make_solver
@@ -36,7 +36,7 @@ def train(config: Config, output: Path | None, console: Console) -> Path:
     check_output(output)
     inputs.check_names(config)
     network.check_names(config)
-    config = replace(config, neuron=pick("neuron", config.neuron, network.neurons()))
+    config = replace(config, neuron=network.full_name(config.neuron))
     if config.data:
         config = replace(config, data=_place("--data", config.data), cache=_place("--cache", config.cache))
     samples = inputs.load_inputs(config)
@@ -87,7 +87,7 @@ def _finish(
     began: float,
 ) -> Path:
     """Measure the test part and write everything but the weights."""
-    result = score(config, model, samples.x["test"], samples.y["test"])
+    result = score(config, model, *samples.part("test"))
     x = np.asarray(samples.x["validation"][:SHOWN], np.float32)
     y = np.asarray(samples.y["validation"][:SHOWN])
     activities = report.record(model, x)
@@ -95,6 +95,7 @@ def _finish(
         "test_accuracy": result["acc"],
         "test_loss": result["loss"],
         "test_samples": len(samples.y["test"]),
+        **({"labels": samples.about_labels("test")} if samples.per_step else {}),
         "split": samples.note,
         "firing_rate": {a.name: a.rate for a in activities if a.spikes},
         "silent_neurons": {a.name: a.silent for a in activities if a.spikes},
@@ -110,7 +111,8 @@ def _finish(
 
 
 def _learn(config: Config, model: Any, samples: inputs.Inputs, console: Console) -> tuple[Any, Any, dict[str, float]]:
-    data = batches(samples.x["train"], samples.y["train"], config.batch_size)
+    lengths = [samples.lengths["train"]] if "train" in samples.lengths else []
+    x, y, *lengths = batches(samples.x["train"], samples.y["train"], config.batch_size, *lengths)
     history: list[dict[str, float]] = []
     marks = [time.perf_counter()]
     columns = (
@@ -139,11 +141,12 @@ def _learn(config: Config, model: Any, samples: inputs.Inputs, console: Console)
 
         model, _ = optimize.compile_fit(
             model,
-            make_solver(config, config.epochs * len(data[1]), samples.frame),
+            make_solver(config, config.epochs * len(y), samples.frame),
             make_loss(config),
-            data,
+            (x, y),
+            lengths=lengths[0] if lengths else None,
             epochs=config.epochs,
-            eval_data=weighed(samples.x["validation"], samples.y["validation"]),
+            eval_data=weighed(*samples.part("validation")),
             metric_fn=make_metric(config),
             key=jax.random.key(config.seed),
             on_epoch_end=note,
@@ -163,7 +166,9 @@ def _plot(
     figure = report.plot_history(history, title=title, test_accuracy=accuracy, loss_name=loss_name)
     figure.savefig(folder / "training.png")
     answers = activities[-1].outputs.sum(axis=1).argmax(axis=-1)
-    label = f"a validation sample of {config.dataset}: class {y[0]}, answered {answers[0]}"
+    label = f"a validation sample of {config.dataset}"
+    if y.ndim == 1:
+        label += f": class {y[0]}, answered {answers[0]}"
     report.plot_raster(x, activities, title=label).savefig(folder / "raster.png")
 
 
@@ -171,6 +176,8 @@ def _introduce(console: Console, config: Config, samples: inputs.Inputs, steps: 
     counts = " / ".join(str(len(samples.y[part])) for part in inputs.PARTS)
     sizes = " -> ".join(map(str, (features, *config.hidden, samples.classes)))
     console.print(f"[bold]{config.dataset}[/]: {counts} train / validation / test samples, {config.encoder} code")
+    if samples.per_step:
+        console.print(f"labels: {samples.about_labels('train')}")
     console.print(f"network {sizes}, {config.neuron} neurons, {steps} time steps, on {jax.devices()[0].device_kind}")
 
 

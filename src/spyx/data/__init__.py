@@ -33,6 +33,7 @@ from spyx.data.jitter import mixup as mixup
 from spyx.data.jitter import shift_space as shift_space
 from spyx.data.loader import Batch as Batch
 from spyx.data.loader import Loader as Loader
+from spyx.data.loader import SequenceBatch as SequenceBatch
 from spyx.data.raster import Frames as Frames
 from spyx.data.raster import Raster as Raster
 from spyx.data.raster import voxel_grid as voxel_grid
@@ -58,6 +59,7 @@ __all__ = [
     "RandomEncoder",
     "Raster",
     "Recordings",
+    "SequenceBatch",
     "Split",
     "State",
     "angle_code",

@@ -14,11 +14,15 @@ class Split:
     """Samples and their labels, in one order.
 
     Args:
-        x: the samples: an array of shape (samples, ...), a `Packed` cache, or a `Recordings` sequence of events.
-        y: integer labels of shape (samples,), or (samples, time) where every step has a label.
+        x: the samples: an array of shape (samples, ...), a `Packed` cache, a `Recordings` sequence of events, or, for
+            samples of unequal length, a list of arrays (time, ...).
+        y: integer labels of shape (samples,), or (samples, time) where every step has a label; a list of arrays
+            (time,) where `x` is one.
+        lengths: how many steps of each sample in an array `x` (samples, time, ...) are its own, (samples,); the others
+            are padding. Default None: all.
 
     Raises:
-        ValueError: if `x` and `y` differ in length.
+        ValueError: if `x`, `y` and `lengths` differ in length.
 
     Example:
         >>> split = Split(np.zeros((3, 4), np.float32), np.array([0, 1, 0], np.int32))
@@ -27,9 +31,15 @@ class Split:
     """
 
     x: Any
-    y: np.ndarray
+    y: Any
+    lengths: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if self.lengths is not None and len(self.lengths) != len(self.x):
+            raise ValueError(
+                f"Split: expected one length for each sample; got {len(self.x)} samples and {len(self.lengths)} "
+                "lengths. Build both from the same list."
+            )
         if len(self.x) != len(self.y):
             raise ValueError(
                 f"Split: expected one label for each sample; got {len(self.x)} samples and {len(self.y)} labels. "
@@ -42,7 +52,8 @@ class Split:
     def take(self, indices: Sequence[int] | np.ndarray) -> Split:
         """Returns the samples at `indices`, in that order."""
         index = np.asarray(indices, dtype=np.int64)
-        return Split(self.x[index], self.y[index])
+        x, y = ([a[i] for i in index] if isinstance(a, (list, tuple)) else a[index] for a in (self.x, self.y))
+        return Split(x, y, None if self.lengths is None else np.asarray(self.lengths)[index])
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 Every public lower-case name except `spike_counts` and `check_labels` is a factory: it takes the settings and returns a
 compiled callable.
 
-- a loss: `(traces, targets) -> scalar`
-- a metric: `(traces, targets) -> (score, predictions)`
+- a loss: `(traces, targets, *, mask, lengths, weights) -> scalar`
+- a metric: `(traces, targets, *, mask, lengths, weights) -> (score, predictions)`
 - a regulariser: `(spike counts of any structure) -> scalar`
 
-Traces are (batch, time, classes), targets are whole numbers of shape (batch,). `time_axis=0` takes (time, batch,
-classes), `time_axis=-2` any number of leading batch axes. Sums run in float32 whatever the dtype of the traces.
+Traces are (batch, time, classes), targets are whole numbers of shape (batch,), or (batch, time) where each step has its
+own; `mse`, `mae` and `van_rossum` compare with traces. `LossFn` says what mask, lengths and weights do. `time_axis=0`
+takes (time, batch, classes), `time_axis=-2` any number of leading batch axes. Sums run in float32 whatever the dtype of
+the traces.
 
 A label outside 0, ..., classes - 1 has no true class; `check_labels` finds it before training.
 """
@@ -25,6 +27,9 @@ from spyx.fn.metrics import first_spike_accuracy as first_spike_accuracy
 from spyx.fn.metrics import integral_accuracy as integral_accuracy
 from spyx.fn.metrics import max_accuracy as max_accuracy
 from spyx.fn.metrics import rate_accuracy as rate_accuracy
+from spyx.fn.regression import mae as mae
+from spyx.fn.regression import mse as mse
+from spyx.fn.regression import van_rossum as van_rossum
 from spyx.fn.regularisers import RegFn as RegFn
 from spyx.fn.regularisers import silence_reg as silence_reg
 from spyx.fn.regularisers import sparsity_reg as sparsity_reg
@@ -41,12 +46,15 @@ __all__ = [
     "first_spike_loss",
     "integral_accuracy",
     "integral_crossentropy",
+    "mae",
     "max_accuracy",
     "max_crossentropy",
+    "mse",
     "mse_spikerate",
     "rate_accuracy",
     "rate_crossentropy",
     "silence_reg",
     "sparsity_reg",
     "spike_counts",
+    "van_rossum",
 ]

@@ -80,20 +80,23 @@ def check_labels(labels: Any, num_classes: int) -> None:
         )
 
 
-def wrong_labels(labels: np.ndarray, classes: int) -> WrongLabels | None:
-    """The labels that are not in 0, ..., classes - 1, or None where all are; a fraction and NaN are no class."""
-    outside = ~((labels >= 0) & (labels < classes) & (labels == np.floor(labels)))
+def wrong_labels(labels: np.ndarray, classes: int, counts: Any = True) -> WrongLabels | None:
+    """The labels that count and are not in 0, ..., classes - 1, or None; a fraction and NaN are no class."""
+    outside = counts & ~((labels >= 0) & (labels < classes) & (labels == np.floor(labels)))
     if not outside.any():
         return None
     index = tuple(int(i) for i in np.unravel_index(int(outside.argmax()), labels.shape))
     return WrongLabels(labels, classes, int(outside.sum()), index)
 
 
-def note(labels: Any, classes: int) -> None:
+def note(labels: Any, classes: int, which_count: Callable[[], Any]) -> None:
     """Called by every loss and metric with its labels: remembers them while `find_wrong_labels` runs."""
     given = _given.get()
-    if given is not None and not isinstance(labels, Tracer):
-        given.append(wrong_labels(np.asarray(labels), classes))
+    if given is None or isinstance(labels, Tracer):
+        return
+    counts = which_count()
+    if not isinstance(counts, Tracer):
+        given.append(wrong_labels(np.asarray(labels), classes, np.asarray(counts)))
 
 
 def find_wrong_labels(call: Callable[[], Any]) -> WrongLabels | None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from spyx.fn.traces import LossFn, TraceFunction, check_fraction
+from spyx.fn.weighting import at, average, count, highest, weighted_mean
 
 Logits = Literal["count", "rate", "step"]
 
 
-def integral_crossentropy(smoothing: float = 0.3, time_axis: int = 1) -> LossFn:
+def integral_crossentropy(
+    smoothing: float = 0.3,
+    time_axis: int = 1,
+    *,
+    ignore: int | None = None,
+    class_weights: Any = None,
+    start: int = 0,
+) -> LossFn:
     """Cross-entropy of the membrane integrated over time: `mean(-sum(q * log_softmax(sum_t v_t)))`.
 
     q is the smoothed label, `q = (1 - smoothing) * one_hot + smoothing / classes`, which keeps the other neurons of the
@@ -21,13 +29,19 @@ def integral_crossentropy(smoothing: float = 0.3, time_axis: int = 1) -> LossFn:
     Args:
         smoothing: share of the label spread over all classes, in [0, 1]. Default 0.3.
         time_axis: axis of time in the traces. Default 1; time-major data needs 0.
+        ignore: a label that does not count, for instance -1 for unlabelled steps. Default None: every label counts.
+        class_weights: a weight for each class, 0 or more, with which a sample of that class counts. Default: all 1.
+        start: the first step that counts; what the network does before it is burn-in. Default 0.
 
     Shapes:
-        traces (batch, time, classes), any real dtype; targets (batch,), whole numbers; loss (), float32.
+        traces (batch, time, classes), any real dtype; targets (batch,) or, to score each step alone, (batch, time),
+        whole numbers; loss (), float32. `mask=`, `lengths=` and `weights=` at the call as `LossFn` has them.
 
     Raises:
-        ValueError: on `smoothing` outside [0, 1]; at the call, on shapes that do not fit. With time-major data whose
-            number of steps equals the batch size, no check can tell the axes apart.
+        ValueError: on `smoothing` outside [0, 1], a negative `start` or class weight; at the call, on shapes that do
+            not fit, no step left after `start`. With time-major data whose number of steps equals the batch size, no
+            check can tell the axes apart.
+        TypeError: on `ignore` that is not a whole number, class weights that are not numbers.
 
     Note:
         A compiled loss cannot refuse a value. A label outside [0, classes) has no true class: only its smoothing
@@ -40,12 +54,25 @@ def integral_crossentropy(smoothing: float = 0.3, time_axis: int = 1) -> LossFn:
         0.0007
     """
     check_fraction("integral_crossentropy", "smoothing", smoothing)
-    return TraceFunction(
-        "integral_crossentropy", time_axis, lambda x, truth: _crossentropy(x.sum(0), _smooth(truth, smoothing))
+    return Loss(
+        "integral_crossentropy",
+        time_axis,
+        lambda x, truth, steps: _crossentropy(x.sum(0), _smooth(truth, smoothing)),
+        ignore=ignore,
+        class_weights=class_weights,
+        start=start,
     )
 
 
-def rate_crossentropy(smoothing: float = 0.0, time_axis: int = 1, *, logits: Logits = "count") -> LossFn:
+def rate_crossentropy(
+    smoothing: float = 0.0,
+    time_axis: int = 1,
+    *,
+    logits: Logits = "count",
+    ignore: int | None = None,
+    class_weights: Any = None,
+    start: int = 0,
+) -> LossFn:
     """Cross-entropy of how often each output neuron fires: `mean(-sum(q * log_softmax(sum_t s_t)))`.
 
     With the default logits this is `integral_crossentropy` of spikes instead of membranes, without smoothing. Every
@@ -56,9 +83,13 @@ def rate_crossentropy(smoothing: float = 0.0, time_axis: int = 1, *, logits: Log
         time_axis: axis of time in the traces. Default 1; time-major data needs 0.
         logits: "count", spikes summed over time (default); "rate", their mean over time, softer, and bounded below by
             `log(1 + (classes - 1) / e)` for binary spikes; "step", one cross-entropy per time step, averaged.
+        ignore: as `integral_crossentropy`.
+        class_weights: as `integral_crossentropy`.
+        start: as `integral_crossentropy`.
 
     Shapes:
-        traces (batch, time, classes), spikes of any real dtype; targets (batch,), whole numbers; loss (), float32.
+        traces (batch, time, classes), spikes of any real dtype; targets (batch,) or, to score each step alone,
+        (batch, time), whole numbers; loss (), float32. The call's keywords are those of `LossFn`.
 
     Raises:
         ValueError: as `integral_crossentropy`; and on an unknown `logits`.
@@ -78,16 +109,24 @@ def rate_crossentropy(smoothing: float = 0.0, time_axis: int = 1, *, logits: Log
             f"rate_crossentropy: logits must be one of {', '.join(get_args(Logits))}; got {logits!r}. Try count."
         )
 
-    def loss(x: jax.Array, truth: jax.Array) -> jax.Array:
+    def loss(x: jax.Array, truth: jax.Array, steps: jax.Array | None) -> jax.Array:
         labels = _smooth(truth, smoothing)
         if logits == "step":
-            return _crossentropy(x, jnp.broadcast_to(labels, x.shape))
-        return _crossentropy(x.sum(0) if logits == "count" else x.mean(0), labels)
+            scores = _crossentropy(x, jnp.broadcast_to(labels, x.shape))
+            return scores if steps is None else jnp.where(steps, scores, 0).sum(0) / count(steps).astype(x.dtype)
+        return _crossentropy(x.sum(0) if logits == "count" else average(x, steps), labels)
 
-    return TraceFunction("rate_crossentropy", time_axis, loss)
+    return Loss("rate_crossentropy", time_axis, loss, ignore=ignore, class_weights=class_weights, start=start)
 
 
-def max_crossentropy(smoothing: float = 0.0, time_axis: int = 1) -> LossFn:
+def max_crossentropy(
+    smoothing: float = 0.0,
+    time_axis: int = 1,
+    *,
+    ignore: int | None = None,
+    class_weights: Any = None,
+    start: int = 0,
+) -> LossFn:
     """Cross-entropy of each neuron's highest membrane: `mean(-sum(q * log_softmax(max_t v_t)))`.
 
     Only the step at which a neuron peaks receives gradient (steps that tie share it), so the network may answer
@@ -96,12 +135,16 @@ def max_crossentropy(smoothing: float = 0.0, time_axis: int = 1) -> LossFn:
     Args:
         smoothing: share of the label spread over all classes, in [0, 1]. Default 0.0.
         time_axis: axis of time in the traces. Default 1; time-major data needs 0.
+        ignore: as `integral_crossentropy`.
+        class_weights: as `integral_crossentropy`.
+        start: as `integral_crossentropy`.
 
     Shapes:
-        traces (batch, time, classes), any real dtype; targets (batch,), whole numbers; loss (), float32.
+        traces (batch, time, classes), any real dtype; targets (batch,), whole numbers; loss (), float32. The call's
+        keywords are those of `LossFn`.
 
     Raises:
-        ValueError: as `integral_crossentropy`.
+        ValueError: as `integral_crossentropy`; and on targets per step, of which the highest is no choice.
 
     Example:
         >>> traces = jnp.zeros((1, 5, 2)).at[0, 3, 1].set(10.0)
@@ -112,13 +155,26 @@ def max_crossentropy(smoothing: float = 0.0, time_axis: int = 1) -> LossFn:
         The max-over-time loss of Cramer et al. (2022), doi:10.1109/TNNLS.2020.3044364.
     """
     check_fraction("max_crossentropy", "smoothing", smoothing)
-    return TraceFunction(
-        "max_crossentropy", time_axis, lambda x, truth: _crossentropy(x.max(0), _smooth(truth, smoothing))
+    return Loss(
+        "max_crossentropy",
+        time_axis,
+        lambda x, truth, steps: _crossentropy(highest(x, steps), _smooth(truth, smoothing)),
+        instead="integral_crossentropy",
+        ignore=ignore,
+        class_weights=class_weights,
+        start=start,
     )
 
 
 def mse_spikerate(
-    sparsity: float = 0.25, smoothing: float = 0.0, time_axis: int = 1, *, scale_by_time: bool = True
+    sparsity: float = 0.25,
+    smoothing: float = 0.0,
+    time_axis: int = 1,
+    *,
+    scale_by_time: bool = True,
+    ignore: int | None = None,
+    class_weights: Any = None,
+    start: int = 0,
 ) -> LossFn:
     """Mean squared error of the mean spike rate: `mean((mean_t s_t - q * sparsity * T)**2)` over batch and classes.
 
@@ -131,13 +187,17 @@ def mse_spikerate(
         sparsity: share of the time steps in which the right neuron should fire, in [0, 1]. Default 0.25.
         smoothing: share of the label spread over all classes, in [0, 1]. Default 0.0.
         time_axis: axis of time in the traces. Default 1; time-major data needs 0.
-        scale_by_time: multiply the target by the number of time steps T. Default True.
+        scale_by_time: multiply the target by the number of time steps T, those of the sample that count. Default True.
+        ignore: as `integral_crossentropy`.
+        class_weights: as `integral_crossentropy`.
+        start: as `integral_crossentropy`.
 
     Shapes:
-        traces (batch, time, classes), any real dtype; targets (batch,), whole numbers; loss (), float32.
+        traces (batch, time, classes), any real dtype; targets (batch,), whole numbers; loss (), float32. The call's
+        keywords are those of `LossFn`.
 
     Raises:
-        ValueError: as `integral_crossentropy`; and on `sparsity` outside [0, 1].
+        ValueError: as `integral_crossentropy`; on `sparsity` outside [0, 1]; on targets per step, which have no rate.
 
     Example:
         >>> spikes = jnp.zeros((1, 4, 2)).at[0, 2, 1].set(1.0)  # class 1 fires in a quarter of the steps
@@ -149,31 +209,54 @@ def mse_spikerate(
     check_fraction("mse_spikerate", "sparsity", sparsity, "It is a fraction of the time: divide a percentage by 100.")
     check_fraction("mse_spikerate", "smoothing", smoothing)
 
-    def loss(x: jax.Array, truth: jax.Array) -> jax.Array:
-        scale = sparsity * x.shape[0] if scale_by_time else sparsity
-        return jnp.mean((x.mean(0) - _smooth(truth, smoothing) * scale) ** 2)
+    def loss(x: jax.Array, truth: jax.Array, steps: jax.Array | None) -> jax.Array:
+        if steps is None:
+            scale = sparsity * x.shape[0] if scale_by_time else sparsity
+            return (x.mean(0) - _smooth(truth, smoothing) * scale) ** 2
+        scale = sparsity * count(steps).astype(x.dtype)[..., None] if scale_by_time else sparsity
+        return jnp.mean((average(x, steps) - _smooth(truth, smoothing) * scale) ** 2, axis=-1)
 
-    return TraceFunction("mse_spikerate", time_axis, loss)
+    return Loss(
+        "mse_spikerate",
+        time_axis,
+        loss,
+        instead="mse, or integral_crossentropy,",
+        ignore=ignore,
+        class_weights=class_weights,
+        start=start,
+    )
 
 
-def first_spike_loss(tau_steps: float = 5.0, time_axis: int = 1) -> LossFn:
+def first_spike_loss(
+    tau_steps: float = 5.0,
+    time_axis: int = 1,
+    *,
+    ignore: int | None = None,
+    class_weights: Any = None,
+    start: int = 0,
+) -> LossFn:
     """Cross-entropy of who fires first: `mean(log(sum_c exp((t_y - t_c) / tau_steps)))`.
 
     t_c is the first spike time of class c, the number of steps before it, written so that it can be differentiated
     through the surrogate of the spikes: `t_c = sum_t prod_{u <= t} (1 - s_u)`. A neuron that never fires has
     `t_c = T`, so loss and gradient stay finite, and the gradient of a silent neuron pulls on every step, the earliest
-    most. Spikes after a neuron's first get no gradient.
+    most. Spikes after a neuron's first get no gradient. Time and T count the steps that count alone.
 
     Args:
         tau_steps: how many time steps of lead count as clear, > 0. Default 5.0.
         time_axis: axis of time in the traces. Default 1; time-major data needs 0.
+        ignore: as `integral_crossentropy`.
+        class_weights: as `integral_crossentropy`.
+        start: as `integral_crossentropy`.
 
     Shapes:
         traces (batch, time, classes), spikes in [0, 1] of any real dtype; targets (batch,), whole numbers;
-        loss (), float32. A value outside [0, 1], a membrane for instance, makes the loss NaN.
+        loss (), float32. A value outside [0, 1], a membrane for instance, makes the loss NaN. The call's keywords are
+        those of `LossFn`.
 
     Raises:
-        ValueError: as `integral_crossentropy`; and on `tau_steps` that is not a positive finite number.
+        ValueError: as `integral_crossentropy`; on `tau_steps` that is not a positive finite number; on targets per
+            step, which have no first spike.
 
     Example:
         >>> spikes = jnp.zeros((1, 20, 2)).at[0, 2, 1].set(1.0)  # class 1 fires at step 2, class 0 never
@@ -187,15 +270,37 @@ def first_spike_loss(tau_steps: float = 5.0, time_axis: int = 1) -> LossFn:
     """
     if not 0.0 < tau_steps < float("inf"):
         raise ValueError(f"first_spike_loss: tau_steps must be positive and finite; got {tau_steps}. Try 5.0.")
-    return TraceFunction(
-        "first_spike_loss", time_axis, lambda x, truth: _crossentropy(first_spike_steps(x) / -tau_steps, truth)
+    return Loss(
+        "first_spike_loss",
+        time_axis,
+        lambda x, truth, steps: _crossentropy(first_spike_steps(x, steps) / -tau_steps, truth),
+        instead="integral_crossentropy",
+        ignore=ignore,
+        class_weights=class_weights,
+        start=start,
     )
 
 
-def first_spike_steps(x: jax.Array) -> jax.Array:
-    """Steps before each neuron's first spike, all of them when it never fires; x is (time, *batch, classes)."""
+def first_spike_steps(x: jax.Array, steps: jax.Array | None) -> jax.Array:
+    """Steps before each neuron's first spike, all that count when it never fires; x is (time, *batch, classes)."""
     silent = jnp.where((x >= 0) & (x <= 1), 1 - x, jnp.nan)
-    return jnp.cumprod(silent, axis=0).sum(0)
+    yet_silent = jnp.cumprod(silent, axis=0)
+    return (yet_silent if steps is None else at(steps, yet_silent)).sum(0)
+
+
+class Loss(TraceFunction):
+    """A loss per sample, `body(x, truth, steps)`, and its mean.
+
+    x is (time, *batch, classes), truth (*batch, classes), steps (time, *batch), or None where all steps count. x is 0
+    at steps that do not. With None, the body may leave more axes than those of the batch: the mean runs over all.
+    """
+
+    def _plain(self, x: jax.Array, truth: jax.Array) -> jax.Array:
+        return jnp.mean(self._body(x, truth, None))
+
+    def _weighed(self, x: jax.Array, truth: jax.Array, steps: jax.Array, weights: jax.Array) -> jax.Array:
+        steps = steps & (weights != 0)[None]
+        return weighted_mean(self._body(at(steps, x), truth, steps), weights)
 
 
 def _smooth(truth: jax.Array, smoothing: float) -> jax.Array:
@@ -203,4 +308,4 @@ def _smooth(truth: jax.Array, smoothing: float) -> jax.Array:
 
 
 def _crossentropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(logits), axis=-1))
+    return -jnp.sum(labels * jax.nn.log_softmax(logits), axis=-1)

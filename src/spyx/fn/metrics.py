@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from spyx.fn.losses import first_spike_steps
 from spyx.fn.traces import MetricFn, TraceFunction
+from spyx.fn.weighting import at, highest, weighted_mean
 
 
-def integral_accuracy(time_axis: int = 1) -> MetricFn:
+def integral_accuracy(
+    time_axis: int = 1, *, ignore: int | None = None, class_weights: Any = None, start: int = 0
+) -> MetricFn:
     """Accuracy of the class with the largest integral: `preds = argmax_c(sum_t v_t)`, `score = mean(preds == targets)`.
 
     Meant for a leaky-integrator readout. Every time step weighs the same. A tie goes to the lowest class, NaN to the
@@ -17,13 +22,20 @@ def integral_accuracy(time_axis: int = 1) -> MetricFn:
 
     Args:
         time_axis: axis of time in the traces. Default 1; time-major data needs 0.
+        ignore: a label that does not count, for instance -1 for unlabelled steps. Default None: every label counts.
+        class_weights: a weight for each class, 0 or more, with which a sample of that class counts; one over the
+            number of its samples makes the score the balanced accuracy. Default: all 1.
+        start: the first step that counts. Default 0.
 
     Shapes:
-        traces (batch, time, classes), any real dtype; targets (batch,), whole numbers;
-        returns (score (), float32; preds (batch,), int32).
+        traces (batch, time, classes), any real dtype; targets (batch,) or, to score each step alone, (batch, time),
+        whole numbers; returns (score (), float32; preds, as targets, int32). `mask=`, `lengths=` and `weights=` at
+        the call as `MetricFn` has them.
 
     Raises:
-        ValueError: at the call, on shapes that do not fit. A label outside [0, classes) counts as answered wrongly.
+        ValueError: on a negative `start` or class weight; at the call, on shapes that do not fit. A label outside
+            [0, classes) counts as answered wrongly.
+        TypeError: on `ignore` that is not a whole number, class weights that are not numbers.
 
     Example:
         >>> traces = jnp.zeros((2, 4, 3)).at[:, :, 1].set(2.0)
@@ -31,10 +43,19 @@ def integral_accuracy(time_axis: int = 1) -> MetricFn:
         >>> float(score), preds.tolist()
         (0.5, [1, 1])
     """
-    return _accuracy("integral_accuracy", time_axis, lambda x: x.sum(0))
+    return Accuracy(
+        "integral_accuracy",
+        time_axis,
+        lambda x, steps: x.sum(0),
+        ignore=ignore,
+        class_weights=class_weights,
+        start=start,
+    )
 
 
-def rate_accuracy(time_axis: int = 1) -> MetricFn:
+def rate_accuracy(
+    time_axis: int = 1, *, ignore: int | None = None, class_weights: Any = None, start: int = 0
+) -> MetricFn:
     """Accuracy of the neuron that fires most: `preds = argmax_c(sum_t s_t)`, `score = mean(preds == targets)`.
 
     The same sum as `integral_accuracy`, named for a readout that spikes. Counts tie often: a tie goes to the lowest
@@ -42,10 +63,13 @@ def rate_accuracy(time_axis: int = 1) -> MetricFn:
 
     Args:
         time_axis: axis of time in the traces. Default 1; time-major data needs 0.
+        ignore: as `integral_accuracy`.
+        class_weights: as `integral_accuracy`.
+        start: as `integral_accuracy`.
 
     Shapes:
-        traces (batch, time, classes), spikes of any real dtype; targets (batch,), whole numbers;
-        returns (score (), float32; preds (batch,), int32).
+        traces (batch, time, classes), spikes of any real dtype; targets (batch,) or (batch, time), whole numbers;
+        returns (score (), float32; preds, as targets, int32). The call's keywords are those of `MetricFn`.
 
     Raises:
         ValueError: as `integral_accuracy`.
@@ -56,46 +80,72 @@ def rate_accuracy(time_axis: int = 1) -> MetricFn:
         >>> float(score), preds.tolist()
         (1.0, [2])
     """
-    return _accuracy("rate_accuracy", time_axis, lambda x: x.sum(0))
+    return Accuracy(
+        "rate_accuracy",
+        time_axis,
+        lambda x, steps: x.sum(0),
+        ignore=ignore,
+        class_weights=class_weights,
+        start=start,
+    )
 
 
-def max_accuracy(time_axis: int = 1) -> MetricFn:
+def max_accuracy(
+    time_axis: int = 1, *, ignore: int | None = None, class_weights: Any = None, start: int = 0
+) -> MetricFn:
     """Accuracy of the neuron with the highest membrane: `preds = argmax_c(max_t v_t)`; goes with `max_crossentropy`.
 
     A tie goes to the lowest class.
 
     Args:
         time_axis: axis of time in the traces. Default 1; time-major data needs 0.
+        ignore: as `integral_accuracy`.
+        class_weights: as `integral_accuracy`.
+        start: as `integral_accuracy`.
 
     Shapes:
         traces (batch, time, classes), any real dtype; targets (batch,), whole numbers;
-        returns (score (), float32; preds (batch,), int32).
+        returns (score (), float32; preds (batch,), int32). The call's keywords are those of `MetricFn`.
 
     Raises:
-        ValueError: as `integral_accuracy`.
+        ValueError: as `integral_accuracy`; and on targets per step.
 
     Example:
         >>> traces = jnp.full((1, 5, 2), 0.5).at[0, 3, 1].set(1.0)
         >>> max_accuracy()(traces, jnp.array([1]))[1].tolist()
         [1]
     """
-    return _accuracy("max_accuracy", time_axis, lambda x: x.max(0))
+    return Accuracy(
+        "max_accuracy",
+        time_axis,
+        highest,
+        instead="integral_accuracy",
+        ignore=ignore,
+        class_weights=class_weights,
+        start=start,
+    )
 
 
-def first_spike_accuracy(time_axis: int = 1) -> MetricFn:
+def first_spike_accuracy(
+    time_axis: int = 1, *, ignore: int | None = None, class_weights: Any = None, start: int = 0
+) -> MetricFn:
     """Accuracy of the neuron that fires first: `preds = argmin_c(t_c)`; goes with `first_spike_loss`.
 
     A neuron that never fires counts as firing after the last step. A tie goes to the lowest class.
 
     Args:
         time_axis: axis of time in the traces. Default 1; time-major data needs 0.
+        ignore: as `integral_accuracy`.
+        class_weights: as `integral_accuracy`.
+        start: as `integral_accuracy`.
 
     Shapes:
         traces (batch, time, classes), spikes in [0, 1] of any real dtype; targets (batch,), whole numbers;
         returns (score (), float32; preds (batch,), int32). A value outside [0, 1] makes the score NaN.
+        The call's keywords are those of `MetricFn`.
 
     Raises:
-        ValueError: as `integral_accuracy`.
+        ValueError: as `integral_accuracy`; and on targets per step.
 
     Example:
         >>> spikes = jnp.zeros((1, 6, 2)).at[0, 1, 1].set(1.0).at[0, 2:, 0].set(1.0)
@@ -103,20 +153,54 @@ def first_spike_accuracy(time_axis: int = 1) -> MetricFn:
         [1]
     """
 
-    def readout(x: jax.Array) -> jax.Array:
-        return -first_spike_steps(x)
+    def readout(x: jax.Array, steps: jax.Array | None) -> jax.Array:
+        return -first_spike_steps(x, steps)
 
-    return _accuracy("first_spike_accuracy", time_axis, readout, nan_is_wrong_input=True)
+    return Accuracy(
+        "first_spike_accuracy",
+        time_axis,
+        readout,
+        nan_is_wrong_input=True,
+        instead="rate_accuracy",
+        ignore=ignore,
+        class_weights=class_weights,
+        start=start,
+    )
 
 
-def _accuracy(name: str, time_axis: int, readout, *, nan_is_wrong_input: bool = False) -> MetricFn:
-    def metric(x: jax.Array, truth: jax.Array) -> tuple[jax.Array, jax.Array]:
-        evidence = readout(x)
-        preds = jnp.argmax(evidence, axis=-1).astype(jnp.int32)
-        # Reading the prediction off the one-hot truth carries the NaN of a label that is no class into the score.
-        score = jnp.take_along_axis(truth, preds[..., None], axis=-1).mean()
-        if nan_is_wrong_input:
+class Accuracy(TraceFunction):
+    """The class with the most evidence, `argmax_c(body(x, steps))`, and how often it is the true one.
+
+    x is (time, *batch, classes), 0 at steps that do not count; steps is (time, *batch), or None where all count.
+    """
+
+    def __init__(self, *arguments: Any, nan_is_wrong_input: bool = False, **options: Any):
+        super().__init__(*arguments, **options)
+        self._nan_is_wrong_input = nan_is_wrong_input
+
+    def _plain(self, x: jax.Array, truth: jax.Array) -> tuple[jax.Array, jax.Array]:
+        evidence = self._body(x, None)
+        preds, right = _answer(evidence, truth)
+        return self._checked(right.mean(), evidence), preds
+
+    def _weighed(
+        self, x: jax.Array, truth: jax.Array, steps: jax.Array, weights: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        evidence = self._body(at(steps, x), steps)
+        preds, right = _answer(evidence, truth)
+        score = self._checked(weighted_mean(right, weights), at(weights != 0, evidence))
+        return score, jnp.where(steps.any(0), preds, -1)
+
+    def _checked(self, score: jax.Array, evidence: jax.Array) -> jax.Array:
+        if self._nan_is_wrong_input:
             score = jnp.where(jnp.isnan(evidence).any(), jnp.nan, score)
-        return score.astype(jnp.float32), preds
+        return score.astype(jnp.float32)
 
-    return TraceFunction(name, time_axis, metric)
+    def _in_order(self, result: Any, axis: int) -> Any:
+        return result[0], jnp.moveaxis(result[1], 0, axis) if axis else result[1]
+
+
+def _answer(evidence: jax.Array, truth: jax.Array) -> tuple[jax.Array, jax.Array]:
+    preds = jnp.argmax(evidence, axis=-1).astype(jnp.int32)
+    # Reading the prediction off the one-hot truth carries the NaN of a label that is no class into the score.
+    return preds, jnp.take_along_axis(truth, preds[..., None], axis=-1)[..., 0]

@@ -9,12 +9,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
+from spyx.data import Batch, SequenceBatch
 from spyx.fn.labels import strict_labels
+from spyx.optimize.batches import ADVICE, call, takes_mask
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, SolverImpl, as_solver
-from spyx.optimize.steps import in_evaluation, make_eval_step
+from spyx.optimize.steps import in_evaluation
 from spyx.optimize.watch import Watch, advance, any_nan, refuse_wrong_labels, split, start
 
 OWNER = "spyx.optimize.compile_fit"
@@ -29,6 +32,8 @@ def compile_fit(
     epochs: int,
     eval_data: Any = None,
     metric_fn: Callable[..., Any] | None = None,
+    lengths: Any = None,
+    eval_lengths: Any = None,
     key: jax.Array | None = None,
     on_epoch_end: Callable[[int, dict[str, Any]], None] | None = None,
 ) -> tuple[nnx.Module, dict[str, Any]]:
@@ -40,12 +45,17 @@ def compile_fit(
     Args:
         model: any Flax NNX module; Dropout and BatchNorm work.
         solver: an Optax optimiser, or a `Solver`.
-        loss_fn: `(model, *batch) -> loss`. It sees the model in the mode that it was given in.
-        train_data: tuple of arrays (batches, batch, ...), passed to `loss_fn` batch by batch.
+        loss_fn: `(model, *batch) -> loss`. It sees the model in the mode that it was given in. Or a loss of `spyx.fn`:
+            then the model is run over x, and the loss is that of its outputs and y.
+        train_data: tuple of arrays (batches, batch, ...), passed to `loss_fn` batch by batch; or a `spyx.data.Batch` or
+            `SequenceBatch` of such arrays, whose mask and lengths reach the loss as in `fit`.
         epochs: passes over the data, >= 1.
         eval_data: as `train_data`, measured after each epoch.
         metric_fn: `(model, *batch) -> number`, for instance an accuracy, or a tree of numbers; it sees the model in
-            evaluation mode. Needed with `eval_data`.
+            evaluation mode. Needed with `eval_data`. Or a metric of `spyx.fn`.
+        lengths: how many steps of each sample of `train_data`, then (x, y), are its own: (batches, batch), whole
+            numbers. Passed to `nn.run` and the loss, or by name to a loss of your own. Default None: all.
+        eval_lengths: the same of `eval_data`.
         key: shuffles all samples over all batches in every epoch, and is passed on to the solver. None keeps the order.
         on_epoch_end: called as `(epoch, numbers of this epoch)`; the device then comes back to the host after each
             epoch, with the same numbers as without.
@@ -77,6 +87,9 @@ def compile_fit(
         Spyx 1.0's function of that name, which compiled again at every call.
     """
     train_data, eval_data = _checked(epochs, train_data, eval_data, metric_fn)
+    train_data = _with_rows("loss_fn", loss_fn, _with_lengths("lengths", train_data, lengths))
+    if eval_data is not None:
+        eval_data = _with_rows("metric_fn", metric_fn, _with_lengths("eval_lengths", eval_data, eval_lengths))
     if eval_data is not None and bool(any_nan(eval_data)):
         raise FloatingPointError(
             f"{OWNER}(eval_data=): expected numbers; got NaN. Drop or fill the missing values first."
@@ -141,8 +154,8 @@ def _epochs(
         if eval_data is not None:
             model = (graphdef, impl.get_params(watch.solver), _rest(impl, watch, rest))
             with strict_labels():
-                score = jax.lax.map(lambda batch: metric_fn(in_evaluation(nnx.merge(*model)), *batch), eval_data)
-            numbers["eval_metric"] = jax.tree.map(lambda values: values.astype(jnp.float32).mean(), score)
+                score = jax.lax.map(lambda batch: _score(metric_fn, nnx.merge(*model), batch), eval_data)
+            numbers["eval_metric"] = jax.tree.map(lambda values: _mean(values.astype(jnp.float32), eval_data), score)
         return watch, numbers
 
     return jax.lax.scan(one_epoch, watch, first + jnp.arange(count))
@@ -150,15 +163,26 @@ def _epochs(
 
 def _check_labels(metric_fn: Any, model: Any, eval_data: Any) -> None:
     """Raise if the first batch whose metric is NaN holds a label that is no class."""
-    evaluate = make_eval_step(metric_fn)
+    graphdef, state = nnx.split(model)
+    evaluate = jax.jit(lambda state, batch: _score(metric_fn, nnx.merge(graphdef, state), batch))
     for number in range(jax.tree.leaves(eval_data)[0].shape[0]):
         batch = _batch(eval_data, None, number)
         with strict_labels():
-            found = evaluate(model, *batch)
+            found = evaluate(state, batch)
         if bool(any_nan(found)):
             where = f"{OWNER}(eval_data=), in batch {number}"
-            refuse_wrong_labels(where, partial(metric_fn, in_evaluation(model), *batch), batch)
+            refuse_wrong_labels(where, partial(_score, metric_fn, model, batch), batch)
             return
+
+
+def _score(metric_fn: Any, model: Any, batch: Any) -> Any:
+    return call(f"{OWNER}(metric_fn=)", metric_fn, in_evaluation(model), batch)
+
+
+def _mean(values: jax.Array, data: Any) -> jax.Array:
+    """Over batches, each with the weight of its rows that are no padding."""
+    mask = getattr(data, "mask", None)
+    return values.mean() if mask is None else (values * (rows := mask.sum(1).astype(jnp.float32))).sum() / rows.sum()
 
 
 def _solver(static: Any, params: Any, rest: Any) -> tuple[SolverImpl, Objective]:
@@ -198,13 +222,43 @@ def _checked(epochs: Any, train_data: Any, eval_data: Any, metric_fn: Any) -> tu
     return staged[0], staged[1]
 
 
+def _with_lengths(argument: str, data: Any, lengths: Any) -> Any:
+    if lengths is None:
+        return data
+    x, found = data[0], np.asarray(lengths)
+    if len(data) != 2 or x.ndim < 3:
+        raise ValueError(
+            f"{OWNER}({argument}=): expected data (x, y) with x (batches, batch, time, ...); got {len(data)} parts and "
+            f"x {x.shape}. Put a mask and lengths into a spyx.data.SequenceBatch."
+        )
+    if found.dtype.kind not in "iu" or found.shape != x.shape[:2] or (found < 0).any() or (found > x.shape[2]).any():
+        raise ValueError(
+            f"{OWNER}({argument}=): expected whole numbers in 0..{x.shape[2]} of shape {x.shape[:2]}; got dtype "
+            f"{found.dtype}, shape {found.shape}, {found.min(initial=0)} to {found.max(initial=0)}. Count steps."
+        )
+    return SequenceBatch(*data, mask=None, lengths=jnp.asarray(found, jnp.int32))  # type: ignore[arg-type]
+
+
+def _with_rows(argument: str, function: Any, data: Any) -> Any:
+    """Without the mask where the function does not take it and every row is real."""
+    mask = getattr(data, "mask", None)
+    if mask is None or takes_mask(function):
+        return data
+    if not bool(mask.all()):
+        raise TypeError(
+            f"{OWNER}({argument}=): expected a function that takes mask, because of {int((~mask).sum())} rows that are "
+            f"padding; got one that does not. {ADVICE['mask']}"
+        )
+    return data._replace(mask=None)
+
+
 def _staged(name: str, data: Any) -> tuple[Any, ...]:
     if not isinstance(data, (tuple, list)):
         raise TypeError(
             f"{OWNER}({name}=): expected a tuple of arrays, the arguments of the loss; got {type(data).__name__}. "
             "Write (x, y)."
         )
-    data = jax.tree.map(jnp.asarray, tuple(data))
+    data = jax.tree.map(jnp.asarray, data if isinstance(data, (Batch, SequenceBatch)) else tuple(data))
     shapes = [leaf.shape for leaf in jax.tree.leaves(data)]
     if not shapes or any(len(shape) < 2 or 0 in shape for shape in shapes) or len({s[:2] for s in shapes}) > 1:
         raise ValueError(

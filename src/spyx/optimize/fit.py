@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from spyx.data import Batch, SequenceBatch
 from spyx.fn.labels import strict_labels
+from spyx.optimize.batches import call, rows_of, without_padding
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, as_solver
 from spyx.optimize.steps import in_evaluation
@@ -50,13 +52,17 @@ def fit(
     Args:
         model: any Flax NNX module; Dropout and BatchNorm work.
         tx: an Optax optimiser, or a `Solver`.
-        loss_fn: `(model, *batch) -> loss`. It sees the model in the mode that it was given in.
+        loss_fn: `(model, *batch) -> loss`. It sees the model in the mode that it was given in. Or a loss of `spyx.fn`:
+            then the model is run over x, and the loss is that of its outputs and y.
         train_iter: function without arguments that returns a fresh iterable of batches, called once per epoch. A batch
-            is a tuple, passed on as arguments, or anything else, passed on as one argument.
+            is a tuple, passed on as arguments, or anything else, passed on as one argument. Of a batch of
+            `spyx.data.Loader`, a loss of `spyx.fn` and `nn.run` get the lengths, and rows that are padding weight 0; a
+            loss of your own gets `mask` and `lengths` by name. One that takes no `mask` does not see such rows, which
+            costs one more compilation.
         epochs: passes over the data, >= 1.
         eval_iter: as `train_iter`, for the evaluation after each epoch.
-        eval_fn: `(model, *batch) -> (accuracy, loss)`; it sees a copy of the model in evaluation mode. Needed with
-            `eval_iter`.
+        eval_fn: `(model, *batch) -> (accuracy, loss)`; it sees a copy of the model in evaluation mode, and of a
+            loader's batch what `loss_fn` would. Needed with `eval_iter`.
         on_epoch_end: called as `(epoch, numbers of this epoch)` after each.
         on_step: called as `(epoch, step, loss)` every `check_every` steps; epoch and step count from 0.
         check_every: steps between two looks at the loss, >= 1; looking makes the device wait. Default 16.
@@ -71,7 +77,8 @@ def fit(
             layer whose state is not finite. Found up to `check_every` steps later, undone back to the step.
         ValueError: an argument out of its range, an empty batch; a shape that a layer or the loss does not take; a
             label that is no class, in training or evaluation, where a loss or metric of `spyx.fn` is given it.
-        TypeError: an iterable instead of a function that returns one; a loss that is more than one number.
+        TypeError: an iterable instead of a function that returns one; a loss that is more than one number, or takes no
+            lengths where the batches have them.
 
     Example:
         >>> import optax
@@ -102,6 +109,7 @@ def fit(
             began, compile_s = time.perf_counter(), 0.0
             watch, recent, number = watch._replace(loss_sum=jnp.float32(0)), [], -1
             for number, batch in enumerate(map(_as_tuple, train_iter())):
+                batch = without_padding(f"{OWNER}(loss_fn=)", loss_fn, batch)
                 shapes = _shapes(batch, epoch, number)
                 called = time.perf_counter()
                 watch, loss = step(watch, batch, key)
@@ -123,7 +131,8 @@ def fit(
             numbers = {"train_loss": float(watch.loss_sum) / (number + 1)}
             if eval_iter is not None:
                 model_state = impl.get_params(watch.solver), rest_of(watch.solver)
-                numbers |= _evaluate(partial(evaluate, *model_state), partial(score, *model_state), eval_iter, epoch)
+                scored = partial(evaluate, *model_state), partial(score, *model_state)
+                numbers |= _evaluate(*scored, eval_fn, eval_iter, epoch)
             numbers |= {"run_s": time.perf_counter() - began - compile_s, "compile_s": compile_s}
             history.append(numbers)
             if on_epoch_end is not None:
@@ -148,11 +157,14 @@ def _look(
 
 def _score(eval_fn: Any, graphdef: Any, params: Any, rest: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
     with strict_labels():
-        accuracy, loss = eval_fn(in_evaluation(nnx.merge(graphdef, params, rest)), *batch)
+        model = in_evaluation(nnx.merge(graphdef, params, rest))
+        accuracy, loss = call(f"{OWNER}(eval_fn=)", eval_fn, model, batch)
     return accuracy, loss, any_nan(batch)
 
 
-def _evaluate(evaluate: Any, uncompiled: Any, eval_iter: Callable[[], Iterable[Any]], epoch: int) -> dict[str, float]:
+def _evaluate(
+    evaluate: Any, uncompiled: Any, eval_fn: Any, eval_iter: Callable[[], Iterable[Any]], epoch: int
+) -> dict[str, float]:
     """Mean over samples: a last batch that is smaller weighs less."""
     scores: list[list[float]] = []
     weights: list[int] = []
@@ -172,8 +184,9 @@ def _evaluate(evaluate: Any, uncompiled: Any, eval_iter: Callable[[], Iterable[A
         scores.append([accuracy, loss])
 
     for number, batch in enumerate(map(_as_tuple, eval_iter())):
+        batch = without_padding(f"{OWNER}(eval_fn=)", eval_fn, batch)
         _shapes(batch, epoch, number)
-        weights.append(jnp.shape(jax.tree.leaves(batch)[0])[0])
+        weights.append(rows_of(batch))
         under_way.append((batch, evaluate(batch)))
         if len(under_way) > AHEAD:
             look()
@@ -189,6 +202,8 @@ def _evaluate(evaluate: Any, uncompiled: Any, eval_iter: Callable[[], Iterable[A
 
 
 def _as_tuple(batch: Any) -> tuple[Any, ...]:
+    if isinstance(batch, (Batch, SequenceBatch)):
+        return batch
     return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
 
 

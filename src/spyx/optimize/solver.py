@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 
 from spyx.fn.labels import strict_labels
+from spyx.optimize.batches import call
 
 
 class SolverImpl(NamedTuple):
@@ -43,11 +44,11 @@ Solver = Callable[[Callable[[Any, Any], jax.Array], Any], SolverImpl]
 
 @dataclass(frozen=True)
 class Objective:
-    """`loss_fn(model, *batch)` as a function of the model's parameters.
+    """`loss_fn(model, *batch)`, or a loss of `spyx.fn` of the model's outputs, as a function of the model's parameters.
 
     Args:
         owner: the public name that errors begin with.
-        loss_fn: `(model, *batch) -> loss`.
+        loss_fn: `(model, *batch) -> loss`, or a loss of `spyx.fn`.
         graphdef: the structure of the model.
         rest: everything in the model that is no parameter.
     """
@@ -64,7 +65,7 @@ class Objective:
         """The loss, and what the model changed on itself."""
         model = nnx.merge(self.graphdef, params, rest, copy=True)  # variables of this trace, which BatchNorm may change
         with strict_labels():  # a label that is no class makes the loss NaN, which the loops watch
-            loss = self.loss_fn(model, *batch)
+            loss = call(f"{self.owner}(loss_fn=)", self.loss_fn, model, batch)
         if isinstance(loss, tuple) or jnp.shape(loss) != ():
             got = f"{len(loss)} values" if isinstance(loss, tuple) else f"shape {jnp.shape(loss)}"
             raise TypeError(f"{self.owner}(loss_fn=): expected one number per batch; got {got}. Return the mean.")

@@ -9,20 +9,22 @@ from typing import Any
 import jax
 from flax import nnx
 
+from spyx.optimize.batches import as_batch, call, without_padding
 from spyx.optimize.solver import Objective
 
 
 def make_train_step(loss_fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """One compiled update, in place: `step(model, optimizer, *batch) -> loss`.
+    """One compiled update, in place: `step(model, optimizer, *batch, lengths=None) -> loss`.
 
     The model is split and merged at every call; `fit` does so once per run and is faster. A loss that is not a number
-    is returned, not raised: looking at it would stop the device.
+    is returned, not raised: looking at it would stop the device. A batch of `spyx.data.Loader` is given whole,
+    `step(model, optimizer, batch)`.
 
     Args:
-        loss_fn: `(model, *batch) -> loss`.
+        loss_fn: `(model, *batch) -> loss`, or a loss of `spyx.fn`; of lengths and masks it gets what it would in `fit`.
 
     Raises:
-        TypeError: at the call, on a loss that is more than one number.
+        TypeError: at the call, on a loss that is more than one number, or takes no lengths where there are some.
 
     Example:
         >>> import jax.numpy as jnp
@@ -47,7 +49,8 @@ def make_train_step(loss_fn: Callable[..., jax.Array]) -> Callable[..., jax.Arra
             optimizer.update(model, grads)
         return loss, nnx.state(model), nnx.state(optimizer)
 
-    def step(model: nnx.Module, optimizer: nnx.Optimizer, *batch: Any) -> jax.Array:
+    def step(model: nnx.Module, optimizer: nnx.Optimizer, *batch: Any, lengths: Any = None) -> jax.Array:
+        batch = without_padding("spyx.optimize.make_train_step(loss_fn=)", loss_fn, as_batch(batch, lengths))
         graphdef, *state = nnx.split(model, nnx.Param, ...)
         opt_graphdef, opt_state = nnx.split(optimizer)
         loss, after, opt_after = update(graphdef, opt_graphdef, state, opt_state, batch)
@@ -59,12 +62,14 @@ def make_train_step(loss_fn: Callable[..., jax.Array]) -> Callable[..., jax.Arra
 
 
 def make_eval_step(metric_fn: Callable[..., Any]) -> Callable[..., Any]:
-    """One compiled evaluation: `step(model, *batch) -> (accuracy, loss)`. The model stays as it is.
+    """One compiled evaluation: `step(model, *batch, lengths=None) -> (accuracy, loss)`. The model stays as it is.
 
-    The metric sees a copy of the model in evaluation mode: Dropout passes everything, BatchNorm uses its averages.
+    The metric sees a copy of the model in evaluation mode: Dropout passes everything, BatchNorm uses its averages. A
+    batch of `spyx.data.Loader` is given whole, `step(model, batch)`.
 
     Args:
-        metric_fn: `(model, *batch) -> (accuracy, loss)`, or any other tree of numbers.
+        metric_fn: `(model, *batch) -> (accuracy, loss)`, or any other tree of numbers; or a metric of `spyx.fn`, of
+            which the score is returned. Of lengths and masks it gets what a loss would in `fit`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -74,12 +79,14 @@ def make_eval_step(metric_fn: Callable[..., Any]) -> Callable[..., Any]:
         >>> float(accuracy), float(loss)
         (1.5, 1.25)
     """
+    owner = "spyx.optimize.make_eval_step(metric_fn=)"
 
     @partial(jax.jit, static_argnums=0)
     def evaluate(graphdef: Any, state: Any, batch: Any) -> Any:
-        return metric_fn(in_evaluation(nnx.merge(graphdef, state)), *batch)
+        return call(owner, metric_fn, in_evaluation(nnx.merge(graphdef, state)), batch)
 
-    def step(model: nnx.Module, *batch: Any) -> Any:
+    def step(model: nnx.Module, *batch: Any, lengths: Any = None) -> Any:
+        batch = without_padding(owner, metric_fn, as_batch(batch, lengths))
         graphdef, state = nnx.split(model)
         return evaluate(graphdef, state, batch)
 

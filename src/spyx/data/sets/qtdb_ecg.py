@@ -18,23 +18,24 @@ CITATION = (
 NUM_CLASSES = 6
 
 
-def load(*, root: str | Path, validation: float = 0.1) -> Dataset:
+def load(*, root: str | Path, validation: float = 0.1, unlabelled: int = 0) -> Dataset:
     """Loads `QTDB_train.mat` and `QTDB_test.mat`: level crossings of two ECG leads, up and down.
 
     Args:
         root: the folder with the two files.
         validation: share of the training segments held out, in (0, 1). Default 0.1. They are the last ones in the
             file, in one block, because segments that follow one another may come from one heart.
+        unlabelled: the label of the 8 to 10 % of the steps that the files leave without a mark. Default 0: in the
+            publishers' results they count as class 0. With -1 a loss or a metric can leave them out, `ignore=-1`.
 
     Returns:
         Splits with `x` of shape (samples, 1301, 4), float32 in {-1, 0, 1}, and `y` of shape (samples, 1301), int32 in
-        0..5: one label for each step. The files leave 8 to 10 % of the steps without a mark; as in the publishers'
-        results, these count as class 0.
+        0..5, or `unlabelled`: one label for each step.
 
     Raises:
         ValueError: if files are missing, damaged or of another layout.
     """
-    whole, test = (_read(Path(root) / f"QTDB_{part}.mat") for part in ("train", "test"))
+    whole, test = (_read(Path(root) / f"QTDB_{part}.mat", unlabelled) for part in ("train", "test"))
     kept = len(whole) - round(validation * len(whole))
     if not 0 < kept < len(whole):
         raise ValueError(f"qtdb_ecg: expected validation in (0, 1) that leaves both parts; got {validation}.")
@@ -51,7 +52,7 @@ def load(*, root: str | Path, validation: float = 0.1) -> Dataset:
     )
 
 
-def _read(path: Path) -> Split:
+def _read(path: Path, unlabelled: int = 0) -> Split:
     try:
         content = _guarded.matrices(str(path), ["x", "y"], _guarded.limits_for(path.stat().st_size))
     except (OSError, _guarded.Damaged, _guarded.Refused) as fault:
@@ -62,4 +63,5 @@ def _read(path: Path) -> Split:
             f"qtdb_ecg: expected x of shape (samples, time, 4) and y one-hot in {NUM_CLASSES} classes; "
             f"got {None if x is None else x.shape} and {None if y is None else y.shape} in {path}."
         )
-    return Split(x.astype(np.float32), y.argmax(-1).astype(np.int32))
+    labels = np.where(y.sum(-1) > 0, y.argmax(-1), unlabelled)
+    return Split(x.astype(np.float32), labels.astype(np.int32))

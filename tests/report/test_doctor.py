@@ -236,6 +236,15 @@ def test_a_loss_of_ones_own():
     assert not doctor(network(), data(), loss=fn.rate_crossentropy())
 
 
+def test_labels_per_step_and_lengths():
+    x, y = data()
+    steps = np.repeat(y[:, None], STEPS, axis=1)
+    steps[:, ::3] = -1
+    assert not doctor(network(), (x, steps))
+    x[4, 10:] = 0
+    assert not doctor(network(), (x, y), lengths=np.where(np.arange(BATCH) == 4, 10, STEPS))
+
+
 def test_a_cause_hides_what_follows_from_it():
     silent, second = nn.LIF(16, beta=0.9, threshold=99.0), nn.LIF(16, beta=0.9)
     deep = nn.Sequential(linear(INPUTS, 16), silent, linear(16, 16), second, linear(16, 3), nn.LI(3, beta=0.9))

@@ -161,25 +161,33 @@ def energy_command(
         list[str] | None, typer.Option("--model", help="Prices of operations; all by default.", show_default=False)
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Of the test part, from its first on.", metavar="N")] = 256,
+    neuron: Annotated[
+        str | None,
+        typer.Option("--neuron", help="The neuron of a run with one of your own.", metavar="MODULE:CLASS"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, under the names of NeuroBench.")] = False,
 ) -> None:
     """Count synaptic operations and estimate the energy of a finished run, beside a quantised network of its shape."""
     from spyx.cli.energy import energy
 
     spyx.compilation_cache()
-    energy(run, model or [], samples, as_json, Console())
+    energy(run, model or [], samples, as_json, Console(), neuron)
 
 
 @app.command("doctor")
 def doctor_command(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN", show_default=False)],
+    neuron: Annotated[
+        str | None,
+        typer.Option("--neuron", help="The neuron of a run with one of your own.", metavar="MODULE:CLASS"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look for what keeps a network from learning: input, labels, layers and gradients. Exit status 1 if found."""
     from spyx.cli.doctor import doctor
 
     spyx.compilation_cache()
-    if doctor(run, as_json, Console()):
+    if doctor(run, as_json, Console(), neuron):
         raise typer.Exit(1)
 
 

@@ -17,19 +17,22 @@ SAMPLES = 256
 """Of the training part, which is enough to see a layer that never fires."""
 
 
-def doctor(folder: Path, as_json: bool, console: Console) -> int:
+def doctor(folder: Path, as_json: bool, console: Console, neuron: str | None = None) -> int:
     """Print what was found in the run in `folder`; returns how many findings there are.
+
+    `neuron` is the user's own class of a run with one.
 
     Raises:
         UserError: `folder` is no run, or its weights are damaged.
     """
-    config = open_run(folder)
+    config = open_run(folder, neuron)
     inputs.check_names(config)
     network.check_names(config)
     data = inputs.load_inputs(config)
     model = network.make_network(config, data.x["train"].shape[-1], data.classes)
     load_weights(folder, model)
-    found = examine(model, (data.x["train"][:SAMPLES], data.y["train"][:SAMPLES]))
+    x, y, lengths = data.part("train")
+    found = examine(model, (x[:SAMPLES], y[:SAMPLES]), lengths=None if lengths is None else lengths[:SAMPLES])
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
     else:

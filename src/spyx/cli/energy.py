@@ -15,8 +15,12 @@ from spyx.report import MODELS, cost
 from spyx.report import energy as of_cost
 
 
-def energy(folder: Path, models: list[str], samples: int, as_json: bool, console: Console) -> None:
+def energy(
+    folder: Path, models: list[str], samples: int, as_json: bool, console: Console, neuron: str | None = None
+) -> None:
     """Print operations and estimated energy of the run in `folder`, beside those of a quantised network.
+
+    `neuron` is the user's own class of a run with one.
 
     Raises:
         UserError: `folder` is no run, or its weights are damaged; an unknown model; no samples.
@@ -27,13 +31,14 @@ def energy(folder: Path, models: list[str], samples: int, as_json: bool, console
         raise UserError(f"--model: expected one of {', '.join(MODELS)}; got {unknown[0]}.")
     if samples < 1:
         raise UserError(f"--samples: expected 1 or more; got {samples}.")
-    config = open_run(folder)
+    config = open_run(folder, neuron)
     inputs.check_names(config)
     network.check_names(config)
     data = inputs.load_inputs(config)
     model = network.make_network(config, data.x["test"].shape[-1], data.classes)
     load_weights(folder, model)
-    found = cost(model, data.x["test"][:samples])
+    x, _, lengths = data.part("test")
+    found = cost(model, x[:samples], lengths=None if lengths is None else lengths[:samples])
     estimates = [of_cost(found, name) for name in chosen]
     if as_json:
         typer.echo(json.dumps({**found.as_dict(), "Energy": [estimate.as_dict() for estimate in estimates]}, indent=2))

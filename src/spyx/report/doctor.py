@@ -59,7 +59,7 @@ class Diagnosis(list[Finding]):
     __repr__ = __str__
 
 
-def doctor(model: Any, batch: Any, *, loss: Callable[..., Any] | None = None) -> Diagnosis:
+def doctor(model: Any, batch: Any, *, loss: Callable[..., Any] | None = None, lengths: Any = None) -> Diagnosis:
     """Look for what keeps a network from learning, on one batch, and say what to change.
 
     Looked at are the input (NaN, empty, constant, saturated, axes that look swapped), the labels (out of range,
@@ -71,9 +71,10 @@ def doctor(model: Any, batch: Any, *, loss: Callable[..., Any] | None = None) ->
 
     Args:
         model: any network that `spyx.nn.run` takes; it is not changed. Dropout and BatchNorm are in evaluation mode.
-        batch: `(x, y)`: input (batch, time, *features) and labels (batch,), or `x` alone, which leaves labels and
-            gradients out. A few hundred samples are enough.
+        batch: `(x, y)`: input (batch, time, *features) and labels (batch,) or (batch, time), where -1 is a step without
+            one; or `x` alone, which leaves labels and gradients out. A few hundred samples are enough.
         loss: `(traces, targets) -> loss`; None is `spyx.fn.integral_crossentropy()`.
+        lengths: steps of each sample that count, as for `spyx.nn.run`; a loss of `spyx.fn` is given them too.
 
     Returns:
         A `Diagnosis`, a list of `Finding`.
@@ -101,7 +102,10 @@ def doctor(model: Any, batch: Any, *, loss: Callable[..., Any] | None = None) ->
     if first is not None:
         found.append(first)
     if not any(finding.weight >= 95 for finding in found):  # else nothing that runs would mean anything
-        seen = probe(layer, jnp.asarray(x), None if y is None else jnp.asarray(y), loss or fn.integral_crossentropy())
+        per_step = y is not None and y.ndim == 2
+        loss = loss or fn.integral_crossentropy(ignore=-1 if per_step else None)
+        given = (jnp.asarray(x), None if y is None else jnp.asarray(y))
+        seen = probe(layer, *given, loss, None if lengths is None else jnp.asarray(lengths))
         if y is not None:
             found += _of_range(y, seen.classes)
         found += _of_layers(seen, x.shape[1])
@@ -187,7 +191,7 @@ def _first_width(layer: Any, x: np.ndarray) -> Finding | None:
 
 
 def _of_range(y: np.ndarray, classes: int) -> list[Finding]:
-    outside = (y < 0) | (y >= classes)
+    outside = (y < (-1 if y.ndim == 2 else 0)) | (y >= classes)
     if not outside.any():
         return []
     number = f"{int(outside.sum())} of {y.size} are outside 0..{classes - 1}, the first is {y[outside][0]}"

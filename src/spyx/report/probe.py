@@ -12,6 +12,7 @@ from flax import nnx
 
 from spyx import nn
 from spyx.engine.recurrent import Recurrent
+from spyx.fn.traces import TraceFunction
 from spyx.nn.fields import Within
 from spyx.nn.neuron import Neuron
 from spyx.report.operations import named_layers
@@ -93,8 +94,9 @@ class Probe:
     time_ratio: float | None
 
 
-def probe(layer: Any, x: jax.Array, y: jax.Array | None, loss: Any) -> Probe:
+def probe(layer: Any, x: jax.Array, y: jax.Array | None, loss: Any, lengths: jax.Array | None = None) -> Probe:
     """Measure a container on a batch."""
+    given = {"lengths": lengths} if lengths is not None and isinstance(loss, TraceFunction) else {}
     layers = named_layers(layer, layer.state_for(x[:, 0]))
     names = {path: f"{path} {inner._kind}" for path, inner in layers.items()}
     graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
@@ -106,7 +108,9 @@ def probe(layer: Any, x: jax.Array, y: jax.Array | None, loss: Any) -> Probe:
             copy.eval()
             return copy
 
-        outs, _, seen = nn.observe(network(params), x, what=("inputs", "outputs", "state"), mode="layer")
+        outs, _, seen = nn.observe(
+            network(params), x, what=("inputs", "outputs", "state"), lengths=lengths, mode="layer"
+        )
         parts = named_layers(network(params), layer.state_for(x[:, 0]))
         found: dict[str, Any] = {p: _neuron(p, n, seen) for p, n in parts.items() if isinstance(n, Neuron)}
         if y is None:
@@ -114,7 +118,7 @@ def probe(layer: Any, x: jax.Array, y: jax.Array | None, loss: Any) -> Probe:
         wide = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
 
         def value(params: Any, x: jax.Array) -> jax.Array:
-            return loss(nn.run(network(params), x, mode="layer")[0], y)
+            return loss(nn.run(network(params), x, lengths=lengths, mode="layer")[0], y, **given)
 
         number, (g_params, g_x) = jax.value_and_grad(value, argnums=(0, 1))(params, wide)
         quarter = max(1, x.shape[1] // 4)

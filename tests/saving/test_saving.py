@@ -260,6 +260,12 @@ def made(cls="spyx.nn.IF", **args):
 
 
 DEEP = '{"class":"spyx.nn.Sequential","args":{"layers":[' * 5000
+
+
+def held(constraint):
+    return {"variable": "Param", "meta": {"constraint": constraint}}
+
+
 RANGE = {"within": [0, 1, "code"]}
 DESCRIPTIONS = [
     ("[1, 2]", "the model that is no layer"),
@@ -278,7 +284,8 @@ DESCRIPTIONS = [
     (made(hidden_shape=-3), r"does not accept: .*hidden_shape=\): expected sizes of at least 1"),
     (made(hidden_shape="3"), "does not accept"),
     (made(hidden_shape=3, threshold={"variable": "Param", "meta": {}}), "no array 'threshold'"),
-    (made("spyx.nn.LIF", hidden_shape=3, beta={"variable": "Param", "meta": {"constraint": RANGE}}), "beta with the range"),
+    (made("spyx.nn.LIF", hidden_shape=3, beta=held(RANGE)), "beta with the range"),
+    (made("spyx.nn.LIF", hidden_shape=3, beta=held(3)), "beta with a constraint that is no range"),
     (made(hidden_shape=3, threshold={"variable": "object", "meta": {}}), "that is no variable"),
     (made(hidden_shape=3, activation={"surrogate": "surrogate", "options": {}}), "surrogate 'surrogate', which is not"),
     (made(hidden_shape=3, activation={"surrogate": "arctan", "options": {"k": "x"}}), "that cannot be made"),

@@ -76,9 +76,10 @@ def suggested(flat: Flat) -> float | None:
         r = [np.ravel(flat.nodes[name].r) for name in flat.names((nir.I, nir.IF))]
         values = np.unique(np.concatenate(r)) if r else np.zeros(0)
         return float(1 / values[0]) if len(values) == 1 and values[0] > 0 else None
+    most *= 1 + 1e-6  # files hold float32, where 0.01 is a little less
     for exponent in range(math.floor(math.log10(most)), math.floor(math.log10(most * FINEST)), -1):
         for digit in (5, 2, 1):
             step = float(f"{digit}e{exponent}")
-            if 0 < step <= most * (1 + 1e-6) and all(whole_steps(delay, step) is not None for delay in delays):
+            if 0 < step <= most and all(whole_steps(delay, step) is not None for delay in delays):
                 return step
     return None

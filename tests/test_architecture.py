@@ -38,7 +38,7 @@ CORE_DEPENDENCIES = {"jax", "flax", "optax", "numpy", "spyx"}
 OWN_DEPENDENCIES = {
     "engine": {"jax", "numpy", "spyx"},
     "data": {"jax", "numpy", "spyx"},
-    "cli": CORE_DEPENDENCIES | {"typer", "rich", "click"},
+    "cli": CORE_DEPENDENCIES | {"typer", "rich"},
     "nir": CORE_DEPENDENCIES | {"nir"},
 }
 MAX_LINES = 500

@@ -319,7 +319,7 @@ def test_a_description_in_which_a_layer_is_too_deep(tmp_path):
 
 
 ARRAYS = [
-    (lambda a: {**a, "more": np.zeros(2)}, "the array 'more', which no layer has"),
+    (lambda a: {**a, "more": np.zeros(2, np.float32)}, "the array 'more', which no layer has"),
     (lambda a: {n: v for n, v in a.items() if n != "layers.0.bias"}, "no array 'layers.0.bias'"),
     (lambda a: {**a, "layers.0.bias": np.zeros(4, np.float32)}, r"layers.0.bias of float32 \(4,\) in the place of"),
     (lambda a: {**a, "layers.0.bias": np.zeros(3, np.int32)}, "layers.0.bias of int32"),
@@ -383,3 +383,12 @@ def test_files_of_others_are_refused(tmp_path):
         spyx.load(tmp_path / "m")
     with pytest.raises(ValueError, match="without the description of a model"):
         spyx.load(saved(tmp_path / "m", format="other"))
+
+
+def test_numbers_of_64_bits_need_x64(tmp_path):
+    with jax.enable_x64(True):
+        model = nn.LIF(2, beta=jnp.full(2, 0.1, jnp.float64))
+        spyx.save(tmp_path / "m", model)
+        assert_same(spyx.load(tmp_path / "m"), model)
+    with pytest.raises(ValueError, match="got beta of float64. Set jax_enable_x64"):
+        spyx.load(tmp_path / "m")

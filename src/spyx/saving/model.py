@@ -105,6 +105,7 @@ def load(path: Any, *, classes: Mapping[str, Any] | None = None, into: Any = Non
         if not os.path.isfile(path):
             raise FileNotFoundError(f"spyx.load: expected a file; got {os.fspath(path)!r}. Check the path.")
         arrays, texts = tensors.read(path)
+        _check_width(arrays)
         if texts.get("format") != FORMAT or MODEL not in texts:
             raise Damaged("one without the description of a model")
         described = tensors.parsed_json(texts[MODEL])
@@ -148,6 +149,15 @@ def _same_structure(described: Any, into: Any) -> tuple[Any, Any]:
     return nnx.split(into)
 
 
+def _check_width(arrays: Mapping[str, np.ndarray]) -> None:
+    """JAX would cut numbers of 64 bits down."""
+    wide = [name for name, array in arrays.items() if array.dtype.itemsize == 8]
+    if wide and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        raise Damaged(
+            f"{wide[0]} of {arrays[wide[0]].dtype}", "Set jax_enable_x64, without which JAX has no such numbers."
+        )
+
+
 def _filled(variables: Any, arrays: dict[str, np.ndarray]) -> Any:
     wanted = named(variables)
     lost, more = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
@@ -174,8 +184,6 @@ def _leaf(name: str, wanted: Any, array: np.ndarray) -> jax.Array:
     floating = jnp.issubdtype(array.dtype, jnp.floating) and jnp.issubdtype(wanted.dtype, jnp.floating)
     if array.shape != tuple(wanted.shape) or not (floating or array.dtype == wanted.dtype):
         raise Damaged(f"{name} of {array.dtype} {array.shape} in the place of {wanted.dtype} {tuple(wanted.shape)}")
-    if array.dtype.itemsize == 8 and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-        raise Damaged(f"{name} of {array.dtype}", "Set jax_enable_x64, without which JAX has no such numbers.")
     return jnp.array(array)
 
 

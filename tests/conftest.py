@@ -44,7 +44,7 @@ def _clear_compilation_caches() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of recorded vectors and real data: SPYX_SHARED, or ``shared`` beside the repository."""
+    """The folder of data sets, which are not in the repository: SPYX_SHARED, or ``shared`` beside the repository."""
     folder = Path(os.environ.get("SPYX_SHARED") or REPOSITORY.parent / "shared")
     if not folder.is_dir():
         pytest.skip("no shared test data: set SPYX_SHARED to its folder, or place it beside the repository as 'shared'")
@@ -52,16 +52,13 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def golden(shared: Path) -> Callable[[str], Mapping[str, np.ndarray]]:
-    """Read ``golden/<name>.npz`` once per session into a dict: ``golden("nn_lif_spyx10")["LIF_vector/x"]``."""
+def golden() -> Callable[[str], Mapping[str, np.ndarray]]:
+    """Read ``tests/golden/<name>.npz`` once per session into a dict: ``golden("nn_lif_spyx10")["LIF_vector/x"]``."""
     loaded: dict[str, dict[str, np.ndarray]] = {}
 
     def load(name: str) -> Mapping[str, np.ndarray]:
         if name not in loaded:
-            path = shared / "golden" / f"{name.removesuffix('.npz')}.npz"
-            if not path.is_file():
-                pytest.skip(f"no recorded vectors: {path.name} is not in the shared test data")
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(REPOSITORY / "tests" / "golden" / f"{name}.npz", allow_pickle=False) as file:
                 loaded[name] = {key: file[key] for key in file.files}
         return loaded[name]
 

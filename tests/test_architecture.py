@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "graph": BELOW_NN | {"nn"},
     **dict.fromkeys(TOOLS, BELOW_TOOLS),
     "experimental": BELOW_TOOLS | TOOLS,
-    "cli": BELOW_TOOLS | TOOLS | {"experimental"},
+    "saving": BELOW_TOOLS | TOOLS | {"experimental"},
+    "cli": BELOW_TOOLS | TOOLS | {"experimental", "saving"},
     "__main__": {"cli"},
 }
 CORE_DEPENDENCIES = {"jax", "flax", "optax", "numpy", "spyx"}
@@ -37,7 +38,7 @@ CORE_DEPENDENCIES = {"jax", "flax", "optax", "numpy", "spyx"}
 OWN_DEPENDENCIES = {
     "engine": {"jax", "numpy", "spyx"},
     "data": {"jax", "numpy", "spyx"},
-    "cli": CORE_DEPENDENCIES | {"typer", "rich", "click"},
+    "cli": CORE_DEPENDENCIES | {"typer", "rich"},
     "nir": CORE_DEPENDENCIES | {"nir"},
 }
 MAX_LINES = 500

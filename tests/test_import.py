@@ -28,6 +28,22 @@ def test_the_core_modules_load_nothing_that_flax_and_optax_do_not():
     assert core - packages_of("import flax.nnx, optax") == {"spyx"}
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["nir", "check", "--help"]])
+def test_the_command_line_shows_its_help_without_jax(words):
+    pytest.importorskip("typer")
+    program = f"""
+import contextlib, io, sys
+from spyx.cli import main
+sys.argv = ["spyx", *{words}]
+with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+    main()
+assert "spyx" in shown.getvalue()
+"""
+    loaded = packages_of(program)
+    assert "typer" in loaded
+    assert not loaded & {"jax", "jaxlib", "flax", "numpy", "optax"}
+
+
 def test_version_is_the_distribution_s():
     assert spyx.__version__ == version("spyx-jax")
 

@@ -179,6 +179,27 @@ def test_loops_that_overlap_have_lanes_of_their_own_and_others_share():
     assert [where.boxes[n][0] for n in ("input", *names, "output")] == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_long_chain_goes_on_below_and_never_inside_a_loop():
+    def bands(count, back=()):
+        names = [f"n{k}" for k in range(count)]
+        path = list(zip(["input", *names], [*names, "output"], strict=True))
+        net = graph.Graph({n: layer("tanh", 0) for n in names}, [*path, *back], merge="sum")
+        return layout(net._plan).bands, net
+
+    assert bands(6)[0] == (0,)
+    assert bands(7)[0] == (0, 5)
+    assert bands(7, [("n6", "n0", 1)])[0] == (0,)  # the loop joins columns 1 to 7: only the input could stand alone
+    assert bands(14)[0] == (0, 8)
+    starts, net = bands(14, [("n8", "n5", 1), ("n0", "n9")])
+    assert starts == (0, 6, 12)
+    figure = net.draw()
+    boxes = [patch.get_bbox() for patch in figure.axes[0].patches if type(patch).__name__ == "FancyBboxPatch"]
+    assert len(boxes) == 16
+    assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+    assert len({round(box.y0, 3) for box in boxes}) >= len(starts)
+    assert figure.get_size_inches()[0] < 25
+
+
 def test_a_width_is_guessed_from_a_layer_that_sees_the_input_alone():
     """Of a layer whose input is merged, the width says nothing about one of the parts."""
     nodes = {"a": linear(0, 2 * WIDTH, WIDTH)}

@@ -161,9 +161,9 @@ def test_the_command_line(tmp_path):
             ["run", path, "--input", tmp_path / "x.npy", "--output", tmp_path / "no" / "y.npy"],
             "--output: expected a folder",
         ),
-        (["convert", run, tmp_path / "no" / "model.nir"], "spyx.nir.write: expected a folder that exists"),
+        (["convert", run, tmp_path / "no" / "model.nir"], "model.nir: expected a folder that exists"),
         (["check", path, "--reset", "soft"], "expected one of nir, subtract, zero; got 'soft'"),
-        (["check", tmp_path / "no.nir"], "spyx.nir.read: expected a file"),
+        (["check", tmp_path / "no.nir"], "no.nir: expected a file"),
     ):
         failed = spyx("nir", *wrong)
         assert failed.exit_code == 2

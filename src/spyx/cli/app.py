@@ -45,8 +45,19 @@ def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=text + shown, rich_help_panel=panel, show_default=False, **more)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"spyx {spyx.__version__}")
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
-def root(context: typer.Context) -> None:
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Spiking neural networks on JAX: train one on real data, score it again, look at the installation."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -11,7 +11,6 @@ from typing import Any
 
 from spyx.cli.errors import UserError, suggestion
 from spyx.cli.values import check
-from spyx.data.raster import POLARITIES, STARTS
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,6 @@ LIMITS: dict[str, Any] = {
     "readout_beta": (0.0, 1.0),
     "raster.bin_ms": (0.0, 1e6),
     "raster.duration_ms": (0.0, 1e9),
-    "raster.start": STARTS,
-    "raster.polarity": POLARITIES,
     "raster.downsample": (1, 4096),
     "augment.shift_space": (0, 4096),
     "augment.shift_time": (0, 10_000),
@@ -107,7 +104,13 @@ LIMITS: dict[str, Any] = {
     "augment.mask_time": (0, 10_000),
     "augment.mask_space": (0, 4096),
 }
-"""Least and largest value of every number, and the words to choose from."""
+"""Least and largest value of every number, and the words to choose from; `_limits` adds those of the library."""
+
+
+def _limits() -> dict[str, Any]:
+    from spyx.data.raster import POLARITIES, STARTS  # this imports JAX, which `spyx --help` does without
+
+    return {**LIMITS, "raster.start": STARTS, "raster.polarity": POLARITIES}
 
 
 def make_config(file: Path | None, given: dict[str, Any]) -> Config:
@@ -128,13 +131,13 @@ def make_config(file: Path | None, given: dict[str, Any]) -> Config:
         )
     values |= {name: value for name, value in given.items() if value is not None}
     wrong: list[str] = []
-    config = _filled(Config(), values, "", wrong)
+    config = _filled(Config(), values, "", _limits(), wrong)
     if wrong:
         raise UserError(" ".join(wrong))
     return config
 
 
-def _filled(defaults: Any, values: dict[str, Any], table: str, wrong: list[str]) -> Any:
+def _filled(defaults: Any, values: dict[str, Any], table: str, limits: dict[str, Any], wrong: list[str]) -> Any:
     """`defaults` with the checked `values` in it; what is wrong with them is added to `wrong`."""
     names = [setting.name for setting in fields(defaults)]
     checked: dict[str, Any] = {}
@@ -147,13 +150,13 @@ def _filled(defaults: Any, values: dict[str, Any], table: str, wrong: list[str])
         default = getattr(defaults, name)
         if is_dataclass(default):
             if isinstance(value, dict):
-                checked[name] = _filled(default, value, f"{name}.", wrong)
+                checked[name] = _filled(default, value, f"{name}.", limits, wrong)
             else:
                 wrong.append(f"{name}: expected a table of settings, [{name}]; got {value!r}.")
             continue
         shown = full if table or name in FILE_ONLY else f"--{name.replace('_', '-')}"
         try:
-            checked[name] = check(shown, value, default, LIMITS.get(full))
+            checked[name] = check(shown, value, default, limits.get(full))
         except UserError as error:
             wrong.append(str(error))
     return type(defaults)(**checked)

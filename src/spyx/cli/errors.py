@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-import click
+import typer
 from typer.core import TyperGroup
 
 from spyx.cli.interrupt import EXIT_CODE
@@ -35,7 +35,7 @@ class OneLineErrors(TyperGroup):
             if message is None:
                 raise
             print(f"spyx: {plain(' '.join(message.split()))}", file=sys.stderr)
-            sys.exit(EXIT_CODE if isinstance(error, (Interrupted, click.Abort)) else 2)
+            sys.exit(EXIT_CODE if isinstance(error, (Interrupted, typer.Abort)) else 2)
         if code == EXIT_CODE:  # Typer makes this of a KeyboardInterrupt, without a word
             print("spyx: interrupted.", file=sys.stderr)
         sys.exit(code if isinstance(code, int) else 0)
@@ -45,7 +45,7 @@ def _message(error: Exception) -> str | None:
     """The line for an error that a user, a file or the machine can cause; None for a mistake of this program."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, click.Abort):
+    if isinstance(error, typer.Abort):
         return "interrupted."
     if hasattr(error, "format_message"):  # what the parser of options raises
         return _usage(error)

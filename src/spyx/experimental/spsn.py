@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import Tracer
 
 from spyx.experimental.bernoulli import sigmoid_bernoulli
 from spyx.experimental.layout import time_major
@@ -137,7 +138,7 @@ class SPSN(StochasticNeuron):
 
     def _as_logit(self, beta: nnx.Variable, fixed: bool) -> nnx.Variable:
         value = beta[...]
-        if fixed or not bool(jnp.all((value > 0) & (value < 1))):
+        if fixed or not (isinstance(value, Tracer) or bool(jnp.all((value > 0) & (value < 1)))):
             raise ValueError(
                 f'{self.owner}(bounded="sigmoid"): expected a trainable beta inside (0, 1); got '
                 f'{"a Fixed one" if fixed else value.tolist()}. Use bounded="clip".'

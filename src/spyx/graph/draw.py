@@ -1,11 +1,15 @@
-"""A graph as a picture: signals flow from left to right, feedback runs below, delays sit on their edges."""
+"""A graph as a picture: signals flow from left to right, feedback runs below, delays sit on their edges.
+
+A long chain goes on below, as lines of text do.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import bisect
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spyx.graph.describe import word
-from spyx.graph.layout import layout
+from spyx.graph.layout import Layout, layout
 from spyx.nn.layer import Stateless, as_layer
 
 if TYPE_CHECKING:
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
 COLUMN, ROW, LANE = 2.5, 1.15, 0.36  # distances in inches
 WIDTH, HEIGHT, MARGIN = 1.7, 0.62, 0.35  # of a box; around the picture
+BEND, ABOVE_LOOP = 0.34, 0.35  # beside the boxes, for lines from band to band; above them, for a loop
 INK, GREY, LATE = "#2b2d42", "#5c677d", "#c1440e"
 PORT, STATELESS, STATEFUL = ("#ffffff", "#aab4c3"), ("#eef1f6", "#8d99ae"), ("#e3e0f7", "#5b4bb7")
 
@@ -33,12 +38,18 @@ def draw(graph: Graph, path: Any = None) -> Figure:
             "spyx.graph.Graph.draw: expected Matplotlib; got none. Install it with pip install 'spyx-jax[plot]'."
         ) from error
     where = layout(graph._plan)
-    centres = {name: (column * COLUMN, -row * ROW) for name, (column, row) in where.boxes.items()}
-    floor = -where.bottom * ROW - HEIGHT / 2
-    depth = {edge: floor - LANE * (lane + 0.9) for edge, lane in where.lanes.items()}
     looped = any(e.source == e.target and where.boxes[e.source][1] < 0.5 for e in graph._plan.edges)
+    bands = _stacked(where, ABOVE_LOOP if looped else 0.0)
+    centres = {name: bands.at(place) for name, place in where.boxes.items()}
+    depth = {
+        edge: bands.floors[bands.of(where.boxes[edge.source][0])] - LANE * (n + 0.9) for edge, n in where.lanes.items()
+    }
     left, right = -WIDTH / 2 - MARGIN, max(x for x, _ in centres.values()) + WIDTH / 2 + MARGIN
-    bottom, top = min([floor, *depth.values()]) - MARGIN, HEIGHT / 2 + MARGIN + (0.35 if looped else 0.0)
+    if len(where.bands) > 1:  # room for the lines from band to band
+        aside = BEND + 0.08 * max((lane for turns in bands.gutters.values() for lane, _ in turns), default=0)
+        left, right = left - aside, right + aside
+    bottom = min([*bands.floors, *depth.values()]) - MARGIN
+    top = HEIGHT / 2 + MARGIN + (ABOVE_LOOP if looped else 0.0)
     figure = Figure(figsize=(right - left, top - bottom), facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(left, right), ylim=(bottom, top))
@@ -51,14 +62,63 @@ def draw(graph: Graph, path: Any = None) -> Figure:
             _feedback(axes, edge, centres[edge.source], doors[edge], depth[edge], where.lanes[edge])
         else:
             # Straight across a column, bent only between columns: so an edge never runs through a box.
-            across = [(column * COLUMN, -row * ROW) for column, row in where.ways[edge]]
-            way = [(x + side * WIDTH / 2, y) for x, y in across for side in (-1, 1)]
-            _forward(axes, edge, [_right_of(centres[edge.source]), *way, doors[edge]])
+            ends = [_right_of(centres[edge.source])]
+            for place in where.ways[edge]:
+                x, y = bands.at(place)
+                ends += [(x - WIDTH / 2, y), (x + WIDTH / 2, y)]
+            _forward(axes, edge, [*ends, doors[edge]], bands.gutters.get(edge, []))
     for name, centre in centres.items():
         _box(axes, graph, name, centre)
     if path is not None:
         figure.savefig(path, dpi=160)
     return figure
+
+
+class _Bands(NamedTuple):
+    """Bands of columns, one below the other.
+
+    Args:
+        starts: the first column of each.
+        tops: where the uppermost row of each is, and which row that is.
+        floors: below the boxes of each.
+        gutters: edge to its lane and its height wherever it runs back to the left, from band to band.
+    """
+
+    starts: tuple[int, ...]
+    tops: list[tuple[float, float]]
+    floors: list[float]
+    gutters: dict[Edge, list[tuple[int, float]]]
+
+    def of(self, column: int) -> int:
+        """The band of a column."""
+        return bisect.bisect_right(self.starts, column) - 1
+
+    def at(self, place: tuple[int, float]) -> Point:
+        """Where a column and a row are."""
+        column, row = place
+        band = self.of(column)
+        top, first = self.tops[band]
+        return (column - self.starts[band]) * COLUMN, top - (row - first) * ROW
+
+
+def _stacked(where: Layout, room: float) -> _Bands:
+    found = _Bands(where.bands, [], [], {})
+    rows: list[list[float]] = [[] for _ in where.bands]
+    band_of = {name: found.of(column) for name, (column, _) in where.boxes.items()}
+    for place in (*where.boxes.values(), *(place for way in where.ways.values() for place in way)):
+        rows[found.of(place[0])].append(place[1])
+    top = 0.0
+    for band, inside in enumerate(rows):
+        floor = top - (max(inside) - min(inside)) * ROW - HEIGHT / 2
+        found.tops.append((top, min(inside)))
+        found.floors.append(floor)
+        lanes = [lane for edge, lane in where.lanes.items() if band_of[edge.source] == band]
+        crossing = [edge for edge in where.ways if band_of[edge.source] <= band < band_of[edge.target]]
+        below = floor - LANE * (max(lanes) + 1.3 if lanes else 0.0)
+        for lane, edge in enumerate(crossing):
+            found.gutters.setdefault(edge, []).append((lane, below - LANE * (lane + 0.9)))
+        top = below - LANE * (len(crossing) + 1.3) - HEIGHT / 2 - room
+    return found
 
 
 def _doors(graph: Graph, centres: dict[str, Point], depth: dict[Edge, float]) -> dict[Edge, Point]:
@@ -78,37 +138,55 @@ def _right_of(centre: Point) -> Point:
     return centre[0] + WIDTH / 2, centre[1]
 
 
-def _forward(axes: Axes, edge: Edge, points: list[Point]) -> None:
+def _forward(axes: Axes, edge: Edge, points: list[Point], gutters: list[tuple[int, float]]) -> None:
     from matplotlib.path import Path
 
     vertices, codes = [points[0]], [Path.MOVETO]
-    for (x, y), (to_x, to_y) in zip(points[:-1], points[1:], strict=True):
-        vertices += [((x + to_x) / 2, y), ((x + to_x) / 2, to_y), (to_x, to_y)]
-        codes += [Path.CURVE4] * 3
-    middle = len(points) // 2
-    (x, y), (to_x, to_y) = points[middle - 1 : middle + 1]
-    label = ((x + to_x) / 2, (y + to_y) / 2)
-    _line(axes, edge, vertices, codes, label)
+    turns = iter(gutters)
+    legs = list(zip(points[:-1], points[1:], strict=True))
+    places = []
+    for (x, y), (to_x, to_y) in legs:
+        if to_x > x:
+            vertices += [((x + to_x) / 2, y), ((x + to_x) / 2, to_y), (to_x, to_y)]
+            codes += [Path.CURVE4] * 3
+            places.append(((x + to_x) / 2, (y + to_y) / 2))
+            continue
+        lane, height = next(turns)
+        aside = BEND + 0.08 * lane
+        corners = [(x + aside, y), (x + aside, height), (to_x - aside, height), (to_x - aside, to_y), (to_x, to_y)]
+        more, kinds = _rounded((x, y), corners)
+        vertices += more
+        codes += kinds
+        places.append(((x + to_x) / 2, height))
+    _line(axes, edge, vertices, codes, places[len(places) // 2])
 
 
 def _feedback(axes: Axes, edge: Edge, start: Point, door: Point, depth: float, lane: int) -> None:
     from matplotlib.path import Path
 
-    r = 0.16
     x, y = _right_of(start)
     down, up = x + 0.24 + 0.07 * lane, door[0] - 0.3 - 0.07 * lane
-    vertices = [(x, y), (down - r, y), (down, y), (down, y - r), (down, depth + r), (down, depth), (down - r, depth)]
-    vertices += [
-        (up + r, depth),
-        (up, depth),
-        (up, depth + r),
-        (up, door[1] - r),
-        (up, door[1]),
-        (up + r, door[1]),
-        door,
-    ]
-    corner = [Path.LINETO, Path.CURVE3, Path.CURVE3]
-    _line(axes, edge, vertices, [Path.MOVETO, *corner * 4, Path.LINETO], ((down + up) / 2, depth))
+    vertices, codes = _rounded((x, y), [(down, y), (down, depth), (up, depth), (up, door[1]), door])
+    _line(axes, edge, [(x, y), *vertices], [Path.MOVETO, *codes], ((down + up) / 2, depth))
+
+
+def _rounded(start: Point, points: list[Point]) -> tuple[list[Point], list[Any]]:
+    """A line from `start` over `points` with round corners, without its first vertex."""
+    from matplotlib.path import Path
+
+    vertices, codes = [], []
+    before = start
+    for corner, after in zip(points[:-1], points[1:], strict=True):
+        vertices += [_towards(corner, before), corner, _towards(corner, after)]
+        codes += [Path.LINETO, Path.CURVE3, Path.CURVE3]
+        before = corner
+    return [*vertices, points[-1]], [*codes, Path.LINETO]
+
+
+def _towards(corner: Point, other: Point, r: float = 0.16) -> Point:
+    (x, y), (to_x, to_y) = corner, other
+    length = max(abs(to_x - x), abs(to_y - y), 1e-6)
+    return x + r * (to_x - x) / length, y + r * (to_y - y) / length
 
 
 def _loop(axes: Axes, edge: Edge, centre: Point) -> None:

@@ -9,6 +9,8 @@ from spyx.graph.plan import Plan
 from spyx.graph.schedule import Edge
 
 SWEEPS = 12
+WIDEST = 8
+"""Columns that stand side by side before a long chain goes on below, as lines of text do."""
 
 
 class Layout(NamedTuple):
@@ -17,14 +19,14 @@ class Layout(NamedTuple):
     Args:
         boxes: name to (column, row); row 0 is on top.
         ways: forward edge to the (column, row) points that it passes between its ends.
-        lanes: feedback edge to its lane below all rows, 0 being the uppermost.
-        bottom: the lowest row.
+        lanes: feedback edge to its lane below all rows of its band, 0 being the uppermost.
+        bands: the first column of every band; a band stands below the one before.
     """
 
     boxes: dict[str, tuple[int, float]]
     ways: dict[Edge, list[tuple[int, float]]]
     lanes: dict[Edge, int]
-    bottom: float
+    bands: tuple[int, ...]
 
 
 def layout(plan: Plan) -> Layout:
@@ -36,7 +38,22 @@ def layout(plan: Plan) -> Layout:
     boxes = {name: (columns[name], rows[name]) for name in order}
     passed = {e: [(c, rows[e, c]) for c in range(columns[e.source] + 1, columns[e.target])] for e in ways}
     back = [e for e in plan.edges if e not in ways and e.source != e.target]
-    return Layout(boxes, passed, _lanes(columns, back), max(rows.values()))
+    return Layout(boxes, passed, _lanes(columns, back), _bands(columns, back))
+
+
+def _bands(columns: Mapping[str, int], back: list[Edge]) -> tuple[int, ...]:
+    """Where bands begin: of about equal width, and never inside a feedback loop."""
+    total = max(columns.values()) + 1
+    wide = -(-total // -(-total // WIDEST))
+    inside = {c for e in back for c in range(columns[e.target] + 1, columns[e.source] + 1)}
+    starts = [0]
+    while total - starts[-1] > wide:
+        least, end = starts[-1] + wide // 2, total - wide // 2
+        free = [column for column in range(least, end + 1) if column not in inside]
+        if not free:
+            break
+        starts.append(min(free, key=lambda column: abs(column - starts[-1] - wide)))
+    return tuple(starts)
 
 
 def _columns(plan: Plan, order: list[str], forward: list[Edge]) -> dict[str, int]:

@@ -118,6 +118,14 @@ class Graph(Layer):
         return self._plan.outputs
 
     @property
+    def input_shape(self) -> Any:
+        """The shape of one sample at one step that the graph was made with; a dict where it has several inputs."""
+        if self._input is None:
+            return None
+        found = {name: spec.shape[1:] for name, spec in self._input}
+        return found if len(found) > 1 else next(iter(found.values()))
+
+    @property
     def merges(self) -> dict[str, str]:
         """The merge of every node and output; it matters where several edges end."""
         return dict(self._plan.merges)

@@ -34,6 +34,7 @@ from spyx.nir.rule import forget as forget
 from spyx.nir.rule import rule as rule
 from spyx.nir.targets import TARGETS as TARGETS
 from spyx.nir.targets import Target as Target
+from spyx.nir.time_step import suggest_dt as suggest_dt
 from spyx.nir.write import write as write
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "report",
     "rule",
     "simulate",
+    "suggest_dt",
     "to_nir",
     "write",
 ]

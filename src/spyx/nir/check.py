@@ -13,10 +13,10 @@ import nir
 from spyx import nn
 from spyx.graph import Graph
 from spyx.nir.executors import Agreement, agreements
-from spyx.nir.load import as_graph, axes_of, built, meaning_at, spiking_late
+from spyx.nir.load import as_graph, axes_of, built, meaning_at, spiking_late, steps_of
 from spyx.nir.meaning import Meaning, read_meaning
 from spyx.nir.neurons import NIRNeuron
-from spyx.nir.reference import simulate
+from spyx.nir.reference import order_of_execution, simulate
 from spyx.nir.sizes import PER_UNIT
 from spyx.nir.spyx1 import mended
 from spyx.nir.validate import Validated, validated
@@ -119,7 +119,7 @@ def check(
     got = run_all(model, checked, inputs, meaning, sure)
     local = {name: meaning_at(node, meaning, sure) for name, node in checked.flat.nodes.items()}
     found = agreements(graph, inputs, expected, meaning, local) if others else []
-    return Check(meaning, table(checked), first_difference(expected, got), len(got), found, model)
+    return Check(meaning, table(checked, meaning.dt), first_difference(expected, got), len(got), found, model)
 
 
 def run_all(
@@ -162,10 +162,11 @@ def first_difference(expected: dict[str, np.ndarray], got: dict[str, np.ndarray]
     return min(found, key=lambda entry: entry[:2])[2] if found else None
 
 
-def table(checked: Validated) -> list[tuple[str, str, str, str]]:
-    """Name, type, shapes and parameters of every node."""
+def table(checked: Validated, dt: float) -> list[tuple[str, str, str, str]]:
+    """Name, type, shapes and parameters of every node, in the order of execution."""
     rows = []
-    for name, node in checked.flat.nodes.items():
+    for name in (*checked.flat.names(nir.Input), *order_of_execution(checked.flat, steps_of(checked.flat, dt, ()))):
+        node = checked.flat.nodes[name]
         shapes = " → ".join(
             dict.fromkeys(
                 "×".join(map(str, s.get(name, ()))) or "1" for s in (checked.taken, checked.given) if name in s

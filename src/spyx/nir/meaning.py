@@ -74,7 +74,7 @@ def read_meaning(metadata: Mapping[str, Any], dt: float | None, **chosen: Any) -
     if step is None:
         raise ValueError(
             "spyx.nir.from_nir(dt=): expected a time step, because this graph does not record one; got None. "
-            "Pass dt in the unit of the graph's time constants."
+            "Pass dt in the unit of the graph's time constants; spyx.nir.suggest_dt(graph) proposes one."
         )
     return Meaning(step, **{**_said(metadata), **{key: value for key, value in chosen.items() if value is not None}})
 

@@ -52,7 +52,7 @@ def simulate(graph: Any, inputs: Any, dt: float | None = None, **chosen: Any) ->
     taken = steps_of(flat, meaning.dt, late)
     xs = _named(inputs, flat.names(nir.Input), checked.given)
     steps = len(next(iter(xs.values())))
-    order = _order(flat, taken)
+    order = order_of_execution(flat, taken)
     past: dict[str, np.ndarray] = {name: np.zeros((steps, *checked.given[name])) for name in (*order, *xs)}
     state: dict[str, Any] = {}
     for t in range(steps):
@@ -71,7 +71,7 @@ def _late(values: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros_like(values[:1]), values[:-1]])
 
 
-def _order(flat: Any, taken: Mapping[tuple[str, str], int]) -> list[str]:
+def order_of_execution(flat: Any, taken: Mapping[tuple[str, str], int]) -> list[str]:
     """Sources before targets, along the edges that take no time."""
     waiting = [name for name, node in flat.nodes.items() if not isinstance(node, nir.Input)]
     instant = {name: {a for (a, b), d in taken.items() if b == name and not d} for name in waiting}

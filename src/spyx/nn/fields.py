@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import Tracer
 
 from spyx.nn.parameters import constant_of, draw, parameter
 
@@ -122,7 +123,8 @@ class Trainable(Field):
         found = parameter(owner, name, value, shape)
         if self.within is None:
             return found
-        if not self.within.holds(found[...]):
+        # A constructor that is traced, as by nnx.eval_shape, draws values that nobody can look at yet.
+        if not isinstance(found[...], Tracer) and not self.within.holds(found[...]):
             raise ValueError(
                 f"{owner}({name}=): expected values strictly between {self.within.low} and {self.within.high}, because "
                 f'they are stored by="{self.within.by}"; got {found[...].tolist()}. Use by="clip".'

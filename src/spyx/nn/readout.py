@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,7 +13,8 @@ from spyx.nn.layer import Layer
 from spyx.nn.parameters import Shape, hidden_shape_of
 
 
-def PopulationCode(num_classes: int) -> Callable[[jax.Array], jax.Array]:
+@dataclass(frozen=True)
+class PopulationCode:
     """A readout where each class is voted for by a contiguous block of neurons: `out[k] = sum of block k`.
 
     For rate-coded networks with too few time steps for a good spike count per neuron. No state.
@@ -34,20 +35,23 @@ def PopulationCode(num_classes: int) -> Callable[[jax.Array], jax.Array]:
     Reference:
         The block layout of snnTorch's population coding. Spyx 1.0 folded the batch into the classes.
     """
-    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
-        raise ValueError(f"spyx.nn.PopulationCode: expected at least 1 class; got {num_classes!r}. Pass an int.")
 
-    def population_code(x: jax.Array) -> jax.Array:
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        classes = self.num_classes
+        if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
+            raise ValueError(f"spyx.nn.PopulationCode: expected at least 1 class; got {classes!r}. Pass an int.")
+
+    def __call__(self, x: jax.Array) -> jax.Array:
         x = jnp.asarray(x)
-        if x.ndim < 1 or x.shape[-1] % num_classes:
+        if x.ndim < 1 or x.shape[-1] % self.num_classes:
             raise ValueError(
-                f"spyx.nn.PopulationCode: expected neurons on the last axis, a multiple of {num_classes}; "
+                f"spyx.nn.PopulationCode: expected neurons on the last axis, a multiple of {self.num_classes}; "
                 f"got shape {x.shape}. Change the layer before it."
             )
         dtype = jnp.float32 if x.dtype in (jnp.bool_, jnp.uint8) else x.dtype
-        return x.reshape(*x.shape[:-1], num_classes, x.shape[-1] // num_classes).sum(-1, dtype=dtype)
-
-    return population_code
+        return x.reshape(*x.shape[:-1], self.num_classes, x.shape[-1] // self.num_classes).sum(-1, dtype=dtype)
 
 
 class ActivityRegularization(Layer):

@@ -124,13 +124,20 @@ def train_command(
             OUTPUT, "New folder for the results. By default runs/TIME-DATASET-NEURON.", "--output", metavar="FOLDER"
         ),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        _option(OUTPUT, "Go on with a run that was stopped or killed, with its settings.", "--resume", metavar="RUN"),
+    ] = None,
 ) -> None:
     """See `TRAIN`."""
-    from spyx.cli.train import train
+    given = {name: value for name, value in locals().items() if name in Config.__dataclass_fields__}
+    from spyx.cli import train as training
 
     spyx.compilation_cache()
-    given = {name: value for name, value in locals().items() if name in Config.__dataclass_fields__}
-    train(make_config(config, given), output, Console())
+    if resume is not None:
+        training.resume(resume, {**given, "config": config, "output": output}, Console())
+        return
+    training.train(make_config(config, given), output, Console())
 
 
 @app.command("eval")

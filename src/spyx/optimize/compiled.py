@@ -83,10 +83,10 @@ def compile_fit(
         )
     graphdef, params, rest = split(OWNER, model)
     as_solver(OWNER, solver)
-    static = (graphdef, solver, loss_fn, metric_fn)
+    static = (graphdef, solver, loss_fn, metric_fn, OWNER)
     draws = jax.random.key(0) if key is None else key
     shuffle = key is not None
-    watch = _start(static, params, rest, draws)
+    watch = start_of(static, params, rest, draws)
     together = epochs if on_epoch_end is None else 1
     parts: list[dict[str, Any]] = []
     for first in range(0, epochs, together):
@@ -94,23 +94,24 @@ def compile_fit(
         parts.append(history)
         if (bad := int(watch.bad_step)) >= 0:
             epoch, step = divmod(bad, jax.tree.leaves(train_data)[0].shape[0])
-            batch = _batch(train_data, _order(train_data, draws, epoch, shuffle), step)
-            impl, objective = _solver(static, params, rest)
-            stop(objective, impl.get_params(watch.solver), _rest(impl, watch, rest), batch, epoch=epoch, step=step)
+            batch = batch_of(train_data, order_of(train_data, draws, epoch, shuffle), step)
+            impl, objective = solver_of(static, params, rest)
+            stop(objective, impl.get_params(watch.solver), rest_of(impl, watch, rest), batch, epoch=epoch, step=step)
         if eval_data is not None and bool(any_nan(history["eval_metric"])):
-            impl, _ = _solver(static, params, rest)
-            state = impl.get_params(watch.solver), _rest(impl, watch, rest)
-            _check_labels(metric_fn, nnx.merge(graphdef, *state), eval_data)
+            impl, _ = solver_of(static, params, rest)
+            state = impl.get_params(watch.solver), rest_of(impl, watch, rest)
+            check_eval_labels(OWNER, metric_fn, nnx.merge(graphdef, *state), eval_data)
         if on_epoch_end is not None:
             on_epoch_end(first, jax.tree.map(lambda values: float(values[0]), history))
-    impl, _ = _solver(static, params, rest)
-    trained = nnx.merge(graphdef, impl.get_params(watch.solver), _rest(impl, watch, rest))
+    impl, _ = solver_of(static, params, rest)
+    trained = nnx.merge(graphdef, impl.get_params(watch.solver), rest_of(impl, watch, rest))
     return trained, jax.tree.map(lambda *part: jnp.concatenate(part), *parts)
 
 
 @partial(jax.jit, static_argnums=0)
-def _start(static: Any, params: Any, rest: Any, key: jax.Array) -> Watch:
-    return start(_solver(static, params, rest)[0], key)
+def start_of(static: Any, params: Any, rest: Any, key: jax.Array) -> Watch:
+    """Before the first step."""
+    return start(solver_of(static, params, rest)[0], key)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
@@ -127,19 +128,19 @@ def _epochs(
     first: jax.Array,
 ) -> tuple[Watch, dict[str, Any]]:
     """`count` epochs from epoch `first` on."""
-    graphdef, _, _, metric_fn = static
-    impl, _ = _solver(static, params, rest)
+    graphdef, _, _, metric_fn, _ = static
+    impl, _ = solver_of(static, params, rest)
 
     def one_epoch(watch: Watch, epoch: jax.Array) -> tuple[Watch, dict[str, Any]]:
-        order = _order(train_data, key, epoch, shuffle)
+        order = order_of(train_data, key, epoch, shuffle)
 
         def one_step(watch: Watch, step: jax.Array) -> tuple[Watch, jax.Array]:
-            return advance(impl, watch, _batch(train_data, order, step), key)
+            return advance(impl, watch, batch_of(train_data, order, step), key)
 
         watch, losses = jax.lax.scan(one_step, watch, jnp.arange(jax.tree.leaves(train_data)[0].shape[0]))
         numbers: dict[str, Any] = {"train_loss": losses.mean()}
         if eval_data is not None:
-            model = (graphdef, impl.get_params(watch.solver), _rest(impl, watch, rest))
+            model = (graphdef, impl.get_params(watch.solver), rest_of(impl, watch, rest))
             with strict_labels():
                 score = jax.lax.map(lambda batch: metric_fn(in_evaluation(nnx.merge(*model)), *batch), eval_data)
             numbers["eval_metric"] = jax.tree.map(lambda values: values.astype(jnp.float32).mean(), score)
@@ -148,30 +149,32 @@ def _epochs(
     return jax.lax.scan(one_epoch, watch, first + jnp.arange(count))
 
 
-def _check_labels(metric_fn: Any, model: Any, eval_data: Any) -> None:
+def check_eval_labels(owner: str, metric_fn: Any, model: Any, eval_data: Any) -> None:
     """Raise if the first batch whose metric is NaN holds a label that is no class."""
     evaluate = make_eval_step(metric_fn)
     for number in range(jax.tree.leaves(eval_data)[0].shape[0]):
-        batch = _batch(eval_data, None, number)
+        batch = batch_of(eval_data, None, number)
         with strict_labels():
             found = evaluate(model, *batch)
         if bool(any_nan(found)):
-            where = f"{OWNER}(eval_data=), in batch {number}"
+            where = f"{owner}(eval_data=), in batch {number}"
             refuse_wrong_labels(where, partial(metric_fn, in_evaluation(model), *batch), batch)
             return
 
 
-def _solver(static: Any, params: Any, rest: Any) -> tuple[SolverImpl, Objective]:
-    graphdef, solver, loss_fn, _ = static
-    objective = Objective(OWNER, loss_fn, graphdef, rest)
-    return as_solver(OWNER, solver)(objective, params), objective
+def solver_of(static: Any, params: Any, rest: Any) -> tuple[SolverImpl, Objective]:
+    """The solver of one network, and the loss that it makes small."""
+    graphdef, solver, loss_fn, _, owner = static
+    objective = Objective(owner, loss_fn, graphdef, rest)
+    return as_solver(owner, solver)(objective, params), objective
 
 
-def _rest(impl: SolverImpl, watch: Watch, rest: Any) -> Any:
+def rest_of(impl: SolverImpl, watch: Watch, rest: Any) -> Any:
+    """What else the network holds by now."""
     return rest if impl.get_rest is None else impl.get_rest(watch.solver)
 
 
-def _order(data: Any, key: jax.Array, epoch: Any, shuffle: bool) -> jax.Array | None:
+def order_of(data: Any, key: jax.Array, epoch: Any, shuffle: bool) -> jax.Array | None:
     """Which sample is where in this epoch, (batches, batch); None is as they came."""
     if not shuffle:
         return None
@@ -179,7 +182,8 @@ def _order(data: Any, key: jax.Array, epoch: Any, shuffle: bool) -> jax.Array | 
     return jax.random.permutation(jax.random.fold_in(key, epoch), batches * batch).reshape(batches, batch)
 
 
-def _batch(data: Any, order: jax.Array | None, step: Any) -> Any:
+def batch_of(data: Any, order: jax.Array | None, step: Any) -> Any:
+    """The batch of one step."""
     if order is None:
         return jax.tree.map(lambda a: a[step], data)
     rows, columns = jnp.divmod(order[step], order.shape[1])
@@ -194,21 +198,24 @@ def _checked(epochs: Any, train_data: Any, eval_data: Any, metric_fn: Any) -> tu
             f"{OWNER}: expected eval_data and metric_fn together; got only "
             f"{'metric_fn' if eval_data is None else 'eval_data'}. Give both, or neither."
         )
-    staged = [_staged("train_data", train_data), None if eval_data is None else _staged("eval_data", eval_data)]
-    return staged[0], staged[1]
+    return (
+        staged(OWNER, "train_data", train_data),
+        None if eval_data is None else staged(OWNER, "eval_data", eval_data),
+    )
 
 
-def _staged(name: str, data: Any) -> tuple[Any, ...]:
+def staged(owner: str, name: str, data: Any) -> tuple[Any, ...]:
+    """Arrays (batches, batch, ...) on the device."""
     if not isinstance(data, (tuple, list)):
         raise TypeError(
-            f"{OWNER}({name}=): expected a tuple of arrays, the arguments of the loss; got {type(data).__name__}. "
+            f"{owner}({name}=): expected a tuple of arrays, the arguments of the loss; got {type(data).__name__}. "
             "Write (x, y)."
         )
     data = jax.tree.map(jnp.asarray, tuple(data))
     shapes = [leaf.shape for leaf in jax.tree.leaves(data)]
     if not shapes or any(len(shape) < 2 or 0 in shape for shape in shapes) or len({s[:2] for s in shapes}) > 1:
         raise ValueError(
-            f"{OWNER}({name}=): expected arrays (batches, batch, ...), none empty, that agree on both; got shapes "
+            f"{owner}({name}=): expected arrays (batches, batch, ...), none empty, that agree on both; got shapes "
             f"{shapes}. Reshape (samples, ...) to (samples // batch, batch, ...)."
         )
     return data

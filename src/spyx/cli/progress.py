@@ -49,6 +49,7 @@ class Shown:
     def __init__(self, console: Console, epochs: int, steps: int) -> None:
         self.console, self.epochs, self.steps = console, epochs, steps
         self.loss, self.accuracy = "-", "-"
+        self._compiling = contextlib.ExitStack()
         self._first = self._done = 0
         self._began = self._said = time.monotonic()
         columns = (
@@ -64,9 +65,12 @@ class Shown:
     def __enter__(self) -> Shown:
         if self._bar is not None:
             self._bar.start()
+        else:
+            self._compiling.enter_context(working(self.console, "compiling"))
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._compiling.close()
         if self._bar is not None:
             self._bar.stop()
 
@@ -86,6 +90,7 @@ class Shown:
         self._at((epoch + 1) * self.steps, loss, accuracy, say=epoch + 1 == self.epochs)
 
     def _at(self, done: int, loss: str, accuracy: str, *, say: bool) -> None:
+        self._compiling.close()
         if self._first == self._done:  # the first turn is compilation: the rate is that of what follows
             self._began, self._first = time.monotonic(), done
         self._done, self.loss, self.accuracy = done, loss, accuracy

@@ -178,8 +178,7 @@ class Checkpoints:
             kept = {str(number): a for number, a in enumerate(arrays.values()) if a.size}
             _orbax().save(part / ARRAYS, kept)
             (part / INFO).write_text(json.dumps(info), encoding="utf-8")
-            sums = "".join(f"{_digest(file)}  {file.relative_to(part).as_posix()}\n" for file in _files(part))
-            (part / SUMS).write_text(sums, encoding="utf-8")
+            (part / SUMS).write_bytes(_sums(_digests(part)))
             part.replace(path)
             self.newest = path
             for old in sorted(self.damaged) + [p for p in self.all() if p not in self.damaged][self.keep :]:
@@ -225,15 +224,16 @@ def _orbax() -> Any:
 def _info(path: Path) -> dict[str, Any]:
     """The numbers of a checkpoint all of whose files are as they were written."""
     try:
-        lines = (path / SUMS).read_text(encoding="utf-8").splitlines()
-        sums = dict(line.split("  ", 1)[::-1] for line in lines)
-        files = {file.relative_to(path).as_posix(): file for file in _files(path)}
-        del files[SUMS]
-        for name in sorted({*files, *sums}):
-            if name not in files or name not in sums:
+        written = (path / SUMS).read_bytes()
+        sums = dict(line.split("  ", 1)[::-1] for line in written.decode().split("\n") if line)
+        found = _digests(path)
+        for name in sorted({*found, *sums}):
+            if name not in found or name not in sums:
                 raise Damaged(f"{name} is {'missing' if name in sums else 'not one of its files'}")
-            if _digest(files[name]) != sums[name]:
+            if found[name] != sums[name]:
                 raise Damaged(f"{name} has another SHA-256 than was written")
+        if _sums(found) != written:
+            raise Damaged(f"{SUMS} is not as it was written")
         info = json.loads((path / INFO).read_bytes())
         listed = [(str(name), str(dtype), [int(size) for size in shape]) for name, dtype, shape in info["arrays"]]
         if not isinstance(info["format"], int) or not isinstance(info["versions"], dict):
@@ -308,6 +308,16 @@ def _files(folder: Path) -> list[Path]:
         elif not stat.S_ISDIR(mode):
             raise Damaged(f"{path.relative_to(folder).as_posix()} is no regular file")
     return found
+
+
+def _sums(digests: dict[str, str]) -> bytes:
+    """What `sha256sum -c` checks."""
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = {file.relative_to(folder).as_posix(): file for file in _files(folder)}
+    return {name: _digest(file) for name, file in files.items() if name != SUMS}
 
 
 def _digest(file: Path) -> str:

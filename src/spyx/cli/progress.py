@@ -51,7 +51,8 @@ class Shown:
         self.loss, self.accuracy = "-", "-"
         self._compiling = contextlib.ExitStack()
         self._first = self._done = 0
-        self._began = self._said = time.monotonic()
+        self._began: float | None = None
+        self._said = time.monotonic()
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -76,7 +77,7 @@ class Shown:
 
     def start(self, history: list[dict[str, float]]) -> None:
         """The epochs that an earlier part of the run has done."""
-        self._first = self._done = len(history) * self.steps
+        self._done = len(history) * self.steps
         if history:
             self.console.print(f"resumed after {len(history)} of {self.epochs} epochs", highlight=False)
 
@@ -91,7 +92,7 @@ class Shown:
 
     def _at(self, done: int, loss: str, accuracy: str, *, say: bool) -> None:
         self._compiling.close()
-        if self._first == self._done:  # the first turn is compilation: the rate is that of what follows
+        if self._began is None:  # the first turn is compilation: the rate is that of what follows
             self._began, self._first = time.monotonic(), done
         self._done, self.loss, self.accuracy = done, loss, accuracy
         seen, now = f"loss {loss}  validation {accuracy}", time.monotonic()
@@ -104,7 +105,7 @@ class Shown:
 
     def _line(self, now: float) -> str:
         epochs = f"epoch {self._done / self.steps:.1f} of {self.epochs}"
-        taken = now - self._began
+        taken = now - (self._began or now)
         if self._done == self._first or taken <= 0:
             return epochs
         rate = (self._done - self._first) / taken

@@ -83,6 +83,18 @@ def test_ctrl_c_says_how_to_go_on_and_the_end_is_the_same(half, whole, copy):
     assert spyx("eval", copy).exit_code == 0
 
 
+def test_eval_of_parts_of_the_best_epoch_and_for_programs(whole):
+    metrics = json.loads((whole / "metrics.json").read_text())
+    found = json.loads(spyx("eval", whole, "--json").stdout)
+    assert found["accuracy"] == metrics["test_accuracy"]
+    assert (found["samples"], found["weights"]) == (359, "weights.npz")
+    best = json.loads(spyx("eval", whole, "--json", "--best", "--part", "validation").stdout)
+    accuracies = [epoch["eval_acc"] for epoch in metrics["epochs"]]
+    assert best["accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
+    assert metrics["best_epoch"] == accuracies.index(max(accuracies)) + 1
+    refused(spyx("eval", whole, "--part", "all"), "unknown part 'all'")
+
+
 def refused(result, *words):
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
     for word in words:

@@ -143,12 +143,28 @@ def train_command(
 @app.command("eval")
 def eval_command(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN", show_default=False)],
+    part: Annotated[str, typer.Option(help="Part of the data: test, validation or train.", metavar="PART")] = "test",
+    best: Annotated[
+        bool, typer.Option("--best", help="Weights of the best epoch on the validation part, not of the last.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Measure the test part again with the weights of a finished run."""
     from spyx.cli.evaluate import evaluate
 
     spyx.compilation_cache()
-    evaluate(run, Console())
+    evaluate(run, Console(), part=part, best=best, as_json=as_json)
+
+
+@app.command("compare")
+def compare_command(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN...", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list and nothing else.")] = False,
+) -> None:
+    """Print finished runs beside each other; runs that differ in the seed alone are one row with mean and spread."""
+    from spyx.cli.compare import compare
+
+    compare(runs, Console(), as_json=as_json)
 
 
 @app.command("info")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import signal
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ from spyx.cli.runs import open_run
 CHECKPOINTS = "checkpoints"
 NO_MATTER = ("data", "cache")
 """Settings that say where something is: folders may be moved between two parts of a run."""
-ANSWER = "interrupted: finishing this step and saving. Ctrl-C again stops at once."
 
 
 def resumed(folder: Path, given: dict[str, Any]) -> Config:
@@ -33,6 +34,13 @@ def resumed(folder: Path, given: dict[str, Any]) -> Config:
     if (folder / "metrics.json").is_file():
         raise UserError(f"--resume: {folder} is finished. Look at it with: spyx eval {shlex.quote(str(folder))}")
     return config
+
+
+def answer(number: int) -> None:
+    """Says at once that a signal was noticed; called by the handler of the signal."""
+    word = "terminated" if number == signal.SIGTERM else "interrupted"
+    with contextlib.suppress(RuntimeError):  # the signal came in the middle of another print
+        print(f"spyx: {word}: finishing this step and saving. Ctrl-C again stops at once.", file=sys.stderr)
 
 
 def settings_of(config: Config) -> dict[str, Any]:

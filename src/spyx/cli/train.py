@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from spyx.cli import inputs, network
 from spyx.cli.config import Config
 from spyx.cli.errors import Interrupted, UserError, pick
 from spyx.cli.progress import Shown, working
-from spyx.cli.resume import ANSWER, CHECKPOINTS, at_once, go_on, in_words_of_options, resumed, settings_of, stopped
+from spyx.cli.resume import CHECKPOINTS, answer, at_once, go_on, in_words_of_options, resumed, settings_of, stopped
 from spyx.cli.runs import (
     BEST,
     add_epoch,
@@ -190,7 +189,7 @@ def _learn(
             on_start=start,
             on_epoch_end=note,
             on_step=shown.step,
-            on_signal=lambda number: print(f"spyx: {ANSWER}", file=sys.stderr),
+            on_signal=answer,
             notify=warn,
         )
 

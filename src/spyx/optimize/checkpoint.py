@@ -12,13 +12,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +60,17 @@ class Checkpoints:
         folder: made if it is not there.
         keep: how many are kept, >= 1.
         owner: the public name that errors begin with.
+
+    Raises:
+        ImportError: there is no orbax-checkpoint.
     """
 
     def __init__(self, folder: str | Path, keep: int, owner: str) -> None:
         self.folder, self.keep, self.owner = Path(folder).absolute(), keep, owner
+        if find_spec("orbax") is None or find_spec("orbax.checkpoint") is None:
+            raise ImportError(
+                f"{owner}(folder=): expected orbax-checkpoint; got no such package. Run pip install 'spyx-jax[train]'."
+            )
         self.damaged: set[Path] = set()
         self.newest: Path | None = None
         self._cost_s, self._saved_at = 0.0, time.monotonic()
@@ -144,7 +155,7 @@ class Checkpoints:
         arrays = {name: np.array(_raw(leaf)) for name, leaf in named.items()}
         info = {
             "format": FORMAT,
-            "versions": {name: version(name) for name in ("spyx-jax", "jax", "jaxlib", "flax", "optax", "numpy")},
+            "versions": _versions(),
             "arrays": [[name, str(a.dtype), list(a.shape)] for name, a in arrays.items()],
             **info,
         }
@@ -169,6 +180,7 @@ class Checkpoints:
             raise fault
 
     def _write(self, arrays: dict[str, np.ndarray], info: dict[str, Any]) -> None:
+        checkpointer = _orbax()  # the first import takes a second, which no later checkpoint does
         began = time.monotonic()
         number = max((int(path.name) for path in self.all()), default=0) + 1
         path = self.folder / f"{number:0{DIGITS}d}"
@@ -176,7 +188,8 @@ class Checkpoints:
         try:
             part.mkdir()
             kept = {str(number): a for number, a in enumerate(arrays.values()) if a.size}
-            _orbax().save(part / ARRAYS, kept)
+            with _quiet(), checkpointer:
+                checkpointer.save(part / ARRAYS, kept)
             (part / INFO).write_text(json.dumps(info), encoding="utf-8")
             (part / SUMS).write_bytes(_sums(_digests(part)))
             part.replace(path)
@@ -186,7 +199,7 @@ class Checkpoints:
             self.damaged.clear()
         except Exception as fault:  # Orbax passes on what its parts raise, ValueError for a full disk too
             shutil.rmtree(part, ignore_errors=True)
-            self._fault = fault if isinstance(fault, OSError) else OSError(None, _line(fault), str(path))
+            self._fault = fault if isinstance(fault, OSError) else _as_os_error(fault, path)
         self._cost_s = time.monotonic() - began
 
     def _suits(self, path: Path, info: dict[str, Any], like: Any) -> None:
@@ -211,14 +224,34 @@ class Checkpoints:
 
 
 def _orbax() -> Any:
-    try:
-        import orbax.checkpoint as ocp
-    except ImportError as missing:
-        raise ImportError(
-            "spyx.optimize.train(folder=): expected orbax-checkpoint; got no such package. "
-            "Run pip install 'spyx-jax[train]'."
-        ) from missing
+    import orbax.checkpoint as ocp
+
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax logs the traceback of every thread that fails, and raises the error besides."""
+
+    def ours(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(ours)
+    try:
+        yield
+    finally:
+        logger.removeFilter(ours)
+
+
+def _as_os_error(fault: Exception, path: Path) -> OSError:
+    code = re.search(r"os_error_code='(\d+)'", str(fault))
+    return OSError(int(code[1]), os.strerror(int(code[1])), str(path)) if code else OSError(0, _line(fault), str(path))
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("spyx-jax", "jax", "jaxlib", "flax", "optax", "numpy")}
 
 
 def _info(path: Path) -> dict[str, Any]:
@@ -248,22 +281,21 @@ def _info(path: Path) -> dict[str, Any]:
 def _read(path: Path, listed: list[tuple[str, str, list[int]]]) -> dict[str, np.ndarray]:
     import orbax.checkpoint as ocp
 
-    checkpointer = _orbax()
     wanted = {str(number): entry for number, entry in enumerate(listed) if 0 not in entry[2]}
     try:
-        found = checkpointer.metadata(path / ARRAYS).item_metadata
-        for key, (name, dtype, shape) in wanted.items():
-            if (str(np.dtype(found[key].dtype)), list(found[key].shape)) != (dtype, shape):
-                raise Damaged(f"{name} is another array than {INFO} says")
-        how = {key: ocp.RestoreArgs(restore_type=np.ndarray) for key in wanted}
-        saved = checkpointer.restore(path / ARRAYS, restore_args=how)
+        with _orbax() as checkpointer:
+            found = checkpointer.metadata(path / ARRAYS).item_metadata
+            for key, (name, dtype, shape) in wanted.items():  # before memory is taken for it
+                if (str(np.dtype(found[key].dtype)), list(found[key].shape)) != (dtype, shape):
+                    raise Damaged(f"{name} is another array than {INFO} says")
+            how = {key: ocp.RestoreArgs(restore_type=np.ndarray) for key in wanted}
+            saved = checkpointer.restore(path / ARRAYS, restore_args=how)
     except (Damaged, MemoryError):
         raise
     except Exception as fault:  # the digests fit, so what is raised here is about a file that spyx did not write
         raise Damaged(f"Orbax cannot read it ({_line(fault)})") from fault
-    empty = np.zeros
     return {
-        name: np.asarray(saved[str(number)]) if str(number) in wanted else empty(shape, dtype)
+        name: np.asarray(saved[str(number)]) if str(number) in wanted else np.zeros(shape, dtype)
         for number, (name, dtype, shape) in enumerate(listed)
     }
 

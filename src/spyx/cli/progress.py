@@ -27,7 +27,7 @@ def working(console: Console, what: str) -> Iterator[None]:
 
     def tell() -> None:
         while not done.wait(LINE_S):
-            console.print(f"{_now()}  {safe(what)}: {time.monotonic() - began:.0f} s", highlight=False)
+            console.print(f"{_now()}  {safe(what)}: {time.monotonic() - began:.0f} s", highlight=False, soft_wrap=True)
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
@@ -101,7 +101,7 @@ class Shown:
             self._bar.update(self._task, completed=done, description=epoch, line=seen)
         elif say or now - self._said >= LINE_S:
             self._said = now
-            self.console.print(f"{_now()}  {self._line(now)}  {seen}", highlight=False)
+            self.console.print(f"{_now()}  {self._line(now)}  {seen}", highlight=False, soft_wrap=True)
 
     def _line(self, now: float) -> str:
         epochs = f"epoch {self._done / self.steps:.1f} of {self.epochs}"

@@ -12,6 +12,7 @@ import pytest
 from cli.conftest import spyx
 from spyx.cli import inputs
 from spyx.cli.config import make_config
+from spyx.cli.tuned import TUNED
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FEW = {
@@ -64,3 +65,14 @@ def test_a_held_out_speaker_is_the_test_part(few):
     assert {part: len(y) for part, y in found.y.items()} == {"train": 30, "validation": 10, "test": 40}
     assert found.x["test"].shape == (40, 80, 64)
     assert found.note.startswith("test is all of theo")
+
+
+def test_a_data_set_has_settings_of_its_own_and_what_is_given_wins(tmp_path):
+    for name, settings in TUNED.items():
+        assert name in inputs.datasets()
+        found = make_config(None, {"dataset": name.upper()})
+        assert {key: getattr(found, key) for key in settings} == settings
+    (tmp_path / "a.toml").write_text('dataset = "yinyang"\nepochs = 3\n')
+    found = make_config(tmp_path / "a.toml", {"batch_size": 7})
+    assert (found.encoder, found.epochs, found.batch_size) == ("direct", 3, 7)
+    assert make_config(None, {"dataset": "digits"}).encoder == "auto"

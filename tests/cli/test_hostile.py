@@ -229,7 +229,7 @@ def test_a_full_disk_says_what_is_safe(tmp_path, monkeypatch):
         changed.setattr(
             runs, "_save", lambda folder, name, write: full() if "weights" in name else write(folder / name)
         )
-        refused(spyx("train", *SHORT, "--output", tmp_path / "b"), "the weights are lost")
+        refused(spyx("train", *SHORT, "--output", tmp_path / "b"), "the weights could not be written")
 
 
 def test_a_full_disk_names_the_file_and_leaves_no_part_of_it(tmp_path):

@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Entry point of the `spyx` command."""
-    from spyx.cli.interrupt import EXIT_CODE, Interrupts
+    from spyx.cli.interrupt import EXIT_CODE, TERMINATED, Interrupts
 
     interrupts = Interrupts()
     with interrupts.guard():
@@ -22,19 +22,17 @@ def main() -> None:
         except KeyboardInterrupt:
             interrupts.caught()
             print("spyx: interrupted.", file=sys.stderr)
-            _leave()
+            _leave(EXIT_CODE)
         except SystemExit as end:
-            if end.code == EXIT_CODE:
-                _leave()
+            if end.code in (EXIT_CODE, TERMINATED):
+                _leave(int(end.code))
             raise
 
 
-def _leave() -> None:
+def _leave(code: int) -> None:
     """End an interrupted process at once: compilers that still run on threads would be torn down under it."""
     import os
 
-    from spyx.cli.interrupt import EXIT_CODE
-
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(EXIT_CODE)
+    os._exit(code)

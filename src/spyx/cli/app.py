@@ -141,13 +141,20 @@ def train_command(
             OUTPUT, "New folder for the results. By default runs/TIME-DATASET-NEURON.", "--output", metavar="FOLDER"
         ),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        _option(OUTPUT, "Go on with a run that was stopped or killed, with its settings.", "--resume", metavar="RUN"),
+    ] = None,
 ) -> None:
     """See `TRAIN`."""
-    from spyx.cli.train import train
+    given = {name: value for name, value in locals().items() if name in Config.__dataclass_fields__}
+    from spyx.cli import train as training
 
     spyx.compilation_cache()
-    given = {name: value for name, value in locals().items() if name in Config.__dataclass_fields__}
-    train(make_config(config, given), output, Console())
+    if resume is not None:
+        training.resume(resume, {**given, "config": config, "output": output}, Console())
+        return
+    training.train(make_config(config, given), output, Console())
 
 
 @app.command("eval")
@@ -157,12 +164,28 @@ def eval_command(
         str | None,
         typer.Option("--neuron", help="The neuron of a run with one of your own.", metavar="MODULE:CLASS"),
     ] = None,
+    part: Annotated[str, typer.Option(help="Part of the data: test, validation or train.", metavar="PART")] = "test",
+    best: Annotated[
+        bool, typer.Option("--best", help="Weights of the best epoch on the validation part, not of the last.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Measure the test part again with the weights of a finished run."""
     from spyx.cli.evaluate import evaluate
 
     spyx.compilation_cache()
-    evaluate(run, Console(), neuron)
+    evaluate(run, Console(), neuron, part=part, best=best, as_json=as_json)
+
+
+@app.command("compare")
+def compare_command(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN...", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list and nothing else.")] = False,
+) -> None:
+    """Print finished runs beside each other; runs that differ in the seed alone are one row with mean and spread."""
+    from spyx.cli.compare import compare
+
+    compare(runs, Console(), as_json=as_json)
 
 
 @app.command("energy")

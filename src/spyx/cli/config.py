@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spyx.cli.errors import UserError, suggestion
+from spyx.cli.tuned import TUNED
 from spyx.cli.values import check
 
 
@@ -114,7 +115,7 @@ def _limits() -> dict[str, Any]:
 
 
 def make_config(file: Path | None, given: dict[str, Any]) -> Config:
-    """Defaults, overridden by the file, overridden by what was given on the command line.
+    """Defaults, overridden by those of the data set, by the file, and by what was given on the command line.
 
     Args:
         file: a TOML or YAML file, or None.
@@ -130,6 +131,7 @@ def make_config(file: Path | None, given: dict[str, Any]) -> Config:
             "Name it yourself with --neuron."
         )
     values |= {name: value for name, value in given.items() if value is not None}
+    values = TUNED.get(str(values.get("dataset", "")).lower(), {}) | values
     wrong: list[str] = []
     config = _filled(Config(), values, "", _limits(), wrong)
     if wrong:

@@ -19,7 +19,9 @@ class UserError(Exception):
 
 
 class Interrupted(UserError):
-    """Ctrl-C, at a place where there is something to say about it."""
+    """A signal, at a place where there is something to say about it; `code` is the exit code."""
+
+    code = EXIT_CODE
 
 
 class OneLineErrors(TyperGroup):
@@ -35,7 +37,7 @@ class OneLineErrors(TyperGroup):
             if message is None:
                 raise
             print(f"spyx: {plain(' '.join(message.split()))}", file=sys.stderr)
-            sys.exit(EXIT_CODE if isinstance(error, (Interrupted, typer.Abort)) else 2)
+            sys.exit(EXIT_CODE if isinstance(error, typer.Abort) else getattr(error, "code", 2))
         if code == EXIT_CODE:  # Typer makes this of a KeyboardInterrupt, without a word
             print("spyx: interrupted.", file=sys.stderr)
         sys.exit(code if isinstance(code, int) else 0)

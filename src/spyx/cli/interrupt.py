@@ -15,6 +15,7 @@ from types import FrameType
 
 AGAIN_S = 0.2
 EXIT_CODE = 130
+TERMINATED = 143
 
 
 class Interrupts:

@@ -26,6 +26,10 @@ from spyx.data.decode.numpy_file import arrays
 from spyx.data.decode.source import Source
 
 WEIGHTS = "weights.npz"
+BEST = "best.npz"
+"""Weights after the epoch that was best on the validation part."""
+EPOCHS = "metrics.csv"
+ROW = ("epoch", "train_loss", "eval_loss", "eval_acc")
 DIGEST_LENGTH = 64
 
 
@@ -65,22 +69,37 @@ def save_text(folder: Path, name: str, text: str) -> None:
 
 def save_numbers(folder: Path, history: list[dict[str, float]], metrics: dict[str, Any]) -> None:
     """metrics.csv, one row per epoch, and metrics.json, the result with all epochs."""
-    table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, ["epoch", *history[0]])
-    writer.writeheader()
-    writer.writerows({"epoch": number, **epoch} for number, epoch in enumerate(history, 1))
-    _save(folder, "metrics.csv", lambda part: part.write_bytes(table.getvalue().encode()))
+    save_epochs(folder, history)
     save_text(folder, "metrics.json", json.dumps({**metrics, "epochs": history}, indent=2) + "\n")
 
 
-def save_weights(folder: Path, model: nnx.Module) -> None:
+def save_epochs(folder: Path, history: list[dict[str, float]]) -> None:
+    """metrics.csv, from the first epoch on."""
+    text = _rows([ROW, *([n, *(e[name] for name in ROW[1:])] for n, e in enumerate(history, 1))])
+    _save(folder, EPOCHS, lambda part: part.write_bytes(text.encode()))
+
+
+def add_epoch(folder: Path, number: int, epoch: dict[str, float]) -> None:
+    """One more row of metrics.csv."""
+    path = folder / EPOCHS
+    with naming(path), path.open("a", encoding="utf-8", newline="") as file:
+        file.write(_rows([[number, *(epoch[name] for name in ROW[1:])]]))
+
+
+def _rows(rows: list[Any]) -> str:
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows(rows)
+    return table.getvalue()
+
+
+def save_weights(folder: Path, model: nnx.Module, file: str = WEIGHTS) -> None:
     """Every array of the model but the states of random generators, named by its path, and then the checksum."""
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in _named(model).items()}
     content = io.BytesIO()
     np.savez(content, **arrays)
-    _save(folder, WEIGHTS, lambda part: part.write_bytes(content.getbuffer()))
+    _save(folder, file, lambda part: part.write_bytes(content.getbuffer()))
     digest = hashlib.sha256(content.getbuffer()).hexdigest()
-    save_text(folder, f"{WEIGHTS}.sha256", f"{digest}  {WEIGHTS}\n")
+    save_text(folder, f"{file}.sha256", f"{digest}  {file}\n")
 
 
 def _save(folder: Path, name: str, write: Callable[[Path], Any]) -> None:
@@ -95,19 +114,19 @@ def _save(folder: Path, name: str, write: Callable[[Path], Any]) -> None:
             part.unlink(missing_ok=True)
 
 
-def read_weights(folder: Path) -> dict[str, np.ndarray]:
+def read_weights(folder: Path, file: str = WEIGHTS) -> dict[str, np.ndarray]:
     """The saved arrays by name, as the checksum says.
 
     Raises:
         UserError: the file is missing, damaged, or holds anything but finite numbers.
     """
-    path = folder / WEIGHTS
+    path = folder / file
     try:
-        with (folder / f"{WEIGHTS}.sha256").open("rb") as file:
-            expected = file.read(DIGEST_LENGTH).decode("ascii", "replace")
+        with (folder / f"{file}.sha256").open("rb") as sums:
+            expected = sums.read(DIGEST_LENGTH).decode("ascii", "replace")
         content = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise UserError(f"{folder} has no readable {WEIGHTS} with its checksum: was the run finished?") from error
+        raise UserError(f"{folder} has no readable {file} with its checksum: was the run finished?") from error
     if hashlib.sha256(content.data).hexdigest() != expected:
         raise UserError(f"{path} is damaged: its SHA-256 is not the one that was written beside it.")
     try:
@@ -121,19 +140,19 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
     return saved
 
 
-def load_weights(folder: Path, model: nnx.Module) -> None:
+def load_weights(folder: Path, model: nnx.Module, file: str = WEIGHTS) -> None:
     """Put saved weights into a model of the same structure.
 
     Raises:
         UserError: the file is missing or damaged, holds numbers that are not finite, or belongs to another network.
     """
-    saved, named = read_weights(folder), _named(model)
+    saved, named = read_weights(folder, file), _named(model)
     for name in sorted({*saved, *named}):
         here = _kind(saved[name]) if name in saved else "nothing"
         wanted = _kind(named[name]) if name in named else "nothing"
         if here != wanted:
             raise UserError(
-                f"{folder / WEIGHTS} belongs to another network than {folder / 'config.toml'} describes: "
+                f"{folder / file} belongs to another network than {folder / 'config.toml'} describes: "
                 f"{name} is {here} in place of {wanted}."
             )
     state = nnx.state(model, nnx.Not(nnx.RngState))

@@ -10,14 +10,24 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from spyx import optimize, report
 from spyx.cli import inputs, network
 from spyx.cli.config import Config
 from spyx.cli.errors import Interrupted, UserError
-from spyx.cli.runs import check_output, new_folder, save_numbers, save_text, save_weights
+from spyx.cli.progress import Shown, working
+from spyx.cli.resume import CHECKPOINTS, answer, at_once, go_on, in_words_of_options, resumed, settings_of, stopped
+from spyx.cli.runs import (
+    BEST,
+    add_epoch,
+    check_output,
+    new_folder,
+    save_epochs,
+    save_numbers,
+    save_text,
+    save_weights,
+)
 from spyx.cli.score import batches, make_loss, make_metric, score, weighed
 from spyx.cli.solver import make_solver
 from spyx.cli.summary import activity_lines, hints, next_commands
@@ -39,27 +49,64 @@ def train(config: Config, output: Path | None, console: Console) -> Path:
     config = replace(config, neuron=network.full_name(config.neuron))
     if config.data:
         config = replace(config, data=_place("--data", config.data), cache=_place("--cache", config.cache))
-    samples = inputs.load_inputs(config)
-    steps, features = samples.x["train"].shape[1:]
+    with working(console, f"loading {config.dataset}"):
+        samples = inputs.load_inputs(config)
+    steps = samples.x["train"].shape[1]
     taken = steps if config.raster.bin_ms else config.steps
     config = replace(config, dataset=config.dataset.lower(), encoder=samples.encoder, steps=taken)
+    _check_batch(config, samples)
     folder = new_folder(output, config)
     save_text(folder, "config.toml", config.to_toml())
+    return _run(config, folder, samples, console, began, resume=False)
 
+
+def resume(folder: Path, given: dict[str, Any], console: Console) -> Path:
+    """Go on with a run that was stopped, from its newest checkpoint that is whole.
+
+    Raises:
+        UserError: as `train`; the run is finished, in use, or not as it was.
+    """
+    began = time.perf_counter()
+    config = resumed(folder, given)
+    inputs.check_names(config)
+    network.check_names(config)
+    with working(console, f"loading {config.dataset}"):
+        samples = inputs.load_inputs(config)
+    _check_batch(config, samples)
+    return _run(config, folder, samples, console, began, resume=True)
+
+
+def _check_batch(config: Config, samples: inputs.Inputs) -> None:
+    if config.batch_size > (most := len(samples.y["train"])):
+        raise UserError(
+            f"--batch-size: expected at most {most}, the samples of the training part; got {config.batch_size}."
+        )
+
+
+def _run(config: Config, folder: Path, samples: inputs.Inputs, console: Console, began: float, *, resume: bool) -> Path:
+    steps, features = samples.x["train"].shape[1:]
     model = network.make_network(config, features, samples.classes)
     _introduce(console, config, samples, steps, features)
     try:
-        model, history, seconds = _learn(config, model, samples, console)
+        trained = _learn(config, folder, model, samples, console, resume=resume)
     except FloatingPointError as error:
         raise UserError(str(error)) from error
+    except optimize.CheckpointError as error:
+        raise in_words_of_options(error) from error
+    except optimize.Stopped as error:
+        raise stopped(error, folder, config.epochs) from error
     except KeyboardInterrupt as error:
-        raise Interrupted(f"interrupted: {folder} holds the settings, and no weights.") from error
+        raise at_once(folder) from error
     try:
-        save_weights(folder, model)
+        save_weights(folder, trained.model)
+        if trained.best_model is not None:
+            save_weights(folder, trained.best_model, BEST)
     except OSError as error:
-        raise UserError(f"the weights are lost: {error.filename}: {error.strerror}. Train again elsewhere.") from error
+        raise UserError(
+            f"the weights could not be written: {error.filename}: {error.strerror}. Make room, then: {go_on(folder)}"
+        ) from error
     try:
-        return _finish(console, folder, config, model, samples, history, seconds, began)
+        return _finish(console, folder, config, trained, samples, began)
     except OSError as error:
         raise UserError(
             f"{error.filename}: {error.strerror}. The weights are safe: run spyx eval {folder} for the result."
@@ -77,16 +124,10 @@ def _place(option: str, path: str) -> str:
 
 
 def _finish(
-    console: Console,
-    folder: Path,
-    config: Config,
-    model: Any,
-    samples: inputs.Inputs,
-    history: Any,
-    seconds: dict[str, float],
-    began: float,
+    console: Console, folder: Path, config: Config, trained: optimize.Trained, samples: inputs.Inputs, began: float
 ) -> Path:
     """Measure the test part and write everything but the weights."""
+    model, history = trained.model, trained.history
     result = score(config, model, *samples.part("test"))
     x = np.asarray(samples.x["validation"][:SHOWN], np.float32)
     y = np.asarray(samples.y["validation"][:SHOWN])
@@ -99,7 +140,9 @@ def _finish(
         "split": samples.note,
         "firing_rate": {a.name: a.rate for a in activities if a.spikes},
         "silent_neurons": {a.name: a.silent for a in activities if a.spikes},
-        **seconds,
+        "best_epoch": trained.best_epoch + 1,
+        "compile_s": trained.compile_s,
+        "run_s": trained.run_s,
     }
     save_numbers(folder, history, metrics)
     try:
@@ -110,36 +153,29 @@ def _finish(
     return folder
 
 
-def _learn(config: Config, model: Any, samples: inputs.Inputs, console: Console) -> tuple[Any, Any, dict[str, float]]:
+def _learn(
+    config: Config, folder: Path, model: Any, samples: inputs.Inputs, console: Console, *, resume: bool
+) -> optimize.Trained:
     lengths = [samples.lengths["train"]] if "train" in samples.lengths else []
     x, y, *lengths = batches(samples.x["train"], samples.y["train"], config.batch_size, *lengths)
-    history: list[dict[str, float]] = []
-    marks = [time.perf_counter()]
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("epochs  loss {task.fields[loss]}  validation {task.fields[accuracy]}  left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("compiling", total=config.epochs, loss="-", accuracy="-")
+    shown = Shown(console, config.epochs, len(y))
 
-        def note(epoch: int, numbers: dict[str, Any]) -> None:
-            measured = numbers["eval_metric"]
-            row = {"train_loss": numbers["train_loss"], "eval_loss": measured["loss"], "eval_acc": measured["acc"]}
-            history.append(row)
-            marks.append(time.perf_counter())
-            progress.update(
-                bar,
-                advance=1,
-                description="training",
-                loss=f"{row['train_loss']:.3f}",
-                accuracy=f"{row['eval_acc']:.1%}",
-            )
+    def warn(line: str) -> None:
+        console.print(f"[yellow]{safe(line)}[/]", highlight=False, soft_wrap=True)
 
-        model, _ = optimize.compile_fit(
+    def start(history: list[dict[str, float]]) -> None:
+        save_epochs(folder, history)
+        shown.start(history)
+
+    def note(epoch: int, numbers: dict[str, float]) -> None:
+        shown.epoch(epoch, numbers)
+        try:
+            add_epoch(folder, epoch + 1, numbers)
+        except OSError as error:  # all rows are written again at the end
+            warn(f"{error.filename}: {error.strerror}.")
+
+    with shown:
+        return optimize.train(
             model,
             make_solver(config, config.epochs * len(y), samples.frame),
             make_loss(config),
@@ -149,12 +185,16 @@ def _learn(config: Config, model: Any, samples: inputs.Inputs, console: Console)
             eval_data=weighed(*samples.part("validation")),
             metric_fn=make_metric(config),
             key=jax.random.key(config.seed),
+            folder=folder / CHECKPOINTS,
+            resume=resume,
+            best="eval_acc",
+            settings=settings_of(config),
+            on_start=start,
             on_epoch_end=note,
+            on_step=shown.step,
+            on_signal=answer,
+            notify=warn,
         )
-    epochs = np.diff(marks)
-    usual = float(np.median(epochs[1:])) if len(epochs) > 1 else 0.0
-    run_s = float(epochs[1:].sum() + min(usual, epochs[0]))
-    return model, history, {"compile_s": float(marks[-1] - marks[0]) - run_s, "run_s": run_s}
 
 
 def _plot(

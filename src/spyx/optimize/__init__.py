@@ -1,4 +1,4 @@
-"""Training: `fit` with any source of batches, `compile_fit` with data that is on the device, and single steps.
+"""Training: `train`, a run that survives; `fit` with any batches; `compile_fit`, one compiled loop; and single steps.
 
 A network is split into its parameters once per run, not once per step, and every update is watched: a loss, a gradient
 or a batch that is not a number stops the run with the epoch, the step and the first layer whose state is not finite.
@@ -6,22 +6,32 @@ or a batch that is not a number stops the run with the epoch, the step and the f
 
 from __future__ import annotations
 
+from spyx.optimize.checkpoint import CheckpointError as CheckpointError
 from spyx.optimize.compiled import compile_fit as compile_fit
 from spyx.optimize.fit import History as History
 from spyx.optimize.fit import fit as fit
+from spyx.optimize.signals import Stopped as Stopped
 from spyx.optimize.solver import Solver as Solver
 from spyx.optimize.solver import SolverImpl as SolverImpl
 from spyx.optimize.solver import backprop as backprop
 from spyx.optimize.steps import make_eval_step as make_eval_step
 from spyx.optimize.steps import make_train_step as make_train_step
+from spyx.optimize.trainer import Trained as Trained
+from spyx.optimize.trainer import early_stopping as early_stopping
+from spyx.optimize.trainer import train as train
 
 __all__ = [
+    "CheckpointError",
     "History",
     "Solver",
     "SolverImpl",
+    "Stopped",
+    "Trained",
     "backprop",
     "compile_fit",
+    "early_stopping",
     "fit",
     "make_eval_step",
     "make_train_step",
+    "train",
 ]

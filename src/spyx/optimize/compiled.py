@@ -87,19 +87,20 @@ def compile_fit(
         Spyx 1.0's function of that name, which compiled again at every call.
     """
     train_data, eval_data = _checked(epochs, train_data, eval_data, metric_fn)
-    train_data = _with_rows("loss_fn", loss_fn, _with_lengths("lengths", train_data, lengths))
+    train_data = with_rows(OWNER, "loss_fn", loss_fn, with_lengths(OWNER, "lengths", train_data, lengths))
     if eval_data is not None:
-        eval_data = _with_rows("metric_fn", metric_fn, _with_lengths("eval_lengths", eval_data, eval_lengths))
+        eval_data = with_lengths(OWNER, "eval_lengths", eval_data, eval_lengths)
+        eval_data = with_rows(OWNER, "metric_fn", metric_fn, eval_data)
     if eval_data is not None and bool(any_nan(eval_data)):
         raise FloatingPointError(
             f"{OWNER}(eval_data=): expected numbers; got NaN. Drop or fill the missing values first."
         )
     graphdef, params, rest = split(OWNER, model)
     as_solver(OWNER, solver)
-    static = (graphdef, solver, loss_fn, metric_fn)
+    static = (graphdef, solver, loss_fn, metric_fn, OWNER)
     draws = jax.random.key(0) if key is None else key
     shuffle = key is not None
-    watch = _start(static, params, rest, draws)
+    watch = start_of(static, params, rest, draws)
     together = epochs if on_epoch_end is None else 1
     parts: list[dict[str, Any]] = []
     for first in range(0, epochs, together):
@@ -107,23 +108,24 @@ def compile_fit(
         parts.append(history)
         if (bad := int(watch.bad_step)) >= 0:
             epoch, step = divmod(bad, jax.tree.leaves(train_data)[0].shape[0])
-            batch = _batch(train_data, _order(train_data, draws, epoch, shuffle), step)
-            impl, objective = _solver(static, params, rest)
-            stop(objective, impl.get_params(watch.solver), _rest(impl, watch, rest), batch, epoch=epoch, step=step)
+            batch = batch_of(train_data, order_of(train_data, draws, epoch, shuffle), step)
+            impl, objective = solver_of(static, params, rest)
+            stop(objective, impl.get_params(watch.solver), rest_of(impl, watch, rest), batch, epoch=epoch, step=step)
         if eval_data is not None and bool(any_nan(history["eval_metric"])):
-            impl, _ = _solver(static, params, rest)
-            state = impl.get_params(watch.solver), _rest(impl, watch, rest)
-            _check_labels(metric_fn, nnx.merge(graphdef, *state), eval_data)
+            impl, _ = solver_of(static, params, rest)
+            state = impl.get_params(watch.solver), rest_of(impl, watch, rest)
+            check_eval_labels(OWNER, metric_fn, nnx.merge(graphdef, *state), eval_data)
         if on_epoch_end is not None:
             on_epoch_end(first, jax.tree.map(lambda values: float(values[0]), history))
-    impl, _ = _solver(static, params, rest)
-    trained = nnx.merge(graphdef, impl.get_params(watch.solver), _rest(impl, watch, rest))
+    impl, _ = solver_of(static, params, rest)
+    trained = nnx.merge(graphdef, impl.get_params(watch.solver), rest_of(impl, watch, rest))
     return trained, jax.tree.map(lambda *part: jnp.concatenate(part), *parts)
 
 
 @partial(jax.jit, static_argnums=0)
-def _start(static: Any, params: Any, rest: Any, key: jax.Array) -> Watch:
-    return start(_solver(static, params, rest)[0], key)
+def start_of(static: Any, params: Any, rest: Any, key: jax.Array) -> Watch:
+    """Before the first step."""
+    return start(solver_of(static, params, rest)[0], key)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
@@ -140,62 +142,73 @@ def _epochs(
     first: jax.Array,
 ) -> tuple[Watch, dict[str, Any]]:
     """`count` epochs from epoch `first` on."""
-    graphdef, _, _, metric_fn = static
-    impl, _ = _solver(static, params, rest)
+    graphdef, _, _, metric_fn, _ = static
+    impl, _ = solver_of(static, params, rest)
 
     def one_epoch(watch: Watch, epoch: jax.Array) -> tuple[Watch, dict[str, Any]]:
-        order = _order(train_data, key, epoch, shuffle)
+        order = order_of(train_data, key, epoch, shuffle)
 
         def one_step(watch: Watch, step: jax.Array) -> tuple[Watch, jax.Array]:
-            return advance(impl, watch, _batch(train_data, order, step), key)
+            return advance(impl, watch, batch_of(train_data, order, step), key)
 
         watch, losses = jax.lax.scan(one_step, watch, jnp.arange(jax.tree.leaves(train_data)[0].shape[0]))
         numbers: dict[str, Any] = {"train_loss": losses.mean()}
         if eval_data is not None:
-            model = (graphdef, impl.get_params(watch.solver), _rest(impl, watch, rest))
+            model = (graphdef, impl.get_params(watch.solver), rest_of(impl, watch, rest))
             with strict_labels():
-                score = jax.lax.map(lambda batch: _score(metric_fn, nnx.merge(*model), batch), eval_data)
-            numbers["eval_metric"] = jax.tree.map(lambda values: _mean(values.astype(jnp.float32), eval_data), score)
+                scores = jax.lax.map(lambda batch: score(OWNER, metric_fn, nnx.merge(*model), batch), eval_data)
+            numbers["eval_metric"] = mean_score(scores, eval_data)
         return watch, numbers
 
     return jax.lax.scan(one_epoch, watch, first + jnp.arange(count))
 
 
-def _check_labels(metric_fn: Any, model: Any, eval_data: Any) -> None:
+def check_eval_labels(owner: str, metric_fn: Any, model: Any, eval_data: Any) -> None:
     """Raise if the first batch whose metric is NaN holds a label that is no class."""
     graphdef, state = nnx.split(model)
-    evaluate = jax.jit(lambda state, batch: _score(metric_fn, nnx.merge(graphdef, state), batch))
+    evaluate = jax.jit(lambda state, batch: score(owner, metric_fn, nnx.merge(graphdef, state), batch))
     for number in range(jax.tree.leaves(eval_data)[0].shape[0]):
-        batch = _batch(eval_data, None, number)
+        batch = batch_of(eval_data, None, number)
         with strict_labels():
             found = evaluate(state, batch)
         if bool(any_nan(found)):
-            where = f"{OWNER}(eval_data=), in batch {number}"
-            refuse_wrong_labels(where, partial(_score, metric_fn, model, batch), batch)
+            where = f"{owner}(eval_data=), in batch {number}"
+            refuse_wrong_labels(where, partial(score, owner, metric_fn, model, batch), batch)
             return
 
 
-def _score(metric_fn: Any, model: Any, batch: Any) -> Any:
-    return call(f"{OWNER}(metric_fn=)", metric_fn, in_evaluation(model), batch)
+def score(owner: str, metric_fn: Any, model: Any, batch: Any) -> Any:
+    """The metric of one batch, of the network in evaluation mode."""
+    return call(f"{owner}(metric_fn=)", metric_fn, in_evaluation(model), batch)
 
 
-def _mean(values: jax.Array, data: Any) -> jax.Array:
-    """Over batches, each with the weight of its rows that are no padding."""
+def mean_score(scores: Any, data: Any) -> Any:
+    """Means over batches (axis 0), each with the weight of its rows that are no padding."""
     mask = getattr(data, "mask", None)
-    return values.mean() if mask is None else (values * (rows := mask.sum(1).astype(jnp.float32))).sum() / rows.sum()
+
+    def mean(values: jax.Array) -> jax.Array:
+        values = values.astype(jnp.float32)
+        if mask is None:
+            return values.mean()
+        rows = mask.sum(1).astype(jnp.float32)
+        return (values * rows).sum() / rows.sum()
+
+    return jax.tree.map(mean, scores)
 
 
-def _solver(static: Any, params: Any, rest: Any) -> tuple[SolverImpl, Objective]:
-    graphdef, solver, loss_fn, _ = static
-    objective = Objective(OWNER, loss_fn, graphdef, rest)
-    return as_solver(OWNER, solver)(objective, params), objective
+def solver_of(static: Any, params: Any, rest: Any) -> tuple[SolverImpl, Objective]:
+    """The solver of one network, and the loss that it makes small."""
+    graphdef, solver, loss_fn, _, owner = static
+    objective = Objective(owner, loss_fn, graphdef, rest)
+    return as_solver(owner, solver)(objective, params), objective
 
 
-def _rest(impl: SolverImpl, watch: Watch, rest: Any) -> Any:
+def rest_of(impl: SolverImpl, watch: Watch, rest: Any) -> Any:
+    """What else the network holds by now."""
     return rest if impl.get_rest is None else impl.get_rest(watch.solver)
 
 
-def _order(data: Any, key: jax.Array, epoch: Any, shuffle: bool) -> jax.Array | None:
+def order_of(data: Any, key: jax.Array, epoch: Any, shuffle: bool) -> jax.Array | None:
     """Which sample is where in this epoch, (batches, batch); None is as they came."""
     if not shuffle:
         return None
@@ -203,7 +216,8 @@ def _order(data: Any, key: jax.Array, epoch: Any, shuffle: bool) -> jax.Array | 
     return jax.random.permutation(jax.random.fold_in(key, epoch), batches * batch).reshape(batches, batch)
 
 
-def _batch(data: Any, order: jax.Array | None, step: Any) -> Any:
+def batch_of(data: Any, order: jax.Array | None, step: Any) -> Any:
+    """The batch of one step."""
     if order is None:
         return jax.tree.map(lambda a: a[step], data)
     rows, columns = jnp.divmod(order[step], order.shape[1])
@@ -218,51 +232,55 @@ def _checked(epochs: Any, train_data: Any, eval_data: Any, metric_fn: Any) -> tu
             f"{OWNER}: expected eval_data and metric_fn together; got only "
             f"{'metric_fn' if eval_data is None else 'eval_data'}. Give both, or neither."
         )
-    staged = [_staged("train_data", train_data), None if eval_data is None else _staged("eval_data", eval_data)]
-    return staged[0], staged[1]
+    return (
+        staged(OWNER, "train_data", train_data),
+        None if eval_data is None else staged(OWNER, "eval_data", eval_data),
+    )
 
 
-def _with_lengths(argument: str, data: Any, lengths: Any) -> Any:
+def with_lengths(owner: str, argument: str, data: Any, lengths: Any) -> Any:
+    """Data (x, y) with lengths as a `SequenceBatch`, checked; as they are without."""
     if lengths is None:
         return data
     x, found = data[0], np.asarray(lengths)
     if len(data) != 2 or x.ndim < 3:
         raise ValueError(
-            f"{OWNER}({argument}=): expected data (x, y) with x (batches, batch, time, ...); got {len(data)} parts and "
+            f"{owner}({argument}=): expected data (x, y) with x (batches, batch, time, ...); got {len(data)} parts and "
             f"x {x.shape}. Put a mask and lengths into a spyx.data.SequenceBatch."
         )
     if found.dtype.kind not in "iu" or found.shape != x.shape[:2] or (found < 0).any() or (found > x.shape[2]).any():
         raise ValueError(
-            f"{OWNER}({argument}=): expected whole numbers in 0..{x.shape[2]} of shape {x.shape[:2]}; got dtype "
+            f"{owner}({argument}=): expected whole numbers in 0..{x.shape[2]} of shape {x.shape[:2]}; got dtype "
             f"{found.dtype}, shape {found.shape}, {found.min(initial=0)} to {found.max(initial=0)}. Count steps."
         )
     return SequenceBatch(*data, mask=None, lengths=jnp.asarray(found, jnp.int32))  # type: ignore[arg-type]
 
 
-def _with_rows(argument: str, function: Any, data: Any) -> Any:
+def with_rows(owner: str, argument: str, function: Any, data: Any) -> Any:
     """Without the mask where the function does not take it and every row is real."""
     mask = getattr(data, "mask", None)
     if mask is None or takes_mask(function):
         return data
     if not bool(mask.all()):
         raise TypeError(
-            f"{OWNER}({argument}=): expected a function that takes mask, because of {int((~mask).sum())} rows that are "
+            f"{owner}({argument}=): expected a function that takes mask, because of {int((~mask).sum())} rows that are "
             f"padding; got one that does not. {ADVICE['mask']}"
         )
     return data._replace(mask=None)
 
 
-def _staged(name: str, data: Any) -> tuple[Any, ...]:
+def staged(owner: str, name: str, data: Any) -> tuple[Any, ...]:
+    """Arrays (batches, batch, ...) on the device."""
     if not isinstance(data, (tuple, list)):
         raise TypeError(
-            f"{OWNER}({name}=): expected a tuple of arrays, the arguments of the loss; got {type(data).__name__}. "
+            f"{owner}({name}=): expected a tuple of arrays, the arguments of the loss; got {type(data).__name__}. "
             "Write (x, y)."
         )
     data = jax.tree.map(jnp.asarray, data if isinstance(data, (Batch, SequenceBatch)) else tuple(data))
     shapes = [leaf.shape for leaf in jax.tree.leaves(data)]
     if not shapes or any(len(shape) < 2 or 0 in shape for shape in shapes) or len({s[:2] for s in shapes}) > 1:
         raise ValueError(
-            f"{OWNER}({name}=): expected arrays (batches, batch, ...), none empty, that agree on both; got shapes "
+            f"{owner}({name}=): expected arrays (batches, batch, ...), none empty, that agree on both; got shapes "
             f"{shapes}. Reshape (samples, ...) to (samples // batch, batch, ...)."
         )
     return data

@@ -1,0 +1,98 @@
+"""`spyx compare`: finished runs beside each other, those that differ in their seeds alone as one row."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from spyx.cli.config import Config
+from spyx.cli.errors import UserError
+from spyx.cli.resume import NO_MATTER
+from spyx.cli.runs import open_run
+from spyx.cli.text import safe
+
+RESULT = "metrics.json"
+LARGEST = 1 << 28
+NUMBERS = ("test_accuracy", "test_loss", "run_s")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs of the same settings, with other seeds."""
+
+    settings: dict[str, Any]
+    folders: list[str]
+    seeds: list[int]
+    numbers: dict[str, list[float]]
+
+
+def compare(folders: list[Path], console: Console, *, as_json: bool = False) -> list[Row]:
+    """Print and return one row for every group of runs, the most accurate first.
+
+    Raises:
+        UserError: a folder is no run, or a run is not finished.
+    """
+    rows: dict[str, Row] = {}
+    for folder in dict.fromkeys(folders):
+        settings = _flat(open_run(folder))
+        seed = settings.pop("seed")
+        row = rows.setdefault(json.dumps(settings), Row(settings, [], [], {name: [] for name in NUMBERS}))
+        row.folders.append(str(folder))
+        row.seeds.append(seed)
+        for name, value in _numbers(folder).items():
+            row.numbers[name].append(value)
+    found = sorted(rows.values(), key=lambda row: -statistics.fmean(row.numbers["test_accuracy"]))
+    names = [name for name in found[0].settings if len({json.dumps(row.settings[name]) for row in found}) > 1]
+    if as_json:
+        print(json.dumps([_plain(row, names) for row in found]))
+        return found
+    table = Table("test accuracy", "test loss", "training", "seeds", *names, "folders", box=None, padding=(0, 2, 0, 0))
+    for row in found:
+        cells = [_spread(row.numbers["test_accuracy"], "{:.2%}"), _spread(row.numbers["test_loss"], "{:.4f}")]
+        cells += [_spread(row.numbers["run_s"], "{:.1f} s"), ", ".join(map(str, row.seeds))]
+        table.add_row(*cells, *(safe(row.settings[name]) for name in names), safe(", ".join(row.folders)))
+    console.print(table)
+    return found
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in asdict(config).items():
+        if name not in NO_MATTER:
+            flat |= {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _numbers(folder: Path) -> dict[str, float]:
+    path = folder / RESULT
+    try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path}: expected at most {LARGEST} bytes.")
+        result = json.loads(path.read_bytes())
+        numbers = {name: float(result[name]) for name in NUMBERS}
+    except OSError as error:
+        raise UserError(f"{folder} is not finished: it has no readable {RESULT}. See spyx train --resume.") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: expected a JSON object with {', '.join(NUMBERS)}.") from error
+    if not all(map(math.isfinite, numbers.values())):
+        raise UserError(f"{path} is damaged: expected finite numbers.")
+    return numbers
+
+
+def _spread(values: list[float], form: str) -> str:
+    mean = form.format(statistics.fmean(values))
+    return mean if len(values) < 2 else f"{mean} \u00b1 {form.format(statistics.stdev(values))}"
+
+
+def _plain(row: Row, names: list[str]) -> dict[str, Any]:
+    means = {name: statistics.fmean(values) for name, values in row.numbers.items()}
+    spread = {name: statistics.stdev(values) for name, values in row.numbers.items() if len(values) > 1}
+    differing = {name: row.settings[name] for name in names}
+    return {"folders": row.folders, "seeds": row.seeds, "mean": means, "deviation": spread, "settings": differing}

@@ -1,0 +1,89 @@
+"""`spyx train --resume`: what a run was stopped by, in words, and how it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from spyx import optimize
+from spyx.cli.config import Config
+from spyx.cli.errors import Interrupted, UserError
+from spyx.cli.runs import open_run
+
+CHECKPOINTS = "checkpoints"
+NO_MATTER = ("data", "cache")
+"""Settings that say where something is: folders may be moved between two parts of a run."""
+
+
+def resumed(folder: Path, given: dict[str, Any]) -> Config:
+    """The settings of a run that is to go on.
+
+    Raises:
+        UserError: it is no run, it is finished, or other settings were given too.
+    """
+    others = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if others:
+        raise UserError(f"--resume: expected no other option, for a run keeps its settings; got {', '.join(others)}.")
+    config = open_run(folder)
+    if (folder / "metrics.json").is_file():
+        raise UserError(f"--resume: {folder} is finished. Look at it with: spyx eval {shlex.quote(str(folder))}")
+    return config
+
+
+def answer(number: int) -> None:
+    """Says at once that a signal was noticed; called by the handler of the signal."""
+    word = "terminated" if number == signal.SIGTERM else "interrupted"
+    with contextlib.suppress(RuntimeError):  # the signal came in the middle of another print
+        print(f"spyx: {word}: finishing this step and saving. Ctrl-C again stops at once.", file=sys.stderr)
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """What must be the same in all parts of a run."""
+    whole = json.loads(json.dumps(asdict(config)))
+    return {name: value for name, value in whole.items() if name not in NO_MATTER}
+
+
+def go_on(folder: Path) -> str:
+    """The command that resumes."""
+    return f"spyx train --resume {shlex.quote(str(folder))}"
+
+
+def stopped(error: optimize.Stopped, folder: Path, epochs: int) -> Interrupted:
+    """The line for a run that a signal has ended after a step."""
+    word = "terminated" if error.signal == signal.SIGTERM else "interrupted"
+    where = f"{word} in epoch {error.epoch + 1} of {epochs}, after step {error.step}"
+    if error.fault is not None:
+        reason = error.fault.strerror or error.fault
+        return _interrupted(f"{where}; it could not be saved: {reason}. {_newest(folder)}", error.signal)
+    return _interrupted(f"{where}, and saved. Go on with: {go_on(folder)}", error.signal)
+
+
+def at_once(folder: Path) -> Interrupted:
+    """The line for a run that a second Ctrl-C has ended."""
+    return _interrupted(f"interrupted at once. {_newest(folder)}", signal.SIGINT)
+
+
+def in_words_of_options(error: optimize.CheckpointError) -> UserError:
+    """A message of the library about checkpoints, for the command line."""
+    text = str(error)
+    for name in ("spyx.optimize.train(resume=True)", "spyx.optimize.train(folder=)", "spyx.optimize.train"):
+        text = text.replace(f"{name}: ", "--resume: ")
+    return UserError(text)
+
+
+def _newest(folder: Path) -> str:
+    if any(path.name.isdigit() for path in (folder / CHECKPOINTS).glob("*")):
+        return f"Go on from the checkpoint before with: {go_on(folder)}"
+    return f"There is no checkpoint yet; start again with: {go_on(folder)}"
+
+
+def _interrupted(text: str, number: int) -> Interrupted:
+    error = Interrupted(text)
+    error.code = 128 + number
+    return error

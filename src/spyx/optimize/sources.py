@@ -1,0 +1,173 @@
+"""Where `train` takes its batches from: arrays on the device in one compiled loop, or a `Loader`, batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from spyx.data import Batch, Loader, SequenceBatch
+from spyx.fn.labels import strict_labels
+from spyx.optimize.batches import rows_of, without_padding
+from spyx.optimize.compiled import (
+    batch_of,
+    mean_score,
+    order_of,
+    rest_of,
+    score,
+    solver_of,
+    staged,
+    with_lengths,
+    with_rows,
+)
+from spyx.optimize.watch import Watch, advance
+
+OWNER = "spyx.optimize.train"
+
+
+class Arrays:
+    """Arrays (batches, batch, ...), shuffled in every epoch where there is a key."""
+
+    def __init__(self, static: Any, like: Any, data: Any, key: jax.Array, shuffle: bool) -> None:
+        self.static, self.like, self.data, self.key, self.shuffle = static, like, data, key, shuffle
+        self.steps = jax.tree.leaves(data)[0].shape[0]
+
+    def mark(self) -> str:
+        """Tells data sets apart: shapes, dtypes, the first and the last batch of each array."""
+        seen = hashlib.sha256()
+        for leaf in jax.tree.leaves(self.data):
+            seen.update(f"{leaf.dtype}{leaf.shape}".encode())
+            seen.update(np.ascontiguousarray(leaf[0]).tobytes() + np.ascontiguousarray(leaf[-1]).tobytes())
+        return seen.hexdigest()
+
+    def run(self, watch: Watch, losses: jax.Array, epoch: int, first: int, last: int) -> tuple[Watch, jax.Array]:
+        """Steps `first` to `last` of an epoch."""
+        given = (self.data, self.key, np.int32(epoch), np.int32(first), np.int32(last))
+        return _steps(self.static, self.shuffle, watch, losses, *self.like, *given)
+
+    def batch(self, epoch: int, step: int) -> tuple[Any, ...]:
+        """The batch of one step."""
+        return batch_of(self.data, order_of(self.data, self.key, epoch, self.shuffle), step)
+
+
+class Batches:
+    """The batches of a `Loader`, whose own key shuffles."""
+
+    def __init__(self, static: Any, like: Any, loader: Loader, key: jax.Array) -> None:
+        self.static, self.like, self.loader, self.key = static, like, loader, key
+        self.steps = len(loader)
+        self._open: Iterator[Batch | SequenceBatch] = iter(())
+        self._at = (-1, -1)
+
+    def mark(self) -> str:
+        """Tells data sets apart: how many samples, in what batches, of what kind, in what order."""
+        loader = self.loader
+        key = None if loader.key is None else np.asarray(_raw(loader.key)).tolist()
+        return f"{len(loader.split)} samples by {loader.batch_size}, {loader.split.x.dtype}, key {key}"
+
+    def run(self, watch: Watch, losses: jax.Array, epoch: int, first: int, last: int) -> tuple[Watch, jax.Array]:
+        """Steps `first` to `last` of an epoch."""
+        if self._at != (epoch, first):
+            self._open = self._from(epoch, first)
+        for step in range(first, last):
+            batch = without_padding(f"{OWNER}(loss_fn=)", self.static[2], next(self._open))
+            watch, losses = _step(self.static, watch, losses, *self.like, batch, self.key, np.int32(step))
+        self._at = (epoch, last)
+        return watch, losses
+
+    def batch(self, epoch: int, step: int) -> tuple[Any, ...]:
+        """The batch of one step."""
+        return without_padding(f"{OWNER}(loss_fn=)", self.static[2], next(self._from(epoch, step)))
+
+    def _from(self, epoch: int, step: int) -> Iterator[Batch | SequenceBatch]:
+        self.loader.restore(self.loader.state | {"epoch": epoch, "step": step})
+        return iter(self.loader)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
+def _steps(
+    static: Any,
+    shuffle: bool,
+    watch: Watch,
+    losses: jax.Array,
+    params: Any,
+    rest: Any,
+    data: Any,
+    key: jax.Array,
+    epoch: jax.Array,
+    first: jax.Array,
+    last: jax.Array,
+) -> tuple[Watch, jax.Array]:
+    impl, _ = solver_of(static, params, rest)
+    order = order_of(data, key, epoch, shuffle)
+
+    def one_step(step: jax.Array, carry: Any) -> Any:
+        watch, loss = advance(impl, carry[0], batch_of(data, order, step), key)
+        return watch, carry[1].at[step].set(loss)
+
+    return jax.lax.fori_loop(first, last, one_step, (watch, losses))
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def _step(
+    static: Any, watch: Watch, losses: jax.Array, params: Any, rest: Any, batch: Any, key: jax.Array, step: jax.Array
+) -> tuple[Watch, jax.Array]:
+    watch, loss = advance(solver_of(static, params, rest)[0], watch, batch, key)
+    return watch, losses.at[step].set(loss)
+
+
+def evaluate(static: Any, watch: Watch, params: Any, rest: Any, eval_data: Any) -> Any:
+    """The means of a metric over all samples: of arrays in one compiled loop, of a `Loader` batch by batch."""
+    if not isinstance(eval_data, Loader):
+        return _over_arrays(static, watch, params, rest, eval_data)
+    scores, weights = [], []
+    eval_data.restore(eval_data.state | {"epoch": 0, "step": 0})
+    for batch in eval_data:
+        weights.append(float(rows_of(batch)))
+        batch = without_padding(f"{OWNER}(metric_fn=)", static[3], batch)
+        scores.append(_of_batch(static, watch, params, rest, batch))
+    return jax.tree.map(lambda *values: np.float32(np.average([float(v) for v in values], weights=weights)), *scores)
+
+
+@partial(jax.jit, static_argnums=0)
+def _over_arrays(static: Any, watch: Watch, params: Any, rest: Any, eval_data: Any) -> Any:
+    scores = jax.lax.map(lambda batch: _metric(static, watch, params, rest, batch), eval_data)
+    return mean_score(scores, eval_data)
+
+
+@partial(jax.jit, static_argnums=0)
+def _of_batch(static: Any, watch: Watch, params: Any, rest: Any, batch: Any) -> Any:
+    return _metric(static, watch, params, rest, batch)
+
+
+def _metric(static: Any, watch: Watch, params: Any, rest: Any, batch: Any) -> Any:
+    graphdef, _, _, metric_fn, owner = static
+    impl, _ = solver_of(static, params, rest)
+    state = impl.get_params(watch.solver), rest_of(impl, watch, rest)
+    with strict_labels():
+        return score(owner, metric_fn, nnx.merge(graphdef, *state), batch)
+
+
+def as_source(static: Any, like: Any, data: Any, lengths: Any, key: jax.Array, shuffle: bool) -> Arrays | Batches:
+    """A source of batches from what `train` was given."""
+    if isinstance(data, Loader):
+        if lengths is not None:
+            raise ValueError(f"{OWNER}(lengths=): expected arrays; got a Loader. Put lengths into its Split.")
+        return Batches(static, like, data, key)
+    return Arrays(static, like, on_device("train_data", "lengths", data, lengths, "loss_fn", static[2]), key, shuffle)
+
+
+def on_device(name: str, argument: str, data: Any, lengths: Any, of: str, function: Any) -> Any:
+    """Arrays with their lengths, as the function takes them."""
+    return with_rows(OWNER, of, function, with_lengths(OWNER, argument, staged(OWNER, name, data), lengths))
+
+
+def _raw(key: Any) -> Any:
+    typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(key) if typed else key

@@ -1,0 +1,430 @@
+"""`train`: a whole run that survives being stopped, with checkpoints, the best epoch and early stopping."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from spyx.data import Loader
+from spyx.optimize.checkpoint import CheckpointError, Checkpoints
+from spyx.optimize.compiled import check_eval_labels, rest_of, solver_of, start_of
+from spyx.optimize.diagnose import stop
+from spyx.optimize.fit import History
+from spyx.optimize.signals import Asked, Stopped, listening
+from spyx.optimize.solver import as_solver
+from spyx.optimize.sources import OWNER, Arrays, Batches, as_source, evaluate, on_device
+from spyx.optimize.watch import Watch, any_nan, split
+
+TURN_S = 0.25
+"""How long the device works before the host looks at signals and progress."""
+
+
+class Trained(NamedTuple):
+    """What `train` returns.
+
+    Args:
+        model: the network after the last epoch.
+        history: one dictionary per epoch: `train_loss`, and `eval_...` for each number of the metric.
+        best_model: the network after the best epoch, where `best` was given; otherwise None.
+        best_epoch: that epoch, counted from 0; -1 without `best`.
+        compile_s: seconds that first calls took longer than later ones, over all parts of the run.
+        run_s: seconds of training and evaluation besides.
+    """
+
+    model: nnx.Module
+    history: History
+    best_model: nnx.Module | None
+    best_epoch: int
+    compile_s: float
+    run_s: float
+
+
+def train(
+    model: nnx.Module,
+    solver: Any,
+    loss_fn: Callable[..., jax.Array],
+    train_data: Any,
+    *,
+    epochs: int,
+    eval_data: Any = None,
+    metric_fn: Callable[..., Any] | None = None,
+    lengths: Any = None,
+    eval_lengths: Any = None,
+    key: jax.Array | None = None,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    keep: int = 2,
+    best: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    stop_when: Callable[[History], bool] | None = None,
+    on_start: Callable[[History], Any] | None = None,
+    on_epoch_end: Callable[[int, dict[str, float]], Any] | Sequence[Callable[[int, dict[str, float]], Any]] = (),
+    on_step: Callable[[int, int, float], Any] | None = None,
+    on_signal: Callable[[int], Any] | None = None,
+    notify: Callable[[str], Any] = warnings.warn,
+) -> Trained:
+    """Train in a loop that can be stopped and resumed; the model that was passed in stays as it was.
+
+    With `folder`, checkpoints are written in the background as often as costs at most 5 % of the time: parameters,
+    the optimiser's state, epoch and step, the history, the best parameters, versions and `settings`. A run that was
+    killed and is resumed by the same call with `resume=True` ends with the same bits, on the same machine, as one
+    that was not. Ctrl-C and SIGTERM finish the step, save, and raise `Stopped`; a second Ctrl-C stops at once.
+
+    With equal arguments the numbers are those of `compile_fit`, but for the rounding of compiled loops.
+
+    Args:
+        model: any Flax NNX module; Dropout and BatchNorm work.
+        solver: an Optax optimiser, with any schedule, clipping or accumulation in it; or a `Solver`.
+        loss_fn: `(model, *batch) -> loss`, or a loss of `spyx.fn`, as for `fit`.
+        train_data: tuple of arrays (batches, batch, ...), or a `spyx.data.Loader`, whose mask and lengths reach the
+            loss by name, as in `fit`.
+        epochs: passes over the data, >= 1.
+        eval_data: as `train_data`, measured after each epoch.
+        metric_fn: `(model, *batch) -> number` or a dictionary of numbers; it sees the model in evaluation mode. The
+            means over all samples are `eval_metric`, or `eval_NAME` for each. Needed with `eval_data`. Or a metric of
+            `spyx.fn`.
+        lengths: how many steps of each sample of arrays `(x, y)` are its own, (batches, batch); as for `compile_fit`.
+        eval_lengths: the same of `eval_data`.
+        key: shuffles arrays in every epoch, and is passed on to the solver. None keeps the order.
+        folder: for checkpoints; made if it is not there. None keeps nothing.
+        resume: go on from the newest checkpoint that is whole; from the start where there is none.
+        keep: checkpoints that are kept, >= 1. Default 2.
+        best: name of the number whose best epoch is kept: `"eval_acc"` for the largest, `"-eval_loss"`, with a minus,
+            for the smallest.
+        settings: what JSON can hold; written into checkpoints and compared when resuming.
+        stop_when: `(history) -> bool`, asked after each epoch, such as `early_stopping("-eval_loss", patience=5)`.
+        on_start: called before the first step with the history so far, which is empty unless the run is resumed.
+        on_epoch_end: called as `(epoch, numbers of this epoch)` after each; one function, or several.
+        on_step: called as `(epoch, steps taken in it, loss)` about four times a second.
+        on_signal: called with the number of the signal that will end the run after the step.
+        notify: is given a line for each damaged checkpoint and each that could not be written. Default: a warning.
+
+    Shapes:
+        train_data, eval_data: each array (batches, batch, ...).
+
+    Raises:
+        Stopped: a signal ended the run; only with `folder`.
+        CheckpointError: the folder is in use, cannot be written, or holds the checkpoints of another run, network,
+            optimiser, data set or version. Nothing in it is changed.
+        FloatingPointError: a loss, gradient or batch that is not a number.
+        ValueError: an argument out of its range.
+        TypeError: neither arrays nor a loader; no Optax optimiser and no solver.
+        ImportError: `folder` without orbax-checkpoint.
+
+    Example:
+        >>> import optax
+        >>> from spyx import nn
+        >>> data = (jnp.ones((2, 1, 3, 1)),)
+        >>> loss = lambda model, x: -nn.run(model, x)[0].mean()
+        >>> trained = train(nn.LI(1, beta=0.5), optax.sgd(0.1), loss, data, epochs=3, best="-train_loss")
+        >>> len(trained.history), trained.best_epoch, bool(trained.model.beta[...] > 0.5)
+        (3, 2, True)
+    """
+    _check(epochs, keep, eval_data, metric_fn, best)
+    graphdef, params, rest = split(OWNER, model)
+    as_solver(OWNER, solver)
+    static = (graphdef, solver, loss_fn, metric_fn, OWNER)
+    draws = jax.random.key(0) if key is None else key
+    source = as_source(static, (params, rest), train_data, lengths, draws, key is not None)
+    if eval_data is not None and not isinstance(eval_data, Loader):
+        eval_data = on_device("eval_data", "eval_lengths", eval_data, eval_lengths, "metric_fn", metric_fn)
+        if bool(any_nan(eval_data)):
+            raise FloatingPointError(
+                f"{OWNER}(eval_data=): expected numbers; got NaN. Drop or fill the missing values first."
+            )
+    run = _Run(static, (params, rest), source, eval_data, draws, best)
+    calls = (on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end)
+    begin = on_start or (lambda history: None)
+    if folder is None:
+        begin([])
+        run.go(epochs, None, Asked(), stop_when, calls, on_step, notify)
+        return run.result()
+    store = Checkpoints(folder, keep, OWNER)
+    with store.locked():
+        same = {"settings": dict(settings or {}), "data": source.mark(), "key": _words(draws), "best": best}
+        run.restore(store, resume, same, notify)
+        begin(list(run.history))
+        try:
+            with listening(on_signal) as asked:
+                run.go(epochs, store, asked, stop_when, calls, on_step, notify)
+        except Exception:
+            with contextlib.suppress(OSError):
+                store.finish()
+            raise
+    return run.result()
+
+
+def early_stopping(score: str, patience: int, least: float = 0.0) -> Callable[[History], bool]:
+    """For `stop_when`: true when `score` has not been better by more than `least` for `patience` epochs.
+
+    It looks at the history alone, so a resumed run stops where it would have stopped.
+
+    Args:
+        score: as `best` of `train`: `"eval_acc"`, or `"-eval_loss"` where smaller is better.
+        patience: epochs, >= 1.
+        least: what counts as better. Default 0.
+
+    Raises:
+        ValueError: a patience below 1.
+
+    Example:
+        >>> stop = early_stopping("-eval_loss", patience=2)
+        >>> stop([{"eval_loss": value} for value in (3.0, 2.0, 2.5)])
+        False
+        >>> stop([{"eval_loss": value} for value in (3.0, 2.0, 2.5, 2.1)])
+        True
+    """
+    if patience < 1:
+        raise ValueError(f"spyx.optimize.early_stopping(patience=): expected 1 or more; got {patience}.")
+
+    def asked(history: History) -> bool:
+        best, at = -np.inf, -1
+        for epoch, numbers in enumerate(history):
+            found = score_of(score, numbers)
+            if found > best + least:
+                best, at = found, epoch
+        return len(history) - 1 - at >= patience
+
+    return asked
+
+
+def score_of(score: str, numbers: dict[str, float]) -> float:
+    """The number that `score` names, larger being better."""
+    name = score.removeprefix("-")
+    if name not in numbers:
+        raise ValueError(
+            f"{OWNER}(best=): expected the name of a number, with a minus where smaller is better; got {score!r}. "
+            f"There are: {', '.join(numbers)}."
+        )
+    return -numbers[name] if score.startswith("-") else numbers[name]
+
+
+class _Run:
+    """The state of one run: what the device holds, and where it is."""
+
+    def __init__(
+        self, static: Any, like: Any, source: Arrays | Batches, eval_data: Any, key: jax.Array, best: str | None
+    ) -> None:
+        self.static, self.like, self.source, self.eval_data, self.best = static, like, source, eval_data, best
+        self.watch: Watch = start_of(static, *like, key)
+        self.losses = jnp.zeros(source.steps, jnp.float32)
+        self.epoch, self.step, self.done = 0, 0, False
+        self.history: History = []
+        self.best_epoch, self.best_score = -1, -np.inf
+        self.best_state = jax.tree.map(jnp.copy, self._state()) if best else ()
+        self.seconds = {"compile_s": 0.0, "run_s": 0.0}
+        self.compiled: set[str] = set()
+        self.same: dict[str, Any] = {}
+
+    def restore(self, store: Checkpoints, resume: bool, same: dict[str, Any], notify: Callable[[str], Any]) -> None:
+        """From the newest checkpoint that is whole, where there is one."""
+        self.same = same
+        if not resume:
+            if store.all():
+                raise CheckpointError(
+                    f"{OWNER}(folder=): expected a folder without checkpoints; got {store.folder}, which holds a run. "
+                    "Pass resume=True to go on with it, or name another folder."
+                )
+            return
+        found = store.restore(self._tree(), notify)
+        if found is None:
+            return
+        tree, info = found
+        for name, mine in same.items():
+            if (theirs := info.get(name)) != mine:
+                raise CheckpointError(
+                    f"{OWNER}(resume=True): expected the same {name} as when the run was started; "
+                    f"got {_difference(mine, theirs)} in {store.newest}. Call it as it was called; nothing was changed."
+                )
+        self.watch, self.losses, self.best_state = tree["watch"], tree["losses"], tree["best"]
+        try:
+            self.epoch, self.step, self.done = int(info["epoch"]), int(info["step"]), bool(info["done"])
+            self.history = [{str(name): float(value) for name, value in row.items()} for row in info["history"]]
+            self.seconds = {name: float(info["seconds"][name]) for name in self.seconds}
+            self.best_epoch, self.best_score = int(info["best_epoch"]), float(info["best_score"])
+            sound = len(self.history) == self.epoch and 0 <= self.step <= self.source.steps
+        except (KeyError, TypeError, ValueError, AttributeError):
+            sound = False
+        if not sound:
+            raise CheckpointError(
+                f"{OWNER}(resume=True): expected numbers as spyx writes them; got others in {store.newest}. "
+                "Somebody changed it: delete that checkpoint, and the one before is used."
+            )
+
+    def go(
+        self,
+        epochs: int,
+        store: Checkpoints | None,
+        asked: Asked,
+        stop_when: Callable[[History], bool] | None,
+        calls: tuple[Callable[..., Any], ...],
+        on_step: Callable[[int, int, float], Any] | None,
+        notify: Callable[[str], Any],
+    ) -> None:
+        """All epochs that are left."""
+        while not self.done and self.epoch < epochs:
+            for loss in self._turns():
+                if on_step is not None:
+                    on_step(self.epoch, self.step, loss)
+                if store is not None:
+                    self._may_end(store, asked)
+                    self._may_save(store, notify)
+            self._measure()
+            for call in calls:
+                call(self.epoch, dict(self.history[-1]))
+            self.epoch, self.step = self.epoch + 1, 0
+            self.done = self.epoch >= epochs or bool(stop_when is not None and stop_when(self.history))
+            if store is not None:
+                self._may_save(store, notify, last=self.done)
+                if not self.done:
+                    self._may_end(store, asked)
+
+    def result(self) -> Trained:
+        """What there is after the last epoch."""
+        graphdef = self.static[0]
+        best = nnx.merge(graphdef, *self.best_state) if self.best_epoch >= 0 else None
+        return Trained(nnx.merge(graphdef, *self._state()), self.history, best, self.best_epoch, **self.seconds)
+
+    def _turns(self) -> Iterator[float]:
+        """The rest of the epoch in turns of about `TURN_S`; yields the loss of the last step of each."""
+        count = 1
+        with _waiting() as wait:
+            while self.step < self.source.steps:
+                began, first = time.perf_counter(), self.step
+                last = min(first + count, self.source.steps)
+                watch, losses = self.source.run(self.watch, self.losses, self.epoch, first, last)
+                self.watch, self.losses = watch, losses
+                wait(losses)
+                took = time.perf_counter() - began
+                usual = took / (last - first)
+                count = max(1, min(8 * count, int(TURN_S / max(usual, 1e-6))))
+                self._spent(took, "steps")
+                self.step = last
+                self._look()
+                yield float(losses[last - 1])
+
+    def _look(self) -> None:
+        """Raise if a step was not a number."""
+        if (bad := int(self.watch.bad_step)) >= 0:
+            epoch, step = divmod(bad, self.source.steps)
+            impl, objective = solver_of(self.static, *self.like)
+            batch = self.source.batch(epoch, step)
+            stop(objective, impl.get_params(self.watch.solver), self._state()[1], batch, epoch=epoch, step=step)
+
+    def _measure(self) -> None:
+        """The numbers of an epoch, and whether it is the best."""
+        began = time.perf_counter()
+        numbers: dict[str, float] = {"train_loss": float(_mean(self.losses))}
+        if self.eval_data is not None:
+            found = evaluate(self.static, self.watch, self.like[0], self.like[1], self.eval_data)
+            if bool(any_nan(found)) and not isinstance(self.eval_data, Loader):
+                model = nnx.merge(self.static[0], *self._state())
+                check_eval_labels(OWNER, self.static[3], model, self.eval_data)
+            named = found if isinstance(found, Mapping) else {"metric": found}
+            numbers |= {f"eval_{name}": float(value) for name, value in named.items()}
+        self.history.append(numbers)
+        if self.best is not None and (score := score_of(self.best, numbers)) > self.best_score:
+            self.best_epoch, self.best_score = self.epoch, score
+            self.best_state = jax.tree.map(jnp.copy, self._state())
+        self._spent(time.perf_counter() - began, "metric")
+
+    def _spent(self, seconds: float, what: str) -> None:
+        """First calls compile: the first turn is one step."""
+        self.seconds["compile_s" if what not in self.compiled else "run_s"] += seconds
+        self.compiled.add(what)
+
+    def _may_save(self, store: Checkpoints, notify: Callable[[str], Any], *, last: bool = False) -> None:
+        if last or store.due():
+            try:
+                store.save(self._tree(), self._info(), wait=last)
+            except OSError as fault:
+                notify(f"a checkpoint could not be written: {_reason(fault)}. {_older(store)}")
+
+    def _may_end(self, store: Checkpoints, asked: Asked) -> None:
+        if asked.number is not None:
+            fault = None
+            try:
+                with contextlib.suppress(OSError):  # of an earlier one: this one is newer
+                    store.finish()
+                store.save(self._tree(), self._info(), wait=True)
+            except OSError as caught:
+                fault = caught
+            raise Stopped(asked.number, self.epoch, self.step, fault)
+
+    def _state(self) -> tuple[Any, Any]:
+        impl, _ = solver_of(self.static, *self.like)
+        return impl.get_params(self.watch.solver), rest_of(impl, self.watch, self.like[1])
+
+    def _tree(self) -> dict[str, Any]:
+        return {"watch": self.watch, "losses": self.losses, "best": self.best_state}
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            **self.same,
+            "epoch": self.epoch,
+            "step": self.step,
+            "done": self.done,
+            "history": list(self.history),
+            "best_epoch": self.best_epoch,
+            "best_score": self.best_score,
+            "seconds": dict(self.seconds),
+        }
+
+
+_mean = jax.jit(jnp.mean)
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[Callable[[Any], Any]]:
+    """Waits for the device on a thread: a signal reaches Python while the main thread waits for that one."""
+    with contextlib.ExitStack() as stack:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="spyx-train")
+        stack.callback(pool.shutdown, wait=False)
+        yield lambda arrays: pool.submit(jax.block_until_ready, arrays).result()
+
+
+def _older(store: Checkpoints) -> str:
+    there = store.all()
+    return f"The newest is {there[0]}" if there else "There is none"
+
+
+def _reason(fault: OSError) -> str:
+    return f"{fault.filename}: {fault.strerror}" if fault.filename else str(fault.strerror or fault)
+
+
+def _words(key: jax.Array) -> list[int]:
+    raw = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    return [int(word) for word in np.asarray(raw).ravel()]
+
+
+def _difference(mine: Any, theirs: Any) -> str:
+    if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+        names = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
+        return ", ".join(f"{name}={mine.get(name)!r} in place of {theirs.get(name)!r}" for name in names)
+    return f"{mine!r} in place of {theirs!r}"
+
+
+def _check(epochs: Any, keep: Any, eval_data: Any, metric_fn: Any, best: Any) -> None:
+    for name, value in (("epochs", epochs), ("keep", keep)):
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{OWNER}({name}=): expected a whole number, 1 or more; got {value!r}. Give at least 1.")
+    if (eval_data is None) != (metric_fn is None):
+        raise ValueError(
+            f"{OWNER}: expected eval_data and metric_fn together; got only "
+            f"{'metric_fn' if eval_data is None else 'eval_data'}. Give both, or neither."
+        )
+    if best is not None and eval_data is None and best.removeprefix("-") != "train_loss":
+        raise ValueError(
+            f"{OWNER}(best=): expected '-train_loss' without eval_data; got {best!r}. Give eval_data and metric_fn."
+        )

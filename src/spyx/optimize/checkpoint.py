@@ -194,7 +194,7 @@ class Checkpoints:
             (part / SUMS).write_bytes(_sums(_digests(part)))
             part.replace(path)
             self.newest = path
-            for old in sorted(self.damaged) + [p for p in self.all() if p not in self.damaged][self.keep :]:
+            for old in [p for p in self.all() if p not in self.damaged][self.keep :]:
                 shutil.rmtree(old, ignore_errors=True)
             self.damaged.clear()
         except Exception as fault:  # Orbax passes on what its parts raise, ValueError for a full disk too

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ nir = pytest.importorskip("nir")
 from spyx.nir import from_nir, quantise, read, suggest_dt, write  # noqa: E402
 
 TAU, UNITS = 2e-3, 3
+SPYX1 = Path(__file__).resolve().parent.parent / "nir" / "spyx1_files" / "spyx1.zip"
 
 
 @pytest.fixture
@@ -150,6 +153,21 @@ def test_a_step_that_the_file_was_written_with_is_never_coarse(files):
     assert run(files, dt=None).stderr == ""
     assert run(files, dt=TAU).stderr == ""
     assert run(files, dt=2 * TAU).exit_code == 2
+
+
+def test_a_graph_of_spyx_1_is_announced_in_one_line_and_its_step_is_its_own(tmp_path):
+    with zipfile.ZipFile(SPYX1) as archive:
+        archive.extract("feedforward.nir", tmp_path)
+    for more in ((), ("--dt", 1e-3, "--steps", 3)):
+        seen = spyx("nir", "check", tmp_path / "feedforward.nir", *more)
+        assert seen.exit_code == 0
+        assert seen.stderr.count("\n") == 1
+        assert "feedforward.nir: Spyx 1.0 wrote this graph (r = beta)" in seen.stderr
+        assert not re.search(r"spyx\.nir|written_by=", seen.stderr)
+    np.save(tmp_path / "x.npy", np.ones((1, 4, 5), np.float32))
+    ran = spyx("nir", "run", tmp_path / "feedforward.nir", "--dt", 1e-3, "--input", tmp_path / "x.npy")
+    assert ran.exit_code == 0
+    assert ran.stderr.count("\n") == 1
 
 
 def test_quantise_writes_a_new_file_and_says_what_changed(files):

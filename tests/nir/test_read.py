@@ -243,3 +243,13 @@ def test_the_time_step_is_asked_for():
         from_nir(graph, -1.0)
     with pytest.raises(ValueError, match=r"spyx.nir.simulate\(inputs=\): expected \(time, 4\)"):
         simulate(graph, np.ones((3, 5)), 1.0)
+
+
+def test_a_relative_path_is_that_of_the_folder_now(tmp_path, monkeypatch):
+    """The process that reads files was started in another folder, where the name means nothing or another file."""
+    graph = nir.NIRGraph.from_list(nir.Linear(np.ones((2, 2))))
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        write("a.nir", graph)
+        assert set(read("a.nir").nodes) == set(graph.nodes)

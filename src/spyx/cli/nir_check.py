@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,7 +76,7 @@ def examine(file: Path, dt: float | None, *, steps: int, target: str | None, **c
     if target:
         unchecked.append(f"whether {target} has room for so many units and connections")
     known = dt is not None or "dt" in graph.metadata
-    plain, checked = said(file, lambda: _validated(graph, dt))
+    plain, checked = said(file, lambda: _validated(graph, dt, quiet=known))
     step = suggested(checked.flat)
     if not known:
         # Only a delay could tell the difference, and the suggested step suits it.
@@ -94,7 +95,7 @@ def examine(file: Path, dt: float | None, *, steps: int, target: str | None, **c
         missing = [name for name in EXECUTORS if name not in installed()]
         if missing:
             unchecked.append(f"agreement with {', '.join(missing)}: not installed")
-        if how.integration == "euler" and dt is not None:
+        if how.integration == "euler" and dt is not None and plain is graph:
             coarse = _coarse(checked, dt, graph.metadata)
             if coarse:
                 warn(f"{file}: {coarse}")
@@ -105,8 +106,15 @@ def examine(file: Path, dt: float | None, *, steps: int, target: str | None, **c
     )
 
 
-def _validated(graph: Any, dt: float | None) -> tuple[Any, Validated]:
-    plain = mended(as_graph(graph), dt, "auto")
+def _validated(graph: Any, dt: float | None, quiet: bool = True) -> tuple[Any, Validated]:
+    """The graph as its author meant it, and checked; quiet where another reading of it gives the warnings.
+
+    A graph that Spyx 1.0 wrote is another one then: its time constants were made of the step, which suits them.
+    """
+    with warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore", UserWarning)
+        plain = mended(as_graph(graph), dt, "auto")
     return plain, validated(plain, "spyx.nir.check")
 
 
@@ -160,7 +168,10 @@ def _advice(found: Examined) -> str:
         return "Nothing in the graph tells one: give --dt X."
     if not found.times:
         return f"Nothing decays; --dt {found.suggested:g} suits its integrators and delays."
-    return f"--dt {found.suggested:g} is at most 1/{PART} of the smallest time constant."
+    return (
+        f"Give the one that the network was trained with; if nobody knows it, --dt {found.suggested:g} is at most "
+        f"1/{PART} of the smallest time constant."
+    )
 
 
 def check_step(file: Path, graph: Any, dt: float | None, integration: str | None, force: bool) -> float:
@@ -171,8 +182,8 @@ def check_step(file: Path, graph: Any, dt: float | None, integration: str | None
         raise UserError(f"--dt: expected a time step, because {file} records none. {hint}")
     how = read_meaning(graph.metadata, dt, integration=integration)
     if dt is not None and how.integration == "euler":
-        _, checked = _validated(graph, dt)
-        coarse = _coarse(checked, dt, graph.metadata)
+        plain, checked = _validated(graph, dt)
+        coarse = _coarse(checked, dt, graph.metadata) if plain is graph else ""
         if coarse and dt >= min(one.smallest for one in time_constants(checked.flat)):
             refuse(coarse, force)
         elif coarse:

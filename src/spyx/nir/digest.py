@@ -7,6 +7,7 @@ new file, without them; so they speak of damage to this file, and not of an edit
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ def mark(path: str) -> None:
     import h5py
 
     unlimited = _guarded.Limits(2**48, 2**48, 2**48, 1e6)
-    tree, _ = _guarded.tree(path, "node", DIGEST, unlimited)
+    tree, _ = _guarded.tree(os.path.abspath(path), "node", DIGEST, unlimited)
     with h5py.File(path, "r+") as file:
         for name, value in _parts(tree).items():
             group: Any = file["node"] if name is None else file["node/nodes"][name]  # type: ignore[index]

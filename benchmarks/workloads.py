@@ -118,11 +118,13 @@ class Workload:
         arrays: list[np.ndarray | None] = []
         pooled = 1
         for layer in self.layers:
-            shape, fan_in = None, 1
+            shape, fan_in = None, 1.0
             if isinstance(layer, Pool) and averaged:
                 pooled = layer.size**2
             if isinstance(layer, Dense):
-                shape, fan_in = (layer.inputs, layer.outputs), layer.inputs
+                # A kernel that spreads a spike over many steps lowers its peak: more weight, so that spikes follow.
+                fan_in = layer.inputs / 4 if isinstance(layer, DelayedDense) else layer.inputs
+                shape = layer.inputs, layer.outputs
             elif isinstance(layer, Conv):
                 shape = (layer.size, layer.size, layer.inputs, layer.outputs)
                 fan_in = layer.size**2 * layer.inputs
@@ -133,7 +135,7 @@ class Workload:
         return arrays
 
 
-def _normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: float) -> np.ndarray:
     return (rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
 
 

@@ -74,3 +74,26 @@ def lif(currents, beta, threshold=1.0):
         out[:, t] = z
         v = beta * v + currents[:, t] - threshold * z
     return out
+
+
+def recurrent_lif(x, w, steps, beta, threshold=1.0, same_step=True):
+    """LIF units that feed one another: every spike is put down where it arrives, `steps[i, j]` later.
+
+    With `same_step` a spike of the membrane before the update acts on that update where its delay is 0. Else a unit
+    spikes from the membrane after the update, and the spike arrives in the next step where its delay is 0.
+    """
+    batch, time, units = x.shape
+    arriving = x.astype(np.float64).copy()
+    v, out = np.zeros((batch, units)), np.zeros_like(arriving)
+    for t in range(time):
+        if not same_step:
+            v = beta * v + arriving[:, t]
+        z = (v > threshold).astype(np.float64)
+        out[:, t] = z
+        for n, i in zip(*np.nonzero(z), strict=True):
+            for j in range(units):
+                at = t + steps[i, j] + (not same_step)
+                if at < time:
+                    arriving[n, at, j] += w[i, j]
+        v = v - threshold * z if not same_step else beta * v + arriving[:, t] - threshold * z
+    return out

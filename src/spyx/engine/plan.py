@@ -17,6 +17,8 @@ import jax
 from spyx.engine import device, fused
 from spyx.engine.affine import parallel, runs_at_once
 from spyx.engine.fixed_point import exact
+from spyx.engine.late import Late
+from spyx.engine.late import layer as late_layer
 from spyx.engine.loop import Step, layer, single
 from spyx.engine.recurrent import Recurrent
 
@@ -91,7 +93,7 @@ def neuron(mode: str, name: str, step: Step, p: Any, xs: Any, s0: Any, *, affine
 
     if mode == "step":
         return plan("step", "asked for: one call per time step", partial(single, step))
-    by_loop = partial(layer, step)
+    by_loop = partial(late_layer if isinstance(step, Late) else layer, step)  # type: ignore[arg-type]
     if 0 in shape:
         return plan("layer", f"{LOOP}; there is nothing to compute", by_loop, True)
     if mode in PARALLEL:

@@ -179,15 +179,17 @@ class Delayed(Layer):
             return super().sequence(xs, state, how)
         self._check(xs, state)
         dtype, quiet = state.dtype, replace(how, recorder=None, tap=None)
-        signal = xs.astype(dtype)
-        if self.per == "target":
-            signal = self._product(signal, quiet, bias=False)
-            self._check_state(state, signal)
+        signal = self.signal(xs.astype(dtype), quiet)
+        self._check_state(state, signal)
         seen = jnp.concatenate([jnp.moveaxis(state, 1, 0), signal])
         outs = self.current(self.weights(dtype), seen, quiet)
         how.note(self, xs, "layer", self._why(xs), granted=how.mode == "fused" and self.per != "synapse")
         outs = outs.astype(xs.dtype) if jnp.issubdtype(xs.dtype, jnp.floating) else outs
         return outs, jnp.moveaxis(seen[xs.shape[0] :], 0, 1)
+
+    def signal(self, xs: jax.Array, how: Execution = AUTO) -> jax.Array:
+        """What travels: the inputs (time, batch, *features), for "target" the currents."""
+        return self._product(xs, how, bias=False) if self.per == "target" else xs
 
     def weights(self, dtype: Any) -> jax.Array:
         """What weighs the lags, once per sequence: kernels (lags, in, out), taps (lags, units), or fixed steps."""
@@ -303,8 +305,6 @@ class Delayed(Layer):
                 f"{OWNER}: expected input of shape ({shape}); got {xs.shape[1:]}. Change the connection, or what "
                 "feeds it."
             )
-        if self.per != "target":
-            self._check_state(state, xs)
 
     def _check_state(self, state: jax.Array, signal: jax.Array) -> None:
         expected = (signal.shape[1], self.max_delay, *signal.shape[2:])

@@ -9,6 +9,8 @@ from __future__ import annotations
 from spyx.optimize.compiled import compile_fit as compile_fit
 from spyx.optimize.fit import History as History
 from spyx.optimize.fit import fit as fit
+from spyx.optimize.kinds import hold_delays as hold_delays
+from spyx.optimize.kinds import parameter_kinds as parameter_kinds
 from spyx.optimize.solver import Solver as Solver
 from spyx.optimize.solver import SolverImpl as SolverImpl
 from spyx.optimize.solver import backprop as backprop
@@ -22,6 +24,8 @@ __all__ = [
     "backprop",
     "compile_fit",
     "fit",
+    "hold_delays",
     "make_eval_step",
     "make_train_step",
+    "parameter_kinds",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from spyx.optimize.kinds import hold_delays
 from spyx.optimize.solver import Objective
 
 
@@ -45,7 +46,7 @@ def make_train_step(loss_fn: Callable[..., jax.Array]) -> Callable[..., jax.Arra
         model, optimizer = nnx.merge(graphdef, params, rest), nnx.merge(opt_graphdef, opt_state)
         with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes
             optimizer.update(model, grads)
-        return loss, nnx.state(model), nnx.state(optimizer)
+        return loss, hold_delays(nnx.state(model)), nnx.state(optimizer)
 
     def step(model: nnx.Module, optimizer: nnx.Optimizer, *batch: Any) -> jax.Array:
         graphdef, *state = nnx.split(model, nnx.Param, ...)

@@ -251,7 +251,7 @@ class Delayed(Layer):
     def _synapses(self, kernels: jax.Array, seen: jax.Array) -> jax.Array:
         if isinstance(self.connection, nnx.Linear):
             return lagged.dense(seen, kernels, exact=self.kernel == "fixed")
-        graphdef, variables = nnx.split(_without_bias(self.connection))
+        graphdef, variables = nnx.split(without_bias(self.connection))
         steps = seen.shape[0] - self.max_delay
 
         @jax.checkpoint
@@ -269,7 +269,7 @@ class Delayed(Layer):
         return jax.lax.scan(body, jnp.zeros(shape.shape, shape.dtype), (lags, kernels))[0]
 
     def _product(self, xs: jax.Array, how: Execution = AUTO, *, bias: bool = True) -> jax.Array:
-        module = self.connection if bias else _without_bias(self.connection)
+        module = self.connection if bias else without_bias(self.connection)
         return as_layer(OWNER, module).sequence(xs, None, how)[0]
 
     def _with_bias(self, outs: jax.Array) -> jax.Array:
@@ -387,7 +387,8 @@ def _all_delayed(model: Any) -> list[Delayed]:
     return [module for _, module in nnx.iter_modules(model) if isinstance(module, Delayed)]
 
 
-def _without_bias(module: Any) -> Any:
+def without_bias(module: Any) -> Any:
+    """The same connection on the same weights, without its bias."""
     if module.bias is None:
         return module
     same = nnx.merge(*nnx.split(module))

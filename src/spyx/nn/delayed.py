@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +12,12 @@ from flax import nnx
 
 from spyx.engine import delays as lagged
 from spyx.nn.execution import AUTO, Execution
-from spyx.nn.fields import Within, between
+from spyx.nn.fields import Within
 from spyx.nn.layer import Layer, as_layer, over_merged_time
-from spyx.nn.parameters import Constant, draw, hidden_shape_of
+from spyx.nn.parameters import Constant, hidden_shape_of
+from spyx.nn.positions import OWNER, checked_delay, checked_width, positions, whole
 from spyx.nn.products import has_own_product
 
-OWNER = "spyx.nn.Delayed"
 PER = ("synapse", "source", "target")
 KERNELS = ("gauss", "triangle", "fixed")
 NARROWEST = 0.27
@@ -106,7 +105,7 @@ class Delayed(Layer):
         spread: bool = False,
         rngs: nnx.Rngs | None = None,
     ) -> None:
-        self.max_delay = _checked_delay(max_delay)
+        self.max_delay = checked_delay(max_delay)
         for name, value, known in (("per", per, PER), ("kernel", kernel, KERNELS)):
             if value not in known:
                 raise ValueError(
@@ -116,28 +115,32 @@ class Delayed(Layer):
             raise ValueError(f"{OWNER}(spread=): expected kernel='triangle'; got {kernel!r}. Leave spread out.")
         if kernel == "fixed" and width is not None:
             raise ValueError(f"{OWNER}(width=): expected None for kernel='fixed'; got {width!r}. Leave width out.")
-        self.connection = _checked_connection(connection, per)
-        self.per = per if isinstance(self.connection, nnx.Module) else "source"
+        self.connection: Any = _checked_connection(connection, per)
+        self.per = per if self._has_product else "source"
         self.kernel = kernel
-        value = _positions(delays, self._positions_shape(), self.max_delay, rngs)
+        value = positions(delays, self._positions_shape(), self.max_delay, rngs)
         if kernel == "fixed":
-            self.delays: nnx.Variable = Constant(_whole(value, drawn=delays is None or callable(delays)))
+            self.delays: nnx.Variable = Constant(whole(value, drawn=delays is None or callable(delays)))
             return
         self.delays = Delays(value, constraint=Within(0.0, float(self.max_delay)))
-        self.width = Width(_checked_width(OWNER, self.max_delay / 2 if width is None else width))
+        self.width = Width(checked_width(OWNER, self.max_delay / 2 if width is None else width))
         if spread:
             shape = value.shape[-2:-1] if self.per == "synapse" else value.shape
             self.spread = nnx.Param(jnp.zeros(shape, value.dtype))
 
     @property
+    def _has_product(self) -> bool:
+        return isinstance(self.connection, nnx.Module)
+
+    @property
     def _widths(self) -> tuple[int | None, int | None]:
-        if isinstance(self.connection, nnx.Module):
+        if self._has_product:
             return self.connection.in_features, self.connection.out_features
         return self.connection[-1], self.connection[-1]
 
     @property
     def _kind(self) -> str:
-        inner = type(self.connection).__name__ if isinstance(self.connection, nnx.Module) else self.connection
+        inner = type(self.connection).__name__ if self._has_product else self.connection
         return f"Delayed({inner})"
 
     @property
@@ -152,7 +155,7 @@ class Delayed(Layer):
                 f"{OWNER}: expected an input to make a state for, because a convolution takes images of any size; "
                 "got a batch size alone. Use state_for(x[:, 0]), or run(model, x), which does."
             )
-        if isinstance(self.connection, nnx.Module):
+        if self._has_product:
             features: tuple[int, ...] = (self._widths[self.per == "target"],)  # type: ignore[assignment]
         else:
             features = self.connection
@@ -206,7 +209,7 @@ class Delayed(Layer):
             outs = lagged.shifted(seen, weights, self.max_delay + 1)
         else:
             outs = lagged.filtered(seen, weights)
-        if not isinstance(self.connection, nnx.Module):
+        if not self._has_product:
             return outs
         return self._with_bias(outs) if self.per == "target" else self._product(outs, how)
 
@@ -277,7 +280,7 @@ class Delayed(Layer):
         return outs if bias is None else outs + bias[...].astype(outs.dtype).reshape((1,) * (outs.ndim - 1) + (-1,))
 
     def _positions_shape(self) -> tuple[int, ...]:
-        if not isinstance(self.connection, nnx.Module):
+        if not self._has_product:
             return self.connection
         if self.per == "synapse":
             return tuple(self.connection.kernel.shape)
@@ -293,11 +296,11 @@ class Delayed(Layer):
                 return f"{lags} lags at once, by products of frequencies"
             return f"one convolution over time with {lags} lags"
         what = "one shifted read" if self.kernel == "fixed" else f"a weighted sum of {lags} shifted inputs"
-        product = "" if not isinstance(self.connection, nnx.Module) else ", and one product over all of time"
+        product = "" if not self._has_product else ", and one product over all of time"
         return what + product
 
     def _check(self, xs: jax.Array, state: jax.Array) -> None:
-        features = (self._widths[0],) if isinstance(self.connection, nnx.Module) else self.connection
+        features = (self._widths[0],) if self._has_product else self.connection
         rank = 1 + len(self.connection.kernel_size) if self.state_needs_input else len(features)
         if xs.ndim != 2 + rank or xs.shape[-len(features) :] != features:
             shape = ", ".join(("batch", *("..." for _ in range(rank > len(features))), *map(str, features)))
@@ -353,7 +356,7 @@ def set_width(model: Any, width: Any) -> None:
         >>> float(layer.width[...])
         1.5
     """
-    width = _checked_width("spyx.nn.set_width", width)
+    width = checked_width("spyx.nn.set_width", width)
     for layer in _all_delayed(model):
         if layer.kernel != "fixed":
             layer.width.set_value(width.astype(layer.width[...].dtype))
@@ -396,14 +399,6 @@ def without_bias(module: Any) -> Any:
     return same
 
 
-def _checked_delay(max_delay: Any) -> int:
-    if not isinstance(max_delay, (int, np.integer)) or isinstance(max_delay, bool):
-        raise TypeError(f"{OWNER}(max_delay=): expected a whole number of time steps; got {max_delay!r}. Try 25.")
-    if max_delay < 1:
-        raise ValueError(f"{OWNER}(max_delay=): expected at least 1 time step; got {max_delay}. Try 25.")
-    return int(max_delay)
-
-
 def _checked_connection(connection: Any, per: str) -> Any:
     if isinstance(connection, (nnx.Linear, nnx.Conv)):
         if per == "synapse" and isinstance(connection, nnx.Linear) and has_own_product(connection, jnp.float32):
@@ -418,39 +413,3 @@ def _checked_connection(connection: Any, per: str) -> Any:
         f"{OWNER}(connection=): expected nn.Linear, nn.Conv or a shape; got {type(connection).__name__}. "
         "Put a Delayed of a shape before any other layer."
     )
-
-
-def _positions(delays: Any, shape: tuple[int, ...], max_delay: int, rngs: Any) -> jax.Array:
-    if delays is None or callable(delays):
-        start: Callable[..., Any] = between(0.0, float(max_delay)) if delays is None else delays
-        return jnp.clip(draw(OWNER, "delays", rngs, start, shape), 0.0, float(max_delay))
-    value = jnp.asarray(delays)
-    value = value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.float32)
-    if value.ndim and value.shape != shape:
-        raise ValueError(
-            f"{OWNER}(delays=): expected a number or an array of shape {shape}; got shape {value.shape}. "
-            "Give one delay for each, or choose another per=."
-        )
-    known = not isinstance(value, jax.core.Tracer)
-    if known and not bool(jnp.all((value >= 0) & (value <= max_delay))):
-        raise ValueError(
-            f"{OWNER}(delays=): expected delays from 0 to max_delay={max_delay} steps; got values from "
-            f"{float(value.min())} to {float(value.max())}. Raise max_delay."
-        )
-    return jnp.broadcast_to(value, shape)
-
-
-def _whole(value: jax.Array, *, drawn: bool) -> jax.Array:
-    steps = jnp.round(value)
-    if not drawn and not isinstance(value, jax.core.Tracer) and not bool(jnp.all(steps == value)):
-        raise ValueError(
-            f"{OWNER}(delays=): expected whole numbers of steps for kernel='fixed'; got {value.tolist()}. Round them."
-        )
-    return steps.astype(jnp.int32)
-
-
-def _checked_width(owner: str, width: Any) -> jax.Array:
-    value = jnp.asarray(width, jnp.result_type(float) if not hasattr(width, "dtype") else width.dtype)
-    if value.ndim or (not isinstance(value, jax.core.Tracer) and not float(value) >= 0):
-        raise ValueError(f"{owner}(width=): expected a number of steps, 0 or more; got {width!r}. Try 0.")
-    return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.float32)

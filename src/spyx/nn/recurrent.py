@@ -168,7 +168,7 @@ class Recurrent(Neuron):
         """The recurrent step, made of the neuron's own."""
         if self._delayed:
             via: Any = DelayedConnection(hashable(nnx.split(self.via)[0]))
-            return Late(RecurrentStep(self.neuron.step, via, self._carried), self._ring)
+            return Late(RecurrentStep(self.neuron.step, via, self._carried), self._ring)  # type: ignore[arg-type]
         via = WEIGHT if self._dense else ModuleConnection(hashable(nnx.split(self._connection())[0]))
         return RecurrentStep(self.neuron.step, via, self._carried)
 

@@ -60,8 +60,8 @@ def _kind(variable: Any) -> str:
     if isinstance(variable, Delays):
         return "delays"
     within = variable.get_metadata().get("constraint") if _variable(variable) else None
-    inside = isinstance(within, Within) and within.low is not None and within.high is not None
-    return "decays" if inside and within.low >= 0 and within.high <= 1 else "weights"
+    low, high = (within.low, within.high) if isinstance(within, Within) else (None, None)
+    return "decays" if low is not None and high is not None and low >= 0 and high <= 1 else "weights"
 
 
 def _held(variable: Any) -> Any:

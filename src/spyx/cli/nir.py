@@ -118,6 +118,7 @@ def convert_command(
     ] = False,
 ) -> None:
     """Write the network of a finished run as a NIR graph."""
+    from spyx import nn
     from spyx.cli import network
     from spyx.cli.runs import load_weights, open_run
 
@@ -127,7 +128,7 @@ def convert_command(
     features, classes = _sizes(run)
     model = network.make_network(config, features, classes)
     load_weights(run, model)
-    graph = _said(lambda: bridge.to_nir(model, dt))
+    graph = _said(lambda: bridge.to_nir(nn.rounded(model), dt))
     graph = bridge.portable(graph) if portable else graph
     graph = _said(lambda: bridge.quantise(graph, weights=weights, decays=decays))
     _said(lambda: bridge.write(file, graph))

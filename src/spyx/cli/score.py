@@ -38,11 +38,11 @@ def weighed(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array
 
 
 def make_metric(config: Config) -> Callable[..., dict[str, jax.Array]]:
-    """Accuracy and loss of a weighed batch."""
+    """Accuracy and loss of a weighed batch, delays rounded."""
     smoothing = config.smoothing
 
     def metric(model: Any, x: jax.Array, y: jax.Array, weight: jax.Array) -> dict[str, jax.Array]:
-        sums = _traces(config, model, x).astype(jnp.float32).sum(1)
+        sums = _traces(config, nn.rounded(model), x).astype(jnp.float32).sum(1)
         right = (sums.argmax(-1).astype(y.dtype) == y).astype(jnp.float32)
         target = jax.nn.one_hot(y, sums.shape[-1]) * (1 - smoothing) + smoothing / sums.shape[-1]
         losses = -jnp.sum(target * jax.nn.log_softmax(sums), axis=-1)

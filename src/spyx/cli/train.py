@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from spyx import optimize, report
+from spyx import nn, optimize, report
 from spyx.cli import inputs, network
 from spyx.cli.config import Config
 from spyx.cli.errors import Interrupted, UserError, pick
@@ -90,7 +91,7 @@ def _finish(
     result = score(config, model, samples.x["test"], samples.y["test"])
     x = np.asarray(samples.x["validation"][:SHOWN], np.float32)
     y = np.asarray(samples.y["validation"][:SHOWN])
-    activities = report.record(model, x)
+    activities = report.record(nn.rounded(model), x)
     metrics = {
         "test_accuracy": result["acc"],
         "test_loss": result["loss"],
@@ -146,6 +147,7 @@ def _learn(config: Config, model: Any, samples: inputs.Inputs, console: Console)
             eval_data=weighed(samples.x["validation"], samples.y["validation"]),
             metric_fn=make_metric(config),
             key=jax.random.key(config.seed),
+            on_epoch_start=partial(network.set_widths, config) if config.delays else None,
             on_epoch_end=note,
         )
     epochs = np.diff(marks)

@@ -89,3 +89,23 @@ def test_errors():
         nn.Recurrent(nn.LIF(4, beta=0.5), via=nn.Delayed(nn.Linear(4, 3, rngs=nnx.Rngs(0)), 2, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match="expected a neuron that can run so"):
         nn.run(network, jnp.ones((2, 3, UNITS)), mode="fused")
+
+
+@pytest.mark.parametrize("per", ["synapse", "source"])
+def test_inside_shard_map(per):
+    """Gradients of what all devices share, from samples that each has for itself."""
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    network = recurrent(per, "triangle", 3)[0]
+    graphdef, params, rest = nnx.split(network, nnx.Param, ...)
+    x = 2 * jnp.ones((2, 5, UNITS))
+
+    def loss(params, x):
+        return (nn.run(nnx.merge(graphdef, params, rest, copy=True), x)[0] ** 2).sum()
+
+    def shared(params, x):
+        return jax.lax.psum(loss(params, x), "data")
+
+    specs = (jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("data"))
+    mapped = jax.shard_map(shared, mesh=mesh, in_specs=specs, out_specs=specs[0])
+    found, expected = (jax.jit(jax.grad(function))(params, x) for function in (mapped, loss))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine import device
+from spyx.engine.derivative import together
 
 FREQUENCY_PRODUCTS = 2**24
 """Multiplications per lag from which the products of frequencies were measured to be faster on a CPU."""
@@ -63,6 +64,7 @@ def filtered(seen: jax.Array, taps: jax.Array) -> jax.Array:
     """
     lags = taps.shape[0]
     steps = seen.shape[0] - lags + 1
+    seen, taps = together(seen, taps.astype(seen.dtype))
 
     @jax.checkpoint
     def one(total: jax.Array, tap: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
@@ -71,7 +73,7 @@ def filtered(seen: jax.Array, taps: jax.Array) -> jax.Array:
         return total + window * weight.reshape((1,) * (seen.ndim - weight.ndim) + weight.shape), None
 
     start = jnp.zeros_like(seen[:steps])
-    return jax.lax.scan(one, start, (jnp.arange(lags), taps.astype(seen.dtype)))[0]
+    return jax.lax.scan(one, start, (jnp.arange(lags), taps))[0]
 
 
 def shifted(seen: jax.Array, steps_ago: jax.Array, lags: int) -> jax.Array:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from spyx.engine.derivative import Changes, call, inexact, pull
+from spyx.engine.derivative import Changes, call, inexact, pull, together
 from spyx.engine.loop import STATES, Loop, _split
 from spyx.engine.params import Params, without
 from spyx.engine.recurrent import Carried, Recurrent, _as_dict
@@ -144,7 +144,8 @@ class _LateBackward:
             return via.current(p, seen)[0], jnp.moveaxis(seen[1:], 0, 1)
 
         d_p, d_x, d_s, d_current = pull(given, (local, x, before, current), [*g_out, *g_s])
-        nothing = jnp.zeros((g_past.shape[1] + 1, g_past.shape[0], *g_past.shape[2:]), g_past.dtype)
+        shape = (g_past.shape[1] + 1, g_past.shape[0], *g_past.shape[2:])
+        nothing, g_past = together(jnp.zeros(shape, g_past.dtype), g_past)
         ((d_seen,),) = pull(onward, (nothing,), [*d_current, g_past])
         (d_sent,) = pull(lambda sent: via.send(p, sent[None])[0], (jnp.zeros_like(x),), [d_seen[-1]])
         more_p, more_s = pull(lambda local, before: base.sent(local, x, before), (local, before), d_sent)

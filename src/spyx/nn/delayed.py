@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from spyx.engine import delays as lagged
+from spyx.engine.derivative import together
 from spyx.nn.execution import AUTO, Execution
 from spyx.nn.fields import Within
 from spyx.nn.layer import Layer, as_layer, over_merged_time
@@ -38,7 +39,13 @@ class Delays(nnx.Param):
 
 
 class Width(Constant):
-    """The width of the kernels of a `Delayed`, in steps; `spyx.nn.set_width` sets it."""
+    """The width of the kernels of a `Delayed`, in steps; `spyx.nn.set_width` sets it.
+
+    Example:
+        >>> from spyx import nn
+        >>> float(nn.Delayed(2, 8, delays=4.0).width[...])
+        4.0
+    """
 
 
 class Delayed(Layer):
@@ -269,7 +276,8 @@ class Delayed(Layer):
 
         shape = jax.eval_shape(of_lag, kernels[0], seen[:steps])
         lags = jnp.arange(self.max_delay + 1)
-        return jax.lax.scan(body, jnp.zeros(shape.shape, shape.dtype), (lags, kernels))[0]
+        start, seen, kernels = together(jnp.zeros(shape.shape, shape.dtype), seen, kernels)
+        return jax.lax.scan(body, start, (lags, kernels))[0]
 
     def _product(self, xs: jax.Array, how: Execution = AUTO, *, bias: bool = True) -> jax.Array:
         module = self.connection if bias else without_bias(self.connection)

@@ -46,7 +46,7 @@ def test_equal_spikes(per):
     assert "Delay" in kinds
 
 
-@pytest.mark.parametrize("per", ["synapse", "source", "target"])
+@pytest.mark.parametrize("per", ["synapse", "source"])
 def test_convolutions(per):
     product = nn.Conv(4, 6, (3,), 2, padding="VALID", feature_group_count=2, rngs=nnx.Rngs(0))
     product.kernel[...] = jnp.round(16 * product.kernel[...]) / 16

@@ -128,7 +128,7 @@ def test_rounded_network_delivers_every_spike(per, max_delay):
     np.testing.assert_array_equal(nn.run(layer, spikes)[0], currents)
 
 
-@pytest.mark.parametrize(("per", "kernel"), [("synapse", "gauss"), ("source", "fixed"), ("target", "gauss")])
+@pytest.mark.parametrize(("per", "kernel"), [("synapse", "gauss"), ("source", "fixed")])
 def test_layer_promises(per, kernel):
     """Streams cut anywhere, batches without samples, every mode in value and gradient."""
     testing.check_layer(linear(per, kernel), (3,))

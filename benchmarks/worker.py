@@ -33,7 +33,10 @@ class Session:
         began = time.perf_counter()
         peer = importlib.import_module(f"benchmarks.peers.{self.library}")
         imported = time.perf_counter()
-        self.kind, self.steps = kind, peer.build(named([workload], neuron)[0], options)
+        wanted = named([workload], neuron)[0]
+        if wanted.delayed != getattr(peer, "DELAYED", wanted.delayed and self.library == "ours"):
+            raise Unsupported("no delays that are learned" if wanted.delayed else "compared with delays alone")
+        self.kind, self.steps = kind, peer.build(wanted, options)
         built = time.perf_counter()
         self.step = getattr(self.steps, kind)
         first = self.step()

@@ -22,6 +22,18 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class DelayedDense(Dense):
+    """A delay for every weight, learned, from 0 to `lags` - 1 steps; Gaussian kernels of half that width."""
+
+    lags: int
+
+    def delays(self) -> np.ndarray:
+        """Where they start: (in, out), float32."""
+        longest = self.lags - 1
+        return np.random.default_rng(2).uniform(0, longest, (self.inputs, self.outputs)).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Conv:
     """No padding, stride 1."""
 
@@ -81,6 +93,11 @@ class Workload:
     neuron: str = "lif"
 
     @property
+    def delayed(self) -> bool:
+        """Delays are learned."""
+        return any(isinstance(layer, DelayedDense) for layer in self.layers)
+
+    @property
     def classes(self) -> int:
         return self.layers[-1].classes
 
@@ -101,11 +118,13 @@ class Workload:
         arrays: list[np.ndarray | None] = []
         pooled = 1
         for layer in self.layers:
-            shape, fan_in = None, 1
+            shape, fan_in = None, 1.0
             if isinstance(layer, Pool) and averaged:
                 pooled = layer.size**2
             if isinstance(layer, Dense):
-                shape, fan_in = (layer.inputs, layer.outputs), layer.inputs
+                # A kernel that spreads a spike over many steps lowers its peak: more weight, so that spikes follow.
+                fan_in = layer.inputs / 4 if isinstance(layer, DelayedDense) else layer.inputs
+                shape = layer.inputs, layer.outputs
             elif isinstance(layer, Conv):
                 shape = (layer.size, layer.size, layer.inputs, layer.outputs)
                 fan_in = layer.size**2 * layer.inputs
@@ -116,15 +135,16 @@ class Workload:
         return arrays
 
 
-def _normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: float) -> np.ndarray:
     return (rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
 
 
-def dense(name: str, steps: int, batch: int, *sizes: int, recurrent: bool = False) -> Workload:
-    """Linear, LIF, ..., Linear, LI over `sizes`."""
+def dense(name: str, steps: int, batch: int, *sizes: int, recurrent: bool = False, lags: int = 1) -> Workload:
+    """Linear, LIF, ..., Linear, LI over `sizes`; with several lags, the delays are learned."""
     layers: list[Layer] = []
     for inputs, outputs in zip(sizes, sizes[1:], strict=False):
-        layers += [Dense(inputs, outputs), Spiking((outputs,), recurrent)]
+        product = Dense(inputs, outputs) if lags == 1 else DelayedDense(inputs, outputs, lags)
+        layers += [product, Spiking((outputs,), recurrent)]
     return Workload(name, steps, batch, sizes[:1], (*layers[:-1], Readout(sizes[-1])))
 
 
@@ -149,8 +169,10 @@ WORKLOADS = {
         Workload("W4", 20, 16, (34, 34, 2), _CONVOLUTIONAL),
         *(dense(f"W5-T{steps}", steps, 32, 128, 128, 20) for steps in (128, 512, 2048, 8192)),
         *(dense(f"W5-N{width}", 100, 16, width, width, 20) for width in (128, 512, 2048, 4096)),
+        dense("W6", 100, 128, 140, 256, 256, 20, lags=25),
         dense("small", 10, 4, 30, 20, 5),
         dense("small-recurrent", 10, 4, 30, 20, 5, recurrent=True),
+        dense("small-delayed", 10, 4, 30, 20, 5, lags=5),
     )
 }
 """By name. `small...` only prove that a library runs."""

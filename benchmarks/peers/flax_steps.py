@@ -20,7 +20,7 @@ def load(layers: list[Any], workload: Workload) -> None:
     """The workload's weights, and one trainable decay per neuron, `BETA` at the start."""
     for layer, spec, array in zip(layers, workload.layers, workload.weights(), strict=True):
         if isinstance(spec, (Dense, Conv)):
-            layer.kernel[...] = jnp.asarray(array)
+            getattr(layer, "connection", layer).kernel[...] = jnp.asarray(array)
         elif isinstance(spec, Spiking) and spec.recurrent:
             layer.recurrent_w[...] = jnp.asarray(array)
         if hasattr(layer, "beta"):

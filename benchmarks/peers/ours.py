@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.peers import Steps, flax_steps
-from benchmarks.workloads import Conv, Dense, Flatten, Layer, Pool, Readout, Spiking, Workload
+from benchmarks.workloads import Conv, DelayedDense, Dense, Flatten, Layer, Pool, Readout, Spiking, Workload
 from spyx import nn
 from spyx.engine import device
 
@@ -62,6 +62,9 @@ def build(workload: Workload, options: dict[str, Any]) -> Steps:
 
 def _layer(layer: Layer, neuron: str, convolution: Any, rngs: nnx.Rngs) -> Any:
     match layer:
+        case DelayedDense():
+            connection = nn.Linear(layer.inputs, layer.outputs, use_bias=False, rngs=rngs)
+            return nn.Delayed(connection, layer.lags - 1, delays=layer.delays(), width=layer.lags // 2)
         case Dense():
             return nnx.Linear(layer.inputs, layer.outputs, rngs=rngs)
         case Conv():

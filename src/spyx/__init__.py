@@ -14,7 +14,7 @@ _SUBMODULES = ("axn", "data", "engine", "experimental", "fn", "graph", "nir", "n
 
 _FUNCTIONS = {"compilation_cache": "spyx.engine", "load": "spyx.saving", "save": "spyx.saving"}
 
-__all__ = ["__version__", *_FUNCTIONS, *_SUBMODULES]
+__all__ = ["__version__", "compilation_cache", "load", "save", *_SUBMODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -144,6 +144,18 @@ def test_a_network_is_made_as_it_is_described():
     assert "custom" not in network.surrogates()
 
 
+def test_delays_lead_to_every_hidden_layer_and_shrink():
+    config = Config(hidden=(7, 3), delays=4, epochs=10)
+    model = network.make_network(config, 5, 2)
+    assert [layer.delays.shape for layer in model.layers[::2][:2]] == [(5, 7), (7, 3)]
+    assert not hasattr(model.layers[4], "delays")
+    widths = [model.layers[0].width[...]]
+    for epoch in (0, 2, 5, 9):
+        network.set_widths(config, epoch, model)
+        widths.append(model.layers[2].width[...])
+    np.testing.assert_allclose(widths, [2.0, 2.0, 0.24, 0.01, 0.01], atol=0.01)
+
+
 def test_every_part_is_drawn_on_its_own_and_by_the_seed():
     def parts(seed):
         found = inputs.load_inputs(Config(dataset="digits", encoder="rate", steps=4, seed=seed))

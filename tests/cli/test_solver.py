@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from spyx import nn
+from spyx.cli import network
 from spyx.cli import score as scoring
 from spyx.cli.config import AugmentTable, Config
-from spyx.cli.score import make_loss, make_metric
+from spyx.cli.score import make_loss, make_metric, score
 from spyx.cli.solver import make_solver
 
 
@@ -156,3 +158,16 @@ def test_every_augmentation_acts_along_its_own_axes():
         whole = shown.mean(axes)
         assert set(np.unique(whole)) == {0.0, 1.0}  # a step, a unit or a row is silent as a whole
     assert 0.3 < augmented({"drop_spikes": 0.5}, units, ones).mean() < 0.7
+
+
+def test_delays_have_a_rate_of_their_own_and_are_scored_rounded():
+    config = Config(hidden=(3,), delays=4, learning_rate=0.01, delay_learning_rate=0.5)
+    model = network.make_network(config, 2, 2)
+    params = nnx.state(model, nnx.Param)
+    tx = make_solver(config, 100, (2,))
+    with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes
+        updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    np.testing.assert_allclose(updates["layers"][0]["delays"][...], -0.5, rtol=1e-4)
+    np.testing.assert_allclose(updates["layers"][0]["connection"]["kernel"][...], -0.01, rtol=1e-2)
+    x, y = jax.random.uniform(jax.random.key(0), (4, 9, 2)) * 9, jnp.array([0, 1, 0, 1])
+    assert score(config, model, x, y) == score(config, nn.rounded(model), x, y)

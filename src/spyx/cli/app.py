@@ -114,6 +114,15 @@ def train_command(
             NETWORK, "Slope of a spike, with its first option: superspike:10, arctan:2, triangular, ...", "--surrogate"
         ),
     ] = None,
+    delays: Annotated[
+        int | None,
+        _option(
+            NETWORK,
+            "Learn a delay of 0 to N steps for every weight of hidden layers.",
+            "--delays",
+            metavar="N",
+        ),
+    ] = None,
     epochs: Annotated[int | None, _option(TRAINING, "Passes over the training part.", "--epochs", metavar="N")] = None,
     batch_size: Annotated[int | None, _option(TRAINING, "Samples per update.", "--batch-size", metavar="N")] = None,
     learning_rate: Annotated[
@@ -121,6 +130,10 @@ def train_command(
         _option(
             TRAINING, "Step size of AdamW at the start; it falls to 0 along a cosine.", "--learning-rate", metavar="X"
         ),
+    ] = None,
+    delay_learning_rate: Annotated[
+        float | None,
+        _option(TRAINING, "Step size of delays, in time steps.", "--delay-learning-rate", metavar="X"),
     ] = None,
     seed: Annotated[
         int | None, _option(TRAINING, "Same seed, same machine: same numbers.", "--seed", metavar="N")

@@ -53,9 +53,11 @@ class Config:
     dynamics: str = "spyx"
     beta: float = 0.9
     surrogate: str = "superspike:10"
+    delays: int = 0
     epochs: int = 40
     batch_size: int = 32
     learning_rate: float = 0.005
+    delay_learning_rate: float = 0.1
     seed: int = 0
     warmup: float = 0.0
     weight_decay: float = 1e-4
@@ -85,9 +87,11 @@ FILE_ONLY = ("warmup", "weight_decay", "clip", "smoothing", "readout", "readout_
 LIMITS: dict[str, Any] = {
     "steps": (1, 10_000),
     "beta": (0.0, 1.0),
+    "delays": (0, 10_000),
     "epochs": (1, 100_000),
     "batch_size": (1, 1_000_000),
     "learning_rate": (1e-12, 10.0),
+    "delay_learning_rate": (0.0, 100.0),
     "seed": (0, 2**31 - 1),
     "warmup": (0.0, 0.99),
     "weight_decay": (0.0, 1.0),

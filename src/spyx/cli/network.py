@@ -105,10 +105,20 @@ def make_network(config: Config, features: int, classes: int) -> nn.Sequential:
     layers: list[Any] = []
     width = features
     for size in config.hidden:
-        layers += [nnx.Linear(width, size, rngs=rngs), _neuron(config, size, rngs)]
+        layers += [_connection(config, width, size, rngs), _neuron(config, size, rngs)]
         width = size
     layers += [nnx.Linear(width, classes, rngs=rngs), nn.LI(classes, beta=np.float32(config.readout_beta))]
     return nn.Sequential(*layers)
+
+
+def _connection(config: Config, width: int, size: int, rngs: nnx.Rngs) -> Any:
+    linear = nnx.Linear(width, size, rngs=rngs)
+    return nn.Delayed(linear, config.delays, rngs=rngs) if config.delays else linear
+
+
+def set_widths(config: Config, epoch: Any, model: Any) -> None:
+    """Kernels of delays shrink to a single step over the first half of the epochs."""
+    nn.set_width(model, nn.shrinking(epoch, config.delays / 2, 0.01, epochs=config.epochs / 2))
 
 
 def _neuron(config: Config, size: int, rngs: nnx.Rngs) -> Any:

@@ -168,6 +168,7 @@ def convert_command(
     ] = False,
 ) -> None:
     """Write the network of a finished run as a NIR graph."""
+    from spyx import nn
     from spyx.cli import network
     from spyx.cli.runs import load_weights, open_run
 
@@ -177,7 +178,7 @@ def convert_command(
     features, classes = _sizes(run)
     model = network.make_network(config, features, classes)
     load_weights(run, model)
-    graph = said(file, lambda: bridge.to_nir(model, dt))
+    graph = said(file, lambda: bridge.to_nir(nn.rounded(model), dt))
     graph = bridge.portable(graph) if portable else graph
     graph = said(file, lambda: bridge.quantise(graph, weights=weights, decays=decays))
     said(file, lambda: bridge.write(file, graph))

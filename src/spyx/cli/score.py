@@ -47,12 +47,12 @@ def weighed(x: jax.Array, y: jax.Array, lengths: np.ndarray | None = None) -> tu
 
 
 def make_metric(config: Config) -> Callable[..., dict[str, jax.Array]]:
-    """Accuracy and loss of a weighed batch."""
+    """Accuracy and loss of a weighed batch, delays rounded."""
 
     def metric(model: Any, x: jax.Array, y: jax.Array, weight: jax.Array, lengths: Any = None) -> dict[str, jax.Array]:
         crossentropy = fn.integral_crossentropy(smoothing=config.smoothing, ignore=_ignored(y))
         accuracy = fn.integral_accuracy(ignore=_ignored(y))
-        traces, share = _traces(config, model, x, lengths, y.ndim == 2), jnp.mean(weight)
+        traces, share = _traces(config, nn.rounded(model), x, lengths, y.ndim == 2), jnp.mean(weight)
         given = {"weights": weight, "lengths": lengths}
         return {"acc": share * accuracy(traces, y, **given)[0], "loss": share * crossentropy(traces, y, **given)}
 

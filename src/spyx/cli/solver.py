@@ -20,10 +20,15 @@ def make_solver(config: Config, steps: int, frame: tuple[int, ...]) -> Any:
         frame: shape of one time step of a sample, before it was made flat.
     """
     rise = round(config.warmup * steps)
-    rate = optax.cosine_decay_schedule(config.learning_rate, steps)
-    if rise:
-        rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, rise, steps)
-    tx = optax.adamw(rate, weight_decay=config.weight_decay)
+
+    def rate(most: float) -> Any:
+        falling = optax.cosine_decay_schedule(most, steps)
+        return optax.warmup_cosine_decay_schedule(0.0, most, rise, steps) if rise else falling
+
+    tx = optax.adamw(rate(config.learning_rate), weight_decay=config.weight_decay)
+    if config.delays:
+        delays = optax.adam(rate(config.delay_learning_rate))
+        tx = optax.multi_transform({"weights": tx, "decays": tx, "delays": delays}, optimize.parameter_kinds)
     if config.clip:
         tx = optax.chain(optax.clip_by_global_norm(config.clip), tx)
     augment = _chain(config.augment, frame)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from spyx import optimize, report
+from spyx import nn, optimize, report
 from spyx.cli import inputs, network
 from spyx.cli.config import Config
 from spyx.cli.errors import Interrupted, UserError
@@ -131,7 +132,7 @@ def _finish(
     result = score(config, model, *samples.part("test"))
     x = np.asarray(samples.x["validation"][:SHOWN], np.float32)
     y = np.asarray(samples.y["validation"][:SHOWN])
-    activities = report.record(model, x)
+    activities = report.record(nn.rounded(model), x)
     metrics = {
         "test_accuracy": result["acc"],
         "test_loss": result["loss"],
@@ -190,6 +191,7 @@ def _learn(
             best="eval_acc",
             settings=settings_of(config),
             on_start=start,
+            on_epoch_start=partial(network.set_widths, config) if config.delays else None,
             on_epoch_end=note,
             on_step=shown.step,
             on_signal=answer,

@@ -17,6 +17,8 @@ import jax
 from spyx.engine import device, fused, masks
 from spyx.engine.affine import parallel, runs_at_once
 from spyx.engine.fixed_point import exact
+from spyx.engine.late import Late
+from spyx.engine.late import layer as late_layer
 from spyx.engine.loop import Step, layer, single
 from spyx.engine.recurrent import Recurrent
 
@@ -97,7 +99,9 @@ def neuron(
 
     if mode == "step":
         return plan("step", "asked for: one call per time step", at_once(single))
-    by_loop = partial(layer, step) if ends is None else partial(masks.by_loop, step, ends)
+    by_loop = partial(late_layer if isinstance(step, Late) else layer, step)  # type: ignore[arg-type]
+    if ends is not None:
+        by_loop = partial(masks.by_loop, step, ends)
     if 0 in shape:
         return plan("layer", f"{LOOP}; there is nothing to compute", by_loop, True)
     if mode in PARALLEL:

@@ -16,6 +16,7 @@ from spyx.graph import Graph
 from spyx.nir import layout
 from spyx.nir.chain import Wiring, wiring
 from spyx.nir.delays import closing_edges
+from spyx.nir.expand import expanded
 from spyx.nir.flat import Identity
 from spyx.nir.layout import Layouts, Shape
 from spyx.nir.meaning import Meaning
@@ -24,7 +25,7 @@ from spyx.nir.rules.dense import order
 from spyx.nir.rules.exact import NEURONS
 from spyx.nir.rules.neurons import RECURRENT
 from spyx.nir.sizes import answer_shape
-from spyx.nn import Neuron
+from spyx.nn import Delayed, Neuron
 from spyx.nn.layer import as_layer, step_shape
 
 OWNER = "spyx.nir.to_nir"
@@ -33,7 +34,8 @@ OWNER = "spyx.nir.to_nir"
 def saved(model: Any, dt: float, input_shape: Any = None, *, nir_axes: bool = False) -> nir.NIRGraph:
     """The graph; what the arguments mean is said at `to_nir`. `nir_axes`: `input_shape` has NIR's axes."""
     meaning = Meaning(dt)
-    parts = wiring(model)
+    parts, problems = expanded(wiring(model))
+    _raise(problems)
     rules = {name: rule_for_layer(layer) for name, layer in parts.layers.items()}
     problems = [
         f"node {name!r} ({_kind(parts.layers[name])}): NIR has no node for it; teach it one with spyx.nir.rule"
@@ -161,6 +163,8 @@ def _first_shape(parts: Wiring, name: str) -> Shape | None:
         layer = parts.layers.get(target)
         if source == name and isinstance(layer, Neuron):
             return layer.hidden_shape
+        if source == name and isinstance(layer, Delayed):
+            return layer.connection
         if (
             source == name
             and isinstance(width := getattr(layer, "in_features", None), int)

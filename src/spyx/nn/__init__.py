@@ -10,6 +10,12 @@ from spyx.nn.adaptive import adLIF as adLIF
 from spyx.nn.adaptive import cAdLIF as cAdLIF
 from spyx.nn.biological import AdEx as AdEx
 from spyx.nn.biological import Izhikevich as Izhikevich
+from spyx.nn.delayed import Delayed as Delayed
+from spyx.nn.delayed import Delays as Delays
+from spyx.nn.delayed import Width as Width
+from spyx.nn.delayed import rounded as rounded
+from spyx.nn.delayed import set_width as set_width
+from spyx.nn.delayed import shrinking as shrinking
 from spyx.nn.dynamics import Dynamics as Dynamics
 from spyx.nn.dynamics import detached as detached
 from spyx.nn.execution import Execution as Execution
@@ -78,6 +84,8 @@ __all__ = [
     "Constant",
     "Conv",
     "CuBaLIF",
+    "Delayed",
+    "Delays",
     "Dendrites",
     "Dynamics",
     "EFadLIF",
@@ -99,6 +107,7 @@ __all__ = [
     "SigmaDelta",
     "Stepper",
     "SumPool",
+    "Width",
     "adLIF",
     "between",
     "cAdLIF",
@@ -110,7 +119,10 @@ __all__ = [
     "observe",
     "per_unit",
     "positive",
+    "rounded",
     "run",
+    "set_width",
+    "shrinking",
     "stepper",
     "stream",
     "sum_pool",

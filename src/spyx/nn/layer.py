@@ -49,6 +49,9 @@ class Layer(nnx.Module):
     whole_time = False
     """It needs all of time in one call: `run` never cuts time for it."""
 
+    at_once = False
+    """It is faster for all of time in one call: `run` cuts time only where asked."""
+
     @property
     def _kind(self) -> str:
         """The name of its class, as plans and errors print it."""

@@ -15,14 +15,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spyx.engine.late import Late
 from spyx.engine.loop import depends
 from spyx.engine.params import Params
 from spyx.engine.recurrent import Carried, Dense
 from spyx.engine.recurrent import Recurrent as RecurrentStep
+from spyx.nn.delayed import Delayed
 from spyx.nn.dynamics import PerInstance
 from spyx.nn.fields import Field
 from spyx.nn.integrate import ALIF, IF, LIF, CuBaLIF
-from spyx.nn.layer import Layer, Stateful, as_layer, checked_module, hashable, merged
+from spyx.nn.layer import Layer, Stateful, as_layer, checked_module, hashable, merged, step_shape
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import UNCHANGING, draw
 
@@ -70,6 +72,26 @@ class ModuleConnection:
         return current.astype(sent.dtype)
 
 
+@dataclass(frozen=True)
+class DelayedConnection:
+    """A `Delayed` as a connection; the entry `via` of `p` holds its variables and, made once, its weights."""
+
+    graphdef: Any
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("via",)
+
+    def send(self, p: Params, sent: jax.Array) -> jax.Array:
+        return self._layer(p).signal(sent)
+
+    def current(self, p: Params, seen: jax.Array) -> jax.Array:
+        return self._layer(p).current(p.via["weights"], seen)
+
+    def _layer(self, p: Params) -> Delayed:
+        return merged(self.graphdef, p.via["variables"])
+
+
 class Recurrent(Neuron):
     """Any neuron fed back into itself: the current `x` becomes `x + via(z)`; the neuron's own equation stays as it is.
 
@@ -81,13 +103,15 @@ class Recurrent(Neuron):
         neuron: a local neuron.
         via: the connection from outputs to currents. None: a trainable dense weight `recurrent_w`, where
             `recurrent_w[i, j]` leads from unit i to unit j. Or any layer without state that takes and returns
-            (batch, *hidden_shape): masked, convolutional, symmetric, without self-connections.
+            (batch, *hidden_shape): masked, convolutional, symmetric, without self-connections. Or a `Delayed`: what is
+            sent then arrives its delays later than without, so one step later at least than the spike it comes of.
         recurrent_init: initialiser `(key, shape) -> array` of the dense weight; None is a truncated normal of std 0.01.
         rngs: needed for the dense weight, which starts from a random draw.
         name: stored, for your own use.
 
     Shapes:
-        x (batch, *hidden_shape) -> out (batch, *hidden_shape); state as of the neuron, with `z` where it is carried.
+        x (batch, *hidden_shape) -> out (batch, *hidden_shape); state as of the neuron, with `z` where it is carried,
+        and with `past` (batch, max_delay, *hidden_shape), what is on its way, where `via` is a `Delayed`.
 
     Raises:
         TypeError: no neuron; a connection with a state.
@@ -130,27 +154,35 @@ class Recurrent(Neuron):
         if via is None:
             self.recurrent_w = WEIGHT_FIELD.make("spyx.nn.Recurrent", "", recurrent_init, self.hidden_shape, rngs)
         else:
-            self.via = _checked_connection(via)
+            self.via = _checked_connection(via, self.hidden_shape)
         sent_late, spikes = _look_inside(neuron)
         self._carried = nnx.static(_carried(neuron, sent_late))
+        self._ring = nnx.static(_ring(neuron, self._carried) if self._delayed else None)
+        if self._delayed:
+            self._affine = "never"
+            return
         self._affine = "given_spikes" if neuron.affine == "always" and spikes else neuron.affine
 
     @property
-    def step(self) -> RecurrentStep:  # type: ignore[override]
+    def step(self) -> RecurrentStep | Late:  # type: ignore[override]
         """The recurrent step, made of the neuron's own."""
+        if self._delayed:
+            via: Any = DelayedConnection(hashable(nnx.split(self.via)[0]))
+            return Late(RecurrentStep(self.neuron.step, via, self._carried), self._ring)  # type: ignore[arg-type]
         via = WEIGHT if self._dense else ModuleConnection(hashable(nnx.split(self._connection())[0]))
         return RecurrentStep(self.neuron.step, via, self._carried)
 
     @property
     def state(self) -> Mapping[str, float]:  # type: ignore[override]
         """Name and resting value of each state variable."""
-        carried = self._carried
-        return self.neuron.state if carried is None else {**self.neuron.state, carried.outer._fields[-1]: 0.0}
+        extra = [variable.outer._fields[-1] for variable in (self._carried, self._ring) if variable is not None]
+        return {**self.neuron.state, **dict.fromkeys(extra, 0.0)}
 
     @property
     def State(self) -> Any:  # type: ignore[override]
         """The NamedTuple of several state variables."""
-        return getattr(self.neuron, "State", None) if self._carried is None else self._carried.outer
+        last = self._ring or self._carried
+        return getattr(self.neuron, "State", None) if last is None else last.outer
 
     @property
     def affine(self) -> Any:  # type: ignore[override]
@@ -167,9 +199,36 @@ class Recurrent(Neuron):
         arrays = {name: getattr(own, name) for name in own._names}
         if self._dense:
             arrays["recurrent_w"] = self.recurrent_w[...]
+        elif self._delayed:
+            dtype = jnp.result_type(*(a for a in jax.tree.leaves(nnx.state(self.via)) if a.dtype != jnp.int32))
+            arrays["via"] = {"variables": nnx.split(self.via)[1], "weights": self.via.weights(dtype)}
         else:
             arrays["via"] = nnx.split(self._connection())[1]
         return Params(arrays, dict(own._static))
+
+    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> Any:
+        """The resting state of `batch_size` samples; with delays, nothing is on its way."""
+        if not self._delayed:
+            return super().initial_state(batch_size, dtype)
+        values = [jnp.full((batch_size, *self.hidden_shape), rest, dtype) for rest in self.state.values()]
+        past = jnp.zeros((batch_size, self.via.max_delay, *self.hidden_shape), dtype)
+        return self.State(*values[:-1], past)
+
+    def _check(self, shape: tuple[int, ...], state: Any) -> None:
+        if not self._delayed:
+            return super()._check(shape, state)
+        expected = (shape[0], self.via.max_delay, *self.hidden_shape)
+        if not isinstance(state, self.State) or state[-1].shape != expected:
+            got = state[-1].shape if isinstance(state, self.State) else type(state).__name__
+            raise ValueError(
+                f"spyx.nn.Recurrent: expected a state with past of shape {expected}; got {got}. "
+                f"Make it with initial_state({shape[0]})."
+            )
+        return super()._check(shape, state[:-1])
+
+    @property
+    def _delayed(self) -> bool:
+        return isinstance(vars(self).get("via"), Delayed)
 
     @property
     def _dense(self) -> bool:
@@ -202,14 +261,34 @@ def _carried(neuron: Neuron, late: bool) -> Carried | None:
     return Carried(neuron.State if len(names) > 1 else None, _with_output(names))
 
 
+def _ring(neuron: Neuron, carried: Carried | None) -> Carried:
+    if carried is not None:
+        return Carried(carried.outer, _with_past(carried.outer._fields))
+    names = tuple(neuron.state)
+    return Carried(neuron.State if len(names) > 1 else None, _with_past(names))
+
+
+@functools.lru_cache(maxsize=256)
+def _with_past(names: tuple[str, ...]) -> Any:
+    return collections.namedtuple("DelayedState", (*names, "past" if "past" not in names else "past_sent"))
+
+
 @functools.lru_cache(maxsize=256)
 def _with_output(names: tuple[str, ...]) -> Any:
     """The state type of a neuron whose output is carried; one for equal names, so that equal layers are equal."""
     return collections.namedtuple("RecurrentState", (*names, "z" if "z" not in names else "z_before"))
 
 
-def _checked_connection(via: Any) -> Any:
+def _checked_connection(via: Any, hidden_shape: tuple[int, ...]) -> Any:
     who = "spyx.nn.Recurrent(via=)"
+    if isinstance(via, Delayed):
+        found = step_shape(via, jax.ShapeDtypeStruct((1, *hidden_shape), jnp.float32)).shape[1:]
+        if found != hidden_shape:
+            raise ValueError(
+                f"{who}: expected a current of shape {hidden_shape}, that of the spikes; got {found} from {via._kind}. "
+                "Change the connection, or hidden_shape."
+            )
+        return via
     module = checked_module(who, via)
     layer = as_layer(who, module)
     changing = jax.tree.leaves(nnx.split(layer, UNCHANGING, ...)[2])

@@ -322,7 +322,7 @@ def _automatic_cut(layer: Layer, x: Any, axis: int) -> Cut | None:
         max((len(neuron.state) for neuron in neurons), default=1),
         jax.tree.leaves(weights),
         changes=bool(jax.tree.leaves(changing)),
-        whole=any(isinstance(module, Layer) and module.whole_time for module in modules),
+        whole=any(isinstance(module, Layer) and (module.whole_time or module.at_once) for module in modules),
     )
 
 

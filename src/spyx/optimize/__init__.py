@@ -10,6 +10,8 @@ from spyx.optimize.checkpoint import CheckpointError as CheckpointError
 from spyx.optimize.compiled import compile_fit as compile_fit
 from spyx.optimize.fit import History as History
 from spyx.optimize.fit import fit as fit
+from spyx.optimize.kinds import hold_delays as hold_delays
+from spyx.optimize.kinds import parameter_kinds as parameter_kinds
 from spyx.optimize.signals import Stopped as Stopped
 from spyx.optimize.solver import Solver as Solver
 from spyx.optimize.solver import SolverImpl as SolverImpl
@@ -31,7 +33,9 @@ __all__ = [
     "compile_fit",
     "early_stopping",
     "fit",
+    "hold_delays",
     "make_eval_step",
     "make_train_step",
+    "parameter_kinds",
     "train",
 ]

@@ -18,7 +18,7 @@ from spyx.optimize.batches import ADVICE, call, takes_mask
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, SolverImpl, as_solver
 from spyx.optimize.steps import in_evaluation
-from spyx.optimize.watch import Watch, advance, any_nan, refuse_wrong_labels, split, start
+from spyx.optimize.watch import Watch, advance, any_nan, begin, refuse_wrong_labels, split, start
 
 OWNER = "spyx.optimize.compile_fit"
 
@@ -35,6 +35,7 @@ def compile_fit(
     lengths: Any = None,
     eval_lengths: Any = None,
     key: jax.Array | None = None,
+    on_epoch_start: Callable[[Any, Any], None] | None = None,
     on_epoch_end: Callable[[int, dict[str, Any]], None] | None = None,
 ) -> tuple[nnx.Module, dict[str, Any]]:
     """Train in one compiled loop over epochs and batches; the model that was passed in stays as it was.
@@ -57,6 +58,9 @@ def compile_fit(
             numbers. Passed to `nn.run` and the loss, or by name to a loss of your own. Default None: all.
         eval_lengths: the same of `eval_data`.
         key: shuffles all samples over all batches in every epoch, and is passed on to the solver. None keeps the order.
+        on_epoch_start: called as `(epoch, model)` before each epoch, to set in place what is not trained, for example
+            `lambda epoch, model: spyx.nn.set_width(model, widths(epoch))`. Changes of parameters are ignored. It
+            is compiled, and the epoch is traced.
         on_epoch_end: called as `(epoch, numbers of this epoch)`; the device then comes back to the host after each
             epoch, with the same numbers as without.
 
@@ -104,7 +108,8 @@ def compile_fit(
     together = epochs if on_epoch_end is None else 1
     parts: list[dict[str, Any]] = []
     for first in range(0, epochs, together):
-        watch, history = _epochs(static, together, shuffle, watch, params, rest, train_data, eval_data, draws, first)
+        how = together, shuffle, on_epoch_start
+        watch, history = _epochs(static, how, watch, params, rest, train_data, eval_data, draws, first)
         parts.append(history)
         if (bad := int(watch.bad_step)) >= 0:
             epoch, step = divmod(bad, jax.tree.leaves(train_data)[0].shape[0])
@@ -128,11 +133,10 @@ def start_of(static: Any, params: Any, rest: Any, key: jax.Array) -> Watch:
     return start(solver_of(static, params, rest)[0], key)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def _epochs(
     static: Any,
-    count: int,
-    shuffle: bool,
+    how: tuple[int, bool, Any],
     watch: Watch,
     params: Any,
     rest: Any,
@@ -143,9 +147,13 @@ def _epochs(
 ) -> tuple[Watch, dict[str, Any]]:
     """`count` epochs from epoch `first` on."""
     graphdef, _, _, metric_fn, _ = static
+    count, shuffle, on_epoch_start = how
     impl, _ = solver_of(static, params, rest)
 
     def one_epoch(watch: Watch, epoch: jax.Array) -> tuple[Watch, dict[str, Any]]:
+        if on_epoch_start is not None:
+            state = impl.get_params(watch.solver), rest_of(impl, watch, rest)
+            watch = begin(OWNER, impl, (graphdef, *state), watch, on_epoch_start, epoch)
         order = order_of(train_data, key, epoch, shuffle)
 
         def one_step(watch: Watch, step: jax.Array) -> tuple[Watch, jax.Array]:

@@ -20,7 +20,7 @@ from spyx.optimize.batches import call, rows_of, without_padding
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, as_solver
 from spyx.optimize.steps import in_evaluation
-from spyx.optimize.watch import Watch, advance, any_nan, refuse_wrong_labels, split, start
+from spyx.optimize.watch import Watch, advance, any_nan, begin, refuse_wrong_labels, split, start
 
 History = list[dict[str, float]]
 """Type alias: one dictionary of numbers per epoch."""
@@ -39,6 +39,7 @@ def fit(
     epochs: int,
     eval_iter: Callable[[], Iterable[Any]] | None = None,
     eval_fn: Callable[..., tuple[jax.Array, jax.Array]] | None = None,
+    on_epoch_start: Callable[[Any, Any], None] | None = None,
     on_epoch_end: Callable[[int, dict[str, float]], None] | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
     check_every: int = 16,
@@ -63,6 +64,8 @@ def fit(
         eval_iter: as `train_iter`, for the evaluation after each epoch.
         eval_fn: `(model, *batch) -> (accuracy, loss)`; it sees a copy of the model in evaluation mode, and of a
             loader's batch what `loss_fn` would. Needed with `eval_iter`.
+        on_epoch_start: called as `(epoch, model)` before each epoch, to set in place what is not trained, for example
+            `lambda epoch, model: spyx.nn.set_width(model, widths(epoch))`. Changes of parameters are ignored.
         on_epoch_end: called as `(epoch, numbers of this epoch)` after each.
         on_step: called as `(epoch, step, loss)` every `check_every` steps; epoch and step count from 0.
         check_every: steps between two looks at the loss, >= 1; looking makes the device wait. Default 16.
@@ -108,6 +111,9 @@ def fit(
         for epoch in range(epochs):
             began, compile_s = time.perf_counter(), 0.0
             watch, recent, number = watch._replace(loss_sum=jnp.float32(0)), [], -1
+            if on_epoch_start is not None:
+                state = impl.get_params(watch.solver), rest_of(watch.solver)
+                watch = begin(OWNER, impl, (graphdef, *state), watch, on_epoch_start, epoch)
             for number, batch in enumerate(map(_as_tuple, train_iter())):
                 batch = without_padding(f"{OWNER}(loss_fn=)", loss_fn, batch)
                 shapes = _shapes(batch, epoch, number)

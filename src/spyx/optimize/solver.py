@@ -13,6 +13,7 @@ from flax import nnx
 
 from spyx.fn.labels import strict_labels
 from spyx.optimize.batches import call
+from spyx.optimize.kinds import hold_delays
 
 
 class SolverImpl(NamedTuple):
@@ -24,6 +25,7 @@ class SolverImpl(NamedTuple):
         get_params: `(state) -> params`, the current best guess.
         get_rest: `(state) -> rest`, what else the network changes as it trains (BatchNorm's averages, Dropout's
             counters); None where the solver leaves it alone.
+        put_rest: `(state, rest) -> state`, with that in its place; None where the solver leaves it alone.
 
     Example:
         >>> impl = backprop(optax.sgd(0.5))(lambda params, batch: (params - batch) ** 2, jnp.float32(0.0))
@@ -36,6 +38,7 @@ class SolverImpl(NamedTuple):
     step: Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
     get_params: Callable[[Any], Any]
     get_rest: Callable[[Any], Any] | None = None
+    put_rest: Callable[[Any, Any], Any] | None = None
 
 
 Solver = Callable[[Callable[[Any, Any], jax.Array], Any], SolverImpl]
@@ -73,7 +76,7 @@ class Objective:
 
 
 def backprop(tx: optax.GradientTransformation) -> Solver:
-    """Gradient descent as a `Solver`: `params' = params + tx(dloss / dparams)`.
+    """Gradient descent as a `Solver`: `params' = params + tx(dloss / dparams)`, delays clipped to their range.
 
     `compile_fit` and `fit` wrap an Optax optimiser in it by themselves.
 
@@ -110,12 +113,15 @@ def backprop(tx: optax.GradientTransformation) -> Solver:
                 updates, opt_state = tx.update(grads, opt_state, params)
             # A gradient may be infinite where the loss is not; the loops watch the loss alone.
             found = jnp.where(all_finite(grads), found, jnp.nan)
-            return (optax.apply_updates(params, updates), rest, opt_state), found
+            return (hold_delays(optax.apply_updates(params, updates)), rest, opt_state), found
 
         def init(key: jax.Array) -> Any:
             return params, rest, tx.init(params)
 
-        return SolverImpl(init, step, lambda state: state[0], lambda state: state[1])
+        def put_rest(state: Any, rest: Any) -> Any:
+            return state[0], rest, state[2]
+
+        return SolverImpl(init, step, lambda state: state[0], lambda state: state[1], put_rest)
 
     return build
 

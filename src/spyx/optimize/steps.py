@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 
 from spyx.optimize.batches import as_batch, call, without_padding
+from spyx.optimize.kinds import hold_delays
 from spyx.optimize.solver import Objective
 
 
@@ -47,7 +48,7 @@ def make_train_step(loss_fn: Callable[..., jax.Array]) -> Callable[..., jax.Arra
         model, optimizer = nnx.merge(graphdef, params, rest), nnx.merge(opt_graphdef, opt_state)
         with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes
             optimizer.update(model, grads)
-        return loss, nnx.state(model), nnx.state(optimizer)
+        return loss, hold_delays(nnx.state(model)), nnx.state(optimizer)
 
     def step(model: nnx.Module, optimizer: nnx.Optimizer, *batch: Any, lengths: Any = None) -> jax.Array:
         batch = without_padding("spyx.optimize.make_train_step(loss_fn=)", loss_fn, as_batch(batch, lengths))

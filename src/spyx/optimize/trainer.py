@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from spyx.optimize.fit import History
 from spyx.optimize.signals import Asked, Stopped, listening
 from spyx.optimize.solver import as_solver
 from spyx.optimize.sources import OWNER, Arrays, Batches, as_source, evaluate, on_device
-from spyx.optimize.watch import Watch, any_nan, split
+from spyx.optimize.watch import Watch, any_nan, begin, split
 
 TURN_S = 0.25
 """How long the device works before the host looks at signals and progress."""
@@ -69,6 +70,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     stop_when: Callable[[History], bool] | None = None,
     on_start: Callable[[History], Any] | None = None,
+    on_epoch_start: Callable[[Any, Any], None] | None = None,
     on_epoch_end: Callable[[int, dict[str, float]], Any] | Sequence[Callable[[int, dict[str, float]], Any]] = (),
     on_step: Callable[[int, int, float], Any] | None = None,
     on_signal: Callable[[int], Any] | None = None,
@@ -105,6 +107,8 @@ def train(
         settings: what JSON can hold; written into checkpoints and compared when resuming.
         stop_when: `(history) -> bool`, asked after each epoch, such as `early_stopping("-eval_loss", patience=5)`.
         on_start: called before the first step with the history so far, which is empty unless the run is resumed.
+        on_epoch_start: called as `(epoch, model)` before each epoch, to set in place what is not trained, as for
+            `compile_fit`. It is compiled, and the epoch is traced.
         on_epoch_end: called as `(epoch, numbers of this epoch)` after each; one function, or several.
         on_step: called as `(epoch, steps taken in it, loss)` about four times a second.
         on_signal: called with the number of the signal that will end the run after the step.
@@ -143,7 +147,7 @@ def train(
             raise FloatingPointError(
                 f"{OWNER}(eval_data=): expected numbers; got NaN. Drop or fill the missing values first."
             )
-    run = _Run(static, (params, rest), source, eval_data, draws, best)
+    run = _Run(static, (params, rest), source, eval_data, draws, best, on_epoch_start)
     calls = (on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end)
     begin = on_start or (lambda history: None)
     if folder is None:
@@ -210,12 +214,28 @@ def score_of(score: str, numbers: dict[str, float]) -> float:
     return -numbers[name] if score.startswith("-") else numbers[name]
 
 
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def _begun(static: Any, hook: Any, watch: Watch, params: Any, rest: Any, epoch: jax.Array) -> Watch:
+    """At the start of an epoch, once the hook has set what is not trained."""
+    impl, _ = solver_of(static, params, rest)
+    state = impl.get_params(watch.solver), rest_of(impl, watch, rest)
+    return begin(OWNER, impl, (static[0], *state), watch, hook, epoch)
+
+
 class _Run:
     """The state of one run: what the device holds, and where it is."""
 
     def __init__(
-        self, static: Any, like: Any, source: Arrays | Batches, eval_data: Any, key: jax.Array, best: str | None
+        self,
+        static: Any,
+        like: Any,
+        source: Arrays | Batches,
+        eval_data: Any,
+        key: jax.Array,
+        best: str | None,
+        on_epoch_start: Callable[[Any, Any], None] | None,
     ) -> None:
+        self.on_epoch_start = on_epoch_start
         self.static, self.like, self.source, self.eval_data, self.best = static, like, source, eval_data, best
         self.watch: Watch = start_of(static, *like, key)
         self.losses = jnp.zeros(source.steps, jnp.float32)
@@ -274,6 +294,8 @@ class _Run:
     ) -> None:
         """All epochs that are left."""
         while not self.done and self.epoch < epochs:
+            if self.on_epoch_start is not None and self.step == 0:
+                self.watch = _begun(self.static, self.on_epoch_start, self.watch, *self.like, np.int32(self.epoch))
             for loss in self._turns():
                 if on_step is not None:
                     on_step(self.epoch, self.step, loss)

@@ -49,6 +49,27 @@ def advance(impl: SolverImpl, watch: Watch, batch: Any, key: jax.Array) -> tuple
     return Watch(solver, watch.steps + 1, watch.loss_sum + loss, bad_step), loss
 
 
+def begin(owner: str, impl: SolverImpl, model: Any, watch: Watch, hook: Callable[..., None], epoch: Any) -> Watch:
+    """The state at the start of an epoch, once `hook(epoch, model)` has set what is not trained.
+
+    Args:
+        owner: the public name that errors begin with.
+        impl: of the solver.
+        model: `(graphdef, params, rest)` of the network.
+        watch: the state before.
+        hook: changes the model that it is given, in place.
+        epoch: counted from 0.
+    """
+    if impl.put_rest is None:
+        raise TypeError(
+            f"{owner}(on_epoch_start=): expected a solver that carries what is not trained; got one without put_rest. "
+            "Use an Optax optimiser, or give the SolverImpl get_rest and put_rest."
+        )
+    copy = nnx.merge(*model, copy=True)
+    hook(epoch, copy)
+    return watch._replace(solver=impl.put_rest(watch.solver, nnx.split(copy, nnx.Param, ...)[2]))
+
+
 def split(owner: str, model: Any) -> tuple[Any, Any, Any]:
     """`(graphdef, params, rest)` of a network that has something to train."""
     if not isinstance(model, nnx.Module):

@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 
 from spyx import nn
+from spyx.engine.late import Late
 from spyx.engine.recurrent import Recurrent
 from spyx.nn.layer import as_layer
 from spyx.nn.neuron import Neuron
@@ -240,7 +241,7 @@ def _weighted(name: str, module: Any, parameters: int) -> LayerCost:
 
 def _connection(layer: Neuron) -> Any:
     """The module that feeds a neuron back into itself, None without one; a dense weight as a layer over all units."""
-    if not isinstance(layer.step, Recurrent):
+    if not isinstance(layer.step, (Recurrent, Late)):
         return None
     via: Any = getattr(layer, "via", None)
     if via is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from spyx import nn
+from spyx.engine.late import Late
 from spyx.engine.recurrent import Recurrent
 from spyx.fn.traces import TraceFunction
 from spyx.nn.fields import Within
@@ -152,7 +153,7 @@ def probe(layer: Any, x: jax.Array, y: jax.Array | None, loss: Any, lengths: jax
 
 
 def _as_probe(name: str, neuron: Neuron, got: dict[str, Any], before: str | None, last: bool) -> NeuronProbe:
-    recurrent = isinstance(neuron.step, Recurrent)
+    recurrent = isinstance(neuron.step, (Recurrent, Late))
     return NeuronProbe(name, recurrent=recurrent, last=last, fed_by=before, pinned=tuple(_pins(neuron)), **got)
 
 

@@ -12,14 +12,13 @@ from flax import nnx
 
 import nir
 from spyx.axn import superspike
-from spyx.graph.delay import Ring, push, read
 from spyx.nir import neurons
 from spyx.nir.delays import whole_steps
 from spyx.nir.flat import Identity
 from spyx.nir.meaning import AFTER_LEAK
 from spyx.nir.rule import Rule, Site
 from spyx.nir.sizes import PER_UNIT
-from spyx.nn import Constant
+from spyx.nn import Constant, Delayed
 
 NEURONS = {
     neurons.NIRI: nir.I,
@@ -67,28 +66,6 @@ class Pass(nnx.Module):
         return x
 
 
-class Stagger(nnx.Module):
-    """Every unit waits its own number of steps: `y[t, k] = x[t - steps[k], k]`.
-
-    Args:
-        steps: whole numbers, one per unit, at least one of them 0: the edge that leads here waits for all.
-    """
-
-    def __init__(self, steps: np.ndarray) -> None:
-        self.steps = Constant(jnp.asarray(steps, jnp.int32))
-        self._shape, self._longest = tuple(steps.shape), int(steps.max())
-
-    def initial_state(self, batch_size: int) -> Ring:
-        past = jnp.zeros((batch_size, self._longest, *self._shape), jnp.float32)
-        return Ring(past, jnp.zeros((), jnp.int32))
-
-    def __call__(self, x: jax.Array, state: Ring) -> tuple[jax.Array, Ring]:
-        y, steps = x, self.steps[...][None]
-        for delay in range(1, self._longest + 1):
-            y = jnp.where(steps == delay, read(state, delay).astype(x.dtype), y)
-        return y, push(state, x)
-
-
 def load_neuron(node: Any, site: Site, *, layer: type) -> Any:
     """The exact neuron, with its parameters on spyx's axes."""
     arrays = {name: site.taken.to_spyx(np.asarray(getattr(node, name))) for name in PER_UNIT[type(node)]}
@@ -116,15 +93,15 @@ def save_neuron(layer: Any, site: Site) -> Any:
 def load_delay(node: Any, site: Site) -> Any:
     """Nothing when all units wait alike: then the edge that leads here does it."""
     steps = np.array([whole_steps(d, site.meaning.dt) for d in np.ravel(node.delay)]).reshape(np.shape(node.delay))
-    extra = steps - steps.min()
+    extra = site.taken.to_spyx(steps - steps.min())
     if not extra.any():
         return Pass()
-    return Stagger(site.taken.to_spyx(extra))
+    return Delayed(extra.shape, int(extra.max()), kernel="fixed", delays=extra)
 
 
-def save_delay(layer: Stagger, site: Site) -> Any:
-    """The staggered part; the edge before it becomes a `Delay` of its own."""
-    return nir.Delay(site.units(np.asarray(layer.steps[...]) * site.meaning.dt))
+def save_delay(layer: Delayed, site: Site) -> Any:
+    """Units that wait by themselves; the edge before them becomes a `Delay` of its own."""
+    return nir.Delay(site.units(np.asarray(layer.delays[...]) * site.meaning.dt))
 
 
 def _leaves_nothing(node: Any, site: Site) -> bool:
@@ -151,6 +128,6 @@ RULES = [
         load=lambda node, site: Threshold(site.taken.to_spyx(node.threshold)),
         default=True,
     ),
-    Rule(Stagger, nir.Delay, save=save_delay, load=load_delay, default=True),
+    Rule(Delayed, nir.Delay, save=save_delay, load=load_delay, default=True),
     Rule(Pass, Identity, save=lambda layer, site: Identity(site.shape), load=lambda node, site: Pass(), default=True),
 ]

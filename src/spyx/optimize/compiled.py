@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spyx.engine.definitions import jit
 from spyx.fn.labels import strict_labels
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, SolverImpl, as_solver
@@ -108,12 +109,12 @@ def compile_fit(
     return trained, jax.tree.map(lambda *part: jnp.concatenate(part), *parts)
 
 
-@partial(jax.jit, static_argnums=0)
+@jit(0)
 def _start(static: Any, params: Any, rest: Any, key: jax.Array) -> Watch:
     return start(_solver(static, params, rest)[0], key)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+@jit(0, 1, 2, donate_argnums=3)
 def _epochs(
     static: Any,
     count: int,

@@ -116,6 +116,11 @@ def test_wrong_sound_files_are_refused():
             read_sound(content, "a.wav", RATE)
 
 
+def test_long_sounds_are_refused_before_a_cochlea_hears_them():
+    with pytest.raises(EventFileError, match=r"expected a recording of at most 10 s; got 11 s at byte 40 of a.wav"):
+        read_sound(wav(np.zeros(11 * RATE, "<i2")), "a.wav", RATE)
+
+
 def test_a_click_is_heard_through_the_window_that_is_centred_on_each_step():
     """A click has the same energy at every frequency: what is left is the squared Hann window, at the click's place."""
     click = np.zeros(1600)

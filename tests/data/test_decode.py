@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -283,3 +284,42 @@ def test_pickled_arrays_are_refused(tmp_path):
     np.save(tmp_path / "evil.npy", table, allow_pickle=True)
     with pytest.raises(EventFileError, match="numbers"):
         read_events(tmp_path / "evil.npy")
+
+
+def test_the_header_of_aedat4_takes_linear_time():
+    whole = event_files.aedat4(columns())
+    size = int.from_bytes(whole[14:18], "little")
+    for text in (b'path="/mainloop/' * 40_000, b'path="/mainloop/x/outInfo/0/info/">' * 20_000, b'"/info/' * 90_000):
+        header = whole[18 : 18 + size].replace(b'<node path="/main', text + b'<node path="/main', 1)
+        content = whole[:14] + struct.pack("<I", len(header)) + header + whole[18 + size :]
+        began = time.process_time()
+        assert read(content, "aedat4").sensor_size in ((34, 34), None)
+        assert time.process_time() - began < 5  # minutes, with an expression that starts again at each
+
+
+def test_packets_of_zstandard_stop_at_the_budget():
+    zstandard = pytest.importorskip("zstandard")
+    c = columns()
+    bomb = zstandard.ZstdCompressor().compress(bytes(30_000_000))
+    content = event_files.aedat4(c, zstandard.ZstdCompressor().compress, 3) + struct.pack("<ii", 0, len(bomb)) + bomb
+    with pytest.raises(EventFileError, match=r"got a packet of more than \d+ bytes at byte"):
+        read(content, "aedat4", max_bytes=1_000_000)
+    many = event_files.aedat4(c, lambda packet: bomb if packet[8:12] == b"IMUS" else packet, 3)
+    with pytest.raises(EventFileError, match="a packet"):
+        read(many, "aedat4", max_bytes=1_000_000)
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_a_damaged_packet_is_noticed_by_its_checksum(codec):
+    if codec == "lz4":
+        number, frame = 1, pytest.importorskip("lz4.frame")
+
+        def pack(packet):
+            return frame.compress(packet, content_checksum=True)
+    else:
+        number, zstandard = 3, pytest.importorskip("zstandard")
+        pack = zstandard.ZstdCompressor(write_checksum=True, level=1).compress
+    content = bytearray(event_files.aedat4(columns(), pack, number))
+    content[-1] ^= 1  # the checksum of the last packet
+    with pytest.raises(EventFileError, match="a packet that unpacks"):
+        read(bytes(content), "aedat4")

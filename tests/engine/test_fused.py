@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from functools import partial
 
@@ -310,3 +311,25 @@ def test_the_gradient_of_a_tangent_reads_the_states_of_a_run():
 
     found = [jax.grad(moved)(jnp.float32(1.0), mode) for mode in ("layer", "fused")]
     np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["a b\n    free(x0)", "\u212b\u0661.step", "\x1b[31m", "'''", "x" * 500, ""])
+def test_the_name_of_a_class_never_becomes_source(name):
+    def source(name):
+        def step(p, x, v):
+            return p.spike(v - 1.0), 0.9 * v + x
+
+        step.__qualname__ = name
+        neuron = type(name or "_", (nn.Neuron,), {"step": staticmethod(step)})(3)
+        p, s0 = neuron.params().astype(jnp.float32), neuron.initial_state(2)
+        text = fused.source(neuron.step, p, jnp.ones((4, 2, 3)), s0)
+        nn.run(neuron, jnp.ones((2, 4, 3)), mode="fused")
+        return text.splitlines()
+
+    def without_head(lines):
+        return [line for line in lines if not re.fullmatch(r"# [A-Za-z0-9_]{0,60}, (for|back)ward, float32", line)]
+
+    hostile, plain = source(name), source("Plain")
+    assert without_head(hostile) == without_head(plain)
+    assert len(without_head(hostile)) == len(hostile) - 2

@@ -2,7 +2,8 @@
 
     PYTHONPATH=tests python -m fuzz --count 10000 --seed 1 [--format NAME]
 
-Every format runs in a process of its own, so that a crash or a hang (10 seconds for one file) is seen and counted.
+Every format runs in a process of its own, so that a crash or a hang is seen and counted: more than 10 seconds of
+computing for one file, or two minutes by the clock.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from fuzz.cases import LIMIT_S, faults, outcomes, peak_mib
+from fuzz.cases import LIMIT_S, PATIENCE, faults, outcomes, peak_mib
 from fuzz.formats import formats
 
 
@@ -35,7 +36,7 @@ def watched(name: str, count: int, seed: int) -> tuple[Counter[str], str]:
     found: Counter[str] = Counter()
     peak, text = "-", b""
     while process.stdout:
-        if not select.select([process.stdout], [], [], 6 * LIMIT_S if not found else 2 * LIMIT_S)[0]:
+        if not select.select([process.stdout], [], [], 2 * PATIENCE * LIMIT_S)[0]:
             process.kill()
             found[f"HANG (seed {seed}, case {found.total()})"] += 1
             break

@@ -20,7 +20,7 @@ from spyx import nn
 nir = pytest.importorskip("nir")
 h5py = pytest.importorskip("h5py")
 from spyx.data import _guarded  # noqa: E402
-from spyx.nir import from_nir, read, simulate, to_nir, write  # noqa: E402
+from spyx.nir import check, from_nir, read, simulate, to_nir, write  # noqa: E402
 from spyx.nir.digest import DIGEST  # noqa: E402
 
 MUTATIONS = int(os.environ.get("SPYX_NIR_MUTATIONS", "150"))
@@ -253,3 +253,21 @@ def test_a_relative_path_is_that_of_the_folder_now(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path / name)
         write("a.nir", graph)
         assert set(read("a.nir").nodes) == set(graph.nodes)
+
+
+def test_long_delays_and_huge_maps_are_refused_before_memory_is_taken():
+    with pytest.raises(ValueError, match=r"'n0' \(Delay\): 4 units wait up to 1e\+09 steps, which takes more than"):
+        from_nir(graph_of(nir.Delay(np.full(UNITS, 1e6))), 1e-3)
+    huge = nir.NIRGraph(
+        {
+            "in": nir.Input({"input": np.array([1, 20_000, 20_000])}),
+            "scale": nir.Scale(np.ones((1, 1, 1))),
+            "out": nir.Output({"output": np.array([1, 20_000, 20_000])}),
+        },
+        [("in", "scale"), ("scale", "out")],
+        type_check=False,
+    )
+    with pytest.raises(ValueError, match=r"gives 400000000 values a step, over the limit of 134217728"):
+        from_nir(huge, 1e-3)
+    with pytest.raises(ValueError, match=r"spyx.nir.check\(steps=\): expected a trial of at most 1073741824 values"):
+        check(graph_of(nir.Scale(np.ones(UNITS))), 1.0, steps=10**9, others=False)

@@ -31,13 +31,19 @@ class Bad(Exception):
     """An archive that is not what it says it is; the text says what."""
 
 
+class Refused(ValueError):
+    """An archive that may be intact and is not wanted; the text is that of the error."""
+
+
 @contextmanager
 def faults() -> Iterator[None]:
     """Turns everything that the archive modules raise for a damaged archive into `Bad`."""
     try:
         yield
-    except (OSError, Bad) as fault:
-        if isinstance(fault, Bad) or fault.errno in DISK:
+    except (Bad, Refused):
+        raise
+    except OSError as fault:
+        if fault.errno in DISK:
             raise
         raise Bad(str(fault)) from None
     except MemoryError:

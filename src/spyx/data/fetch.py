@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from spyx.data._archive import BLOCK, DISK, Bad, Forward, block_of, copy, faults, members
+from spyx.data._archive import BLOCK, DISK, Bad, Forward, Refused, block_of, copy, faults, members
 from spyx.data._budget import budget
 from spyx.data._disk import naming, part_of, size_of
 from spyx.data._tar import Tar
@@ -168,14 +168,14 @@ class _Unpacking:
 
     def _check(self, name: str, plain: bool) -> None:
         if not plain or not _stays_inside(name):
-            raise ValueError(
+            raise Refused(
                 f"extract: expected plain files inside {self.folder}; got member {name!r} in {self.archive}. "
                 "Do not trust it."
             )
 
     def _afford(self, size: int) -> None:
         if size > self.most:
-            raise ValueError(
+            raise Refused(
                 f"extract: expected at most {self.most} bytes; got {size} in {self.archive}. "
                 "Raise largest_bytes if you trust the archive."
             )
@@ -184,7 +184,7 @@ class _Unpacking:
         self.member = name
         path, goal = self.work / name, self.folder / name
         if not goal.resolve().is_relative_to(self.folder.resolve()):
-            raise ValueError(f"extract: expected plain folders in {self.folder}; got a link on the way to {name!r}.")
+            raise Refused(f"extract: expected plain folders in {self.folder}; got a link on the way to {name!r}.")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             target = path.open("xb")
@@ -205,8 +205,8 @@ def _stays_inside(name: str) -> bool:
 
 
 def _is_plain(info: zipfile.ZipInfo) -> bool:
-    mode = info.external_attr >> 16
-    return stat.S_IFMT(mode) in (0, stat.S_IFREG)
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    return kind in (0, stat.S_IFDIR if info.is_dir() else stat.S_IFREG)
 
 
 def _fetch(url: str, part: Path, timeout_s: float) -> None:

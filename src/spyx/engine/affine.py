@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from spyx.engine.definitions import jit
 from spyx.engine.derivative import Changes, Rule, Same, call
 from spyx.engine.loop import Loop, Step, layer
 from spyx.engine.params import Params
@@ -28,7 +29,7 @@ Leaves = list[jax.Array]
 Blocks = list[Leaves]
 
 
-@partial(jax.jit, static_argnums=0)
+@jit(0)
 def parallel(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
     """Run a step that is affine in its state by an associative scan: `layer`, up to rounding.
 

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
+from spyx.engine.definitions import jit
+
 Changes = list[Any]
 """Tangents or cotangents of the inexact leaves of one pytree; a tangent that is zero is None."""
 
@@ -155,20 +157,24 @@ def _has_derivative(a: Any) -> bool:
 # `spyx_call`: a rule's function
 
 
-_run = jax.jit(lambda rule, tree, *flat: rule.forward(*jax.tree.unflatten(tree, flat)), static_argnums=(0, 1))
+_run = jit(0, 1)(lambda rule, tree, *flat: rule.forward(*jax.tree.unflatten(tree, flat)))
 # For its cache of traces: equal layers, the types of their results and their lowering share one.
 
 
 _call = Primitive("spyx_call")
 _call.multiple_results = True
-_compiled = jax.jit(lambda *flat, **params: _call.bind(*flat, **params), static_argnames=("rule", "tree", "jaxpr"))
+
+
+@jit(0, 1)
+def _compiled(rule: Rule, tree: Any, *flat: Any) -> list[Any]:
+    return jax.tree.leaves(call(rule, *jax.tree.unflatten(tree, flat)))
 
 
 @_call.def_impl
 def _(*flat: Any, rule: Rule, tree: Any, jaxpr: ClosedJaxpr) -> list[Any]:
     if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
         return jax.tree.leaves(rule.forward(*jax.tree.unflatten(tree, flat)))
-    return _compiled(*flat, rule=rule, tree=tree, jaxpr=jaxpr)
+    return _compiled(rule, tree, *flat)
 
 
 _call.def_abstract_eval(lambda *avals, rule, tree, jaxpr: jaxpr.out_avals)
@@ -281,7 +287,12 @@ def _apply(*flat: Any, linear: _Linear, count: int, results: Any) -> Changes:
     return linear.apply(list(flat[:count]), list(flat[count:]))
 
 
-_linear.def_impl(jax.jit(_apply, static_argnames=("linear", "count", "results")))
+@jit(0, 1)
+def _applied(linear: _Linear, count: int, *flat: Any) -> Changes:
+    return _apply(*flat, linear=linear, count=count, results=None)
+
+
+_linear.def_impl(lambda *flat, linear, count, results: _applied(linear, count, *flat))
 
 
 _linear.def_abstract_eval(lambda *avals, linear, count, results: list(results))

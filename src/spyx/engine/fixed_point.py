@@ -9,7 +9,6 @@ many rounds it takes grows with how often resets change later spikes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 
 from spyx.engine import affine
 from spyx.engine.affine import AtOnce
+from spyx.engine.definitions import jit
 from spyx.engine.derivative import call, together
 from spyx.engine.loop import Step, layer
 from spyx.engine.params import Params
@@ -81,7 +81,7 @@ def exact(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
     return fixed_point(step, p, xs, s0)[:2]
 
 
-@partial(jax.jit, static_argnums=(0, 4))
+@jit(0, 4)
 def _compiled(step: Step, p: Params, xs: Any, s0: Any, rounds: int | None) -> tuple[Any, Any, Convergence]:
     if not affine.runs_at_once(p, xs, s0):
         return *layer(step, p, xs, s0), Convergence(jnp.int32(0), jnp.int32(0))

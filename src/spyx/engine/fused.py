@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine import derivative, device, events
+from spyx.engine.definitions import jit
 from spyx.engine.derivative import Changes, Rule, Same, call
 from spyx.engine.kernels import calls, native
 from spyx.engine.kernels.program import Unsupported as Unsupported
@@ -42,7 +42,7 @@ def kernel(step: Step, p: Any, xs: Any, s0: Any) -> ByKernel:
     return ByKernel(step, spec)
 
 
-@partial(jax.jit, static_argnums=0)
+@jit(0)
 def run(rule: ByKernel, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
     """Run kernels over time: `(outs, s_T)`, outputs in the dtype of the input."""
     return derivative.call(rule, p, xs, s0)

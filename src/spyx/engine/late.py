@@ -7,13 +7,13 @@ there are lags; here it stores what was sent, once, and the gradients of the con
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from spyx.engine.definitions import jit
 from spyx.engine.derivative import Changes, call, inexact, pull, together
 from spyx.engine.loop import STATES, Loop, _split
 from spyx.engine.params import Params, without
@@ -76,7 +76,7 @@ class Late:
         return self.base.via
 
 
-@partial(jax.jit, static_argnums=0)
+@jit(0)
 def layer(step: Late, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
     """Run the step over time, as `spyx.engine.loop.layer` does."""
     return call(LateLoop(step), p, xs, s0)

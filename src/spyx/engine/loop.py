@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from spyx.engine.definitions import jit
 from spyx.engine.derivative import Changes, Rule, call, filled, inexact, pull, push
 from spyx.engine.recurrent import Recurrent
 
@@ -27,7 +27,7 @@ STATES = "spyx: states of a loop over time"
 """Name, for a policy of `jax.checkpoint`, of what a loop over time would have to run again for: all else is cheap."""
 
 
-@partial(jax.jit, static_argnums=0)
+@jit(0)
 def layer(step: Step, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
     """Run a step over time.
 

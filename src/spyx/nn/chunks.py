@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import Tracer
 
+from spyx.engine.definitions import jit
 from spyx.engine.derivative import Changes, Rule, push, together
 from spyx.engine.loop import STATES
 from spyx.engine.masks import Mask
@@ -46,7 +48,9 @@ class Chunks(Rule):
                 x = jax.tree.map(lambda a: jnp.moveaxis(a, self.axis, 0), x)
             if self.cut.inference_only:
                 return self._whole(weights, changing, x, state)
-            return self._run(weights, changing, x, state, 0 if turned else self.axis, self.cut.again)
+            # Of a loop outside of jit, JAX would hold on to everything that it calls; inside, a jit stores more.
+            run = Chunks._run if any(isinstance(a, Tracer) for a in jax.tree.leaves(args)) else _jitted
+            return run(self, weights, changing, x, state, 0 if turned else self.axis, self.cut.again)
 
         found = push(differentiated, args, tangents)
         if self.how.recorder is not None:
@@ -104,6 +108,9 @@ class Chunks(Rule):
             found = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, last)
         (changing, state), (outs, seen) = carry, found
         return outs, state, changing, seen
+
+
+_jitted = jit(0, 5, 6)(Chunks._run)
 
 
 def _recomputing(body: Any, again: Again) -> Any:

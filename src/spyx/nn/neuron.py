@@ -95,7 +95,8 @@ class Neuron(Layer):
         super().__init_subclass__(**kwargs)
         names = tuple(cls.state) if isinstance(cls.state, Mapping) else ()
         if names and names != getattr(getattr(cls, "State", None), "_fields", None):
-            cls.State = collections.namedtuple(f"{cls.__name__}State", names, module=cls.__module__)
+            cls.State = collections.namedtuple("State", names, module=cls.__module__)
+            cls.State.__name__ = f"{cls.__name__}State"  # a class of `type(name, ...)` may have any name
             cls.State.__qualname__ = f"{cls.__qualname__}.State"
         _construct(cls)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -14,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from spyx.engine import device
+from spyx.engine.definitions import cache
 from spyx.engine.kernels import chain
 from spyx.engine.kernels.program import Unsupported
 from spyx.engine.plan import Plan
@@ -278,7 +278,7 @@ class _Jitted:
         self.state = jax.tree.map(_copied, at_rest)
 
 
-@functools.lru_cache(maxsize=64)
+@cache(64)
 def _jitted(graphdef: Any, of_weights: Any, of_changing: Any, token: Any) -> Any:
     """`(weights, changing, state, x) -> (out, state', changing')`, one for equal networks; variables are flat lists."""
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import Any
 
-import jax
 from flax import nnx
 
+from spyx.engine.definitions import jit
 from spyx.nn.execution import known_mode
 from spyx.nn.layer import Stateful, as_layer, hashable, merged
 from spyx.nn.run import run
@@ -53,7 +52,7 @@ def stream(
         yield outs, state
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@jit(0, 1, 2, 3)
 def _chunk(graphdef: Any, time_axis: int, mode: str, token: Any, variables: Any, x: Any, state: Any) -> Any:
     """Compiled once for equal networks and shapes, whatever stream they belong to."""
     layer = merged(graphdef, variables)

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from spyx.data import Batch, SequenceBatch
+from spyx.engine.definitions import jit
 from spyx.fn.labels import strict_labels
 from spyx.optimize.batches import ADVICE, call, takes_mask
 from spyx.optimize.diagnose import stop
@@ -127,13 +128,13 @@ def compile_fit(
     return trained, jax.tree.map(lambda *part: jnp.concatenate(part), *parts)
 
 
-@partial(jax.jit, static_argnums=0)
+@jit(0)
 def start_of(static: Any, params: Any, rest: Any, key: jax.Array) -> Watch:
     """Before the first step."""
     return start(solver_of(static, params, rest)[0], key)
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+@jit(0, 1, donate_argnums=2)
 def _epochs(
     static: Any,
     how: tuple[int, bool, Any],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from spyx.data import Batch, Loader, SequenceBatch
+from spyx.engine.definitions import jit
 from spyx.fn.labels import strict_labels
 from spyx.optimize.batches import rows_of, without_padding
 from spyx.optimize.compiled import (
@@ -90,7 +90,7 @@ class Batches:
         return iter(self.loader)
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3))
+@jit(0, 1, donate_argnums=(2, 3))
 def _steps(
     static: Any,
     shuffle: bool,
@@ -114,7 +114,7 @@ def _steps(
     return jax.lax.fori_loop(first, last, one_step, (watch, losses))
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+@jit(0, donate_argnums=(1, 2))
 def _step(
     static: Any, watch: Watch, losses: jax.Array, params: Any, rest: Any, batch: Any, key: jax.Array, step: jax.Array
 ) -> tuple[Watch, jax.Array]:
@@ -135,13 +135,13 @@ def evaluate(static: Any, watch: Watch, params: Any, rest: Any, eval_data: Any) 
     return jax.tree.map(lambda *values: np.float32(np.average([float(v) for v in values], weights=weights)), *scores)
 
 
-@partial(jax.jit, static_argnums=0)
+@jit(0)
 def _over_arrays(static: Any, watch: Watch, params: Any, rest: Any, eval_data: Any) -> Any:
     scores = jax.lax.map(lambda batch: _metric(static, watch, params, rest, batch), eval_data)
     return mean_score(scores, eval_data)
 
 
-@partial(jax.jit, static_argnums=0)
+@jit(0)
 def _of_batch(static: Any, watch: Watch, params: Any, rest: Any, batch: Any) -> Any:
     return _metric(static, watch, params, rest, batch)
 

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 from flax import nnx
 
 from spyx.data import Loader
+from spyx.engine.definitions import jit
 from spyx.optimize.checkpoint import CheckpointError, Checkpoints
 from spyx.optimize.compiled import check_eval_labels, rest_of, solver_of, start_of
 from spyx.optimize.diagnose import stop
@@ -214,7 +214,7 @@ def score_of(score: str, numbers: dict[str, float]) -> float:
     return -numbers[name] if score.startswith("-") else numbers[name]
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+@jit(0, 1, donate_argnums=2)
 def _begun(static: Any, hook: Any, watch: Watch, params: Any, rest: Any, epoch: jax.Array) -> Watch:
     """At the start of an epoch, once the hook has set what is not trained."""
     impl, _ = solver_of(static, params, rest)

@@ -8,12 +8,12 @@ lane.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from spyx.engine.definitions import cache
 from spyx.engine.kernels import spec as parts
 from spyx.engine.kernels.expressions import DTYPES, expression
 from spyx.engine.kernels.program import Operand, Program, Unsupported
@@ -44,7 +44,7 @@ def check_dtypes(*programs: Program) -> None:
                     raise Unsupported(f"a value of dtype {dtype.name}")
 
 
-@functools.lru_cache(maxsize=SPECS)
+@cache(SPECS)
 def forward_source(spec: Spec) -> str:
     """The forward kernel."""
     names, text = _Names(spec), Lines()
@@ -70,7 +70,7 @@ def forward_source(spec: Spec) -> str:
     return _function(spec, "forward", [*names.expand("xps"), *names.weight[:1], *outs, *names.expand("em")], text)
 
 
-@functools.lru_cache(maxsize=SPECS)
+@cache(SPECS)
 def backward_source(spec: Spec) -> str:
     """The backward kernel: states again from the last checkpoint, then the step's derivative in reverse."""
     names, text, size = _Names(spec), Lines(), spec.dtype.itemsize

@@ -7,7 +7,6 @@ more output, the spikes z, each the last of its kind.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spyx.engine.definitions import cache
 from spyx.engine.kernels.program import Operand, Program, Unsupported, select, trace
 from spyx.engine.params import Params
 from spyx.engine.recurrent import Dense, Recurrent
@@ -200,7 +200,7 @@ def _recurrent_spec(step: Recurrent, p: Params, xs: Any, s0: Any) -> Spec:
     return spec_of(WithCurrent(step), step.local_parameters(p), (x, x), s0)
 
 
-@functools.lru_cache(maxsize=SPECS)
+@cache(SPECS)
 def _out_tree(spec: Spec) -> Any:
     shapes = [spec.shape] * spec.n_x + list(spec.p_shapes) + [spec.shape] * spec.n_s
     x, p, s = jax.tree.unflatten(spec.tree, [jax.ShapeDtypeStruct(shape, spec.dtype) for shape in shapes])
@@ -214,17 +214,17 @@ def _out_tree(spec: Spec) -> Any:
     return jax.tree.structure(out)
 
 
-@functools.lru_cache(maxsize=SPECS)
+@cache(SPECS)
 def _forward(spec: Spec) -> Program:
     return trace(spec.run_step, spec.shape, spec.dtypes)
 
 
-@functools.lru_cache(maxsize=SPECS)
+@cache(SPECS)
 def _advance(spec: Spec) -> Program:
     return select(spec.forward, range(spec.n_y, spec.n_y + spec.n_s))
 
 
-@functools.lru_cache(maxsize=SPECS)
+@cache(SPECS)
 def _backward(spec: Spec) -> Program:
     n = spec.n_x + spec.n_p + spec.n_s
 
@@ -241,26 +241,26 @@ def _first_like_last(values: Sequence[Operand]) -> int:
     return next(k for k, a in enumerate(values) if a is values[-1] or (isinstance(a, int) and a == values[-1]))
 
 
-@functools.lru_cache(maxsize=SPECS)
+@cache(SPECS)
 def spikes(spec: Spec) -> Program:
     """(x, c, p, s) -> z, which c has no part in."""
     return select(spec.forward, [spec.n_y - 1])
 
 
-@functools.lru_cache(maxsize=SPECS)
+@cache(SPECS)
 def after_spikes(spec: Spec) -> Program:
     """(x, c, p, s) -> (y but the spikes, s')."""
     known = (spec.n_y - 1, spec.spikes_at)
     return select(spec.forward, [k for k in range(spec.n_y + spec.n_s) if k not in known])
 
 
-@functools.lru_cache(maxsize=SPECS)
+@cache(SPECS)
 def current_cotangent(spec: Spec) -> Program:
     """(x, c, p, s, cotangents of y, z and s') -> cotangent of c, which that of z has no part in."""
     return select(spec.backward, [spec.n_x - 1])
 
 
-@functools.lru_cache(maxsize=SPECS)
+@cache(SPECS)
 def after_current(spec: Spec) -> Program:
     """(x, c, p, s, cotangents of y, z and s') -> cotangents of (x but what has that of c, s, p)."""
     known = (spec.n_x - 1, spec.current_at)

@@ -12,16 +12,18 @@ __version__ = "2.0.0.dev0"
 
 _SUBMODULES = ("axn", "data", "engine", "experimental", "fn", "graph", "nir", "nn", "optimize", "report", "testing")
 
-_FUNCTIONS = {"compilation_cache": "spyx.engine", "load": "spyx.saving", "save": "spyx.saving"}
+_ROOMS = {"compilation_cache": "spyx.engine", "load": "spyx.saving", "save": "spyx.saving"}
 
-__all__ = ["__version__", "compilation_cache", "load", "save", *_SUBMODULES]
+_FUNCTIONS = ("compilation_cache", "load", "save")
+
+__all__ = ["__version__", *_FUNCTIONS, *_SUBMODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"spyx.{name}")
     if name in _FUNCTIONS:
-        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+        return getattr(importlib.import_module(_ROOMS[name]), name)
     raise AttributeError(f"module 'spyx' has no attribute {name!r}; its modules are {', '.join(_SUBMODULES)}")
 
 

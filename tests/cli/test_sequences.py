@@ -68,7 +68,9 @@ def unequal(monkeypatch):
 
 
 def test_samples_of_unequal_length_are_scored_over_their_own_steps(unequal, tmp_path):
-    (tmp_path / "a.toml").write_text('dataset = "yinyang"\nreadout = "mean"\nsmoothing = 0.0\nseed = 1\n')
+    (tmp_path / "a.toml").write_text(
+        'dataset = "yinyang"\nencoder = "auto"\nreadout = "mean"\nsmoothing = 0.0\nseed = 1\n'
+    )
     folder = tmp_path / "run"
     result = spyx("train", *SHORT, "--config", tmp_path / "a.toml", "--batch-size", 300, "--output", folder)
     assert result.exit_code == 0, result.stderr

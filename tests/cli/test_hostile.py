@@ -290,6 +290,7 @@ def test_messages_name_options_and_not_arguments(tmp_path):
     refused(spyx("train", "--dataset", "braille", "--data", tmp_path), "no such file. Check --data.")
 
 
+@pytest.mark.timeout(600 + 30 * INTERRUPTS)
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_is_never_lost(tmp_path):
     """At random moments of a run: while it imports, compiles, trains or writes. SPYX_INTERRUPTS=50 is the long run."""

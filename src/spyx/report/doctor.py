@@ -35,6 +35,10 @@ class Finding:
         why: why it matters.
         change: what to try first.
         weight: how much it matters; findings are ordered by it.
+
+    Example:
+        >>> print(Finding("empty input", "input", "all values are 0", "Nothing arrives.", "check the encoder.", 99))
+        empty input at input: all values are 0. Nothing arrives. Try: check the encoder.
     """
 
     what: str
@@ -49,7 +53,12 @@ class Finding:
 
 
 class Diagnosis(list[Finding]):
-    """Findings, the weightiest first; empty for a network in which nothing was found. It prints as a list."""
+    """Findings, the weightiest first; empty for a network in which nothing was found. It prints as a list.
+
+    Example:
+        >>> print(Diagnosis())
+        nothing found: input, labels, activity and gradients look healthy
+    """
 
     def __str__(self) -> str:
         if not self:

@@ -28,6 +28,13 @@ class CostModel:
             two the price is interpolated, and beyond the last it goes on as between the last two.
         source: where the constants come from.
         scope: what is counted.
+
+    Example:
+        >>> MODELS["lemaire2022"].price_of_byte(8192)
+        2.5
+        >>> from dataclasses import replace
+        >>> replace(MODELS["45nm-int8"], name="my chip", add_pj=0.05).add_pj
+        0.05
     """
 
     name: str
@@ -93,6 +100,12 @@ class Energy:
         bits: of the twin's activations.
         rate: share of the products that are effective, now.
         break_even: the share at which network and twin cost the same; below 0 if updates alone cost more than the twin.
+
+    Example:
+        >>> prices = MODELS["45nm-fp32"]
+        >>> found = Energy(prices, {"accumulate": 5.0}, {"multiply": 20.0}, bits=3, rate=0.1, break_even=0.4)
+        >>> found.total, found.twin_total, found.as_dict()["ratio"]
+        (5.0, 20.0, 0.25)
 
     Reference:
         Yan et al. 2024, arXiv:2409.08290, for the twin and the break-even rate.

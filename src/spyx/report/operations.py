@@ -42,6 +42,11 @@ class LayerCost:
         weights: numbers of a connection.
         zeros: those that are zero.
         parameters: all numbers that train.
+
+    Example:
+        >>> layer = LayerCost("0", "Linear", dense=60.0, effective_acs=6.0)
+        >>> layer.effective
+        6.0
     """
 
     name: str
@@ -74,6 +79,12 @@ class Cost:
         samples: how many samples were counted.
         steps: time steps of a sample; the mean of their lengths where lengths were given.
         not_counted: layers with parameters of a kind whose operations are not known, by name.
+
+    Example:
+        >>> layers = LayerCost("0", "Linear", dense=60.0, effective_acs=6.0), LayerCost("1", "IF", updates=15.0)
+        >>> found = Cost(layers, samples=1, steps=5.0)
+        >>> found.input_rate, found.total("updates"), found.as_dict()["SynapticOperations"]["Effective_ACs"]
+        (0.1, 15.0, 6.0)
     """
 
     layers: tuple[LayerCost, ...]

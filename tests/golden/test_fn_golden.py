@@ -119,6 +119,13 @@ def test_shape_errors(case):
         [phrase] = [p for p in ("at least 2 dimensions", "out of range", "does not match") if p in row["result"]]
         if phrase == "does not match" and is_time_last(row):
             phrase = "must not be the class axis"  # which is why nothing matches
+        elif (
+            phrase == "does not match" and row["targets"] == row["traces"][:-1]
+        ):  # one target per step, which Spyx 1.0 did not know
+            if row["fn"].startswith("integral"):
+                call(row)
+                continue
+            phrase = "expected one target per sequence"
         with pytest.raises(ValueError, match=f"^{row['fn']}: .*{phrase}"):
             call(row)
 

@@ -35,7 +35,7 @@ def few(request, shared, tmp_path_factory):
 
 
 def run(name: str, folder: Path, *more: object):
-    arguments = ("--data", folder, "--cache", folder / "cache", "--epochs", 2, *more)
+    arguments = ("--data", folder, "--cache", folder / "cache", "--epochs", 2, "--batch-size", 20, *more)
     return spyx("train", "--dataset", name, "--config", CONFIGS / f"{name}.toml", *arguments)
 
 

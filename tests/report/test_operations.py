@@ -89,6 +89,19 @@ def test_recurrent_connections_count_what_is_sent(dynamics):
     assert of(report.cost(masked, x), "0.recurrent").effective == by_hand(outs, masked.via.kernel)[0]
 
 
+def test_a_spike_with_a_delay_is_counted_when_it_is_sent():
+    rngs = nnx.Rngs(0)
+    first = nn.rounded(nn.Delayed(pruned(nn.Linear(5, 4, rngs=rngs)), 3, rngs=rngs))
+    back = nn.Recurrent(
+        nn.IF(4, threshold=0.3), via=nn.Delayed(nn.Linear(4, 4, use_bias=False, rngs=rngs), 2, rngs=rngs)
+    )
+    net, x = nn.Sequential(first, back), spikes(SAMPLES, STEPS, 5)
+    found, outs = report.cost(net, x), np.asarray(nn.run(net, x)[0])
+    assert not found.not_counted
+    assert of(found, "0").effective_acs == by_hand(x, first.connection.kernel)[0] > 0
+    assert of(found, "1.recurrent").effective_acs == by_hand(outs, back.via.connection.kernel)[0] > 0
+
+
 def test_a_graph_counts_merged_inputs_and_graded_ones_are_macs():
     rngs = nnx.Rngs(0)
     nodes = {"a": nn.IF(3, threshold=0.5), "b": nn.IF(3), "w": nn.Linear(3, 2, rngs=rngs), "out": nn.LI(2, beta=0.5)}

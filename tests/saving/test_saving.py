@@ -34,6 +34,11 @@ SPECIAL = {
     "spyx.nn.Conv": lambda: nn.Conv(2, 3, (3, 3), strides=2, padding="VALID", use_bias=False, rngs=rngs()),
     "spyx.nn.Flatten": nn.Flatten,
     "spyx.nn.Linear": linear,
+    "spyx.nn.Delayed": lambda: nn.Delayed(linear(), 4, "target", kernel="triangle", spread=True, rngs=rngs()),
+    "rounded delays": lambda: nn.Sequential(
+        nn.rounded(nn.Delayed(linear(2, UNITS), 4, rngs=rngs())),
+        nn.Recurrent(nn.IF(UNITS), via=nn.Delayed(linear(use_bias=False), 3, rngs=rngs())),
+    ),
     "spyx.nn.DHLIF": lambda: nn.DHLIF(UNITS, 2, threshold=jnp.ones(UNITS), rngs=rngs()),
     "spyx.nn.Recurrent": lambda: nn.Recurrent(nn.PLIF(UNITS), rngs=rngs()),
     "spyx.nn.Refractory": lambda: nn.Refractory(nn.LIF(UNITS, beta=0.5, dynamics="paper"), 2),

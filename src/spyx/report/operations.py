@@ -139,8 +139,8 @@ def cost(model: Any, x: Any, *, lengths: Any = None, batch_size: int = 64) -> Co
     """Count what a network does on data: synaptic operations, updates of neurons, activity.
 
     An operation is a product of one input and one weight at one time step: in dense and convolutional layers, and in
-    connections of a layer to itself. With `z` the input and `W` the weight of a dense layer,
-    `effective = sum_t sum_ij [z_ti != 0] [W_ij != 0]` and `dense = T * inputs * outputs`.
+    connections of a layer to itself; with a delay it is counted when its spike is sent. With `z` the input and `W` the
+    weight of a dense layer, `effective = sum_t sum_ij [z_ti != 0] [W_ij != 0]` and `dense = T * inputs * outputs`.
 
     Args:
         model: any network that `spyx.nn.run` takes: sequences, graphs, nested ones. It runs in evaluation mode.
@@ -232,6 +232,8 @@ def named_layers(layer: Any, state: Any, prefix: str = "") -> dict[str, Any]:
 def _facts(path: str, layer: Any) -> list[LayerCost]:
     """What is known of a layer before it runs; nothing of a layer that has no parameter and is no neuron."""
     module = getattr(layer, "module", layer)
+    if isinstance(module, nn.Delayed) and kernel_of(module) is None:
+        return []
     own = sum(a.size for a in jax.tree.leaves(nnx.state(module, nnx.Param))) if isinstance(module, nnx.Module) else 0
     if isinstance(layer, Neuron):
         connection = _connection(layer)
@@ -243,8 +245,16 @@ def _facts(path: str, layer: Any) -> list[LayerCost]:
     return [_weighted(path, module, own)] if own else []
 
 
+def kernel_of(layer: Any) -> Any:
+    """The dense or convolutional layer inside a layer, a `Delayed` for instance, whose products it is; None without."""
+    module = getattr(layer, "module", layer)
+    module = module.connection if isinstance(module, nn.Delayed) else module
+    return module if isinstance(module, (nnx.Linear, nnx.Conv)) else None
+
+
 def _weighted(name: str, module: Any, parameters: int) -> LayerCost:
-    kernel = np.asarray(module.kernel[...]) if isinstance(module, (nnx.Linear, nnx.Conv)) else np.ones(0)
+    product = kernel_of(module)
+    kernel = np.ones(0) if product is None else np.asarray(product.kernel[...])
     return LayerCost(
         name, type(module).__name__, weights=kernel.size, zeros=int((kernel == 0).sum()), parameters=parameters
     )
@@ -265,9 +275,9 @@ def _connection(layer: Neuron) -> Any:
 
 def _numbers(path: str, layer: Any, seen: dict[str, Any], steps: jax.Array) -> dict[str, dict[str, jax.Array]]:
     """What is counted, by layer: arrays to sum up, small enough to be exact. `steps` are 1 where a step counts."""
-    module = getattr(layer, "module", layer)
-    if isinstance(module, (nnx.Linear, nnx.Conv)):
-        return {path: _products(module, seen[f"{path}.inputs"], steps)}
+    product = kernel_of(layer)
+    if product is not None:
+        return {path: _products(product, seen[f"{path}.inputs"], steps)}
     if not isinstance(layer, Neuron):
         return {}
     outs, membrane = seen[path], seen[f"{path}.{next(iter(layer.state))}"]
@@ -281,9 +291,10 @@ def _numbers(path: str, layer: Any, seen: dict[str, Any], steps: jax.Array) -> d
             "active": _summed(outs != 0),
         }
     }
-    connection = _connection(layer)
-    if isinstance(connection, (nnx.Linear, nnx.Conv)):
-        late = layer.step.carried is not None  # type: ignore[attr-defined]
+    connection = kernel_of(_connection(layer))
+    if connection is not None:
+        base = layer.step.base if isinstance(layer.step, Late) else layer.step
+        late = base.carried is not None  # type: ignore[attr-defined]
         sent = jnp.concatenate([jnp.zeros_like(outs[:, :1]), outs[:, :-1]], axis=1) if late else outs
         sent = sent * steps.reshape(*steps.shape, *(1,) * (sent.ndim - 2)).astype(sent.dtype)
         sent = sent if hasattr(layer, "via") else sent.reshape(*steps.shape, -1)

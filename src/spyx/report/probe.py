@@ -16,7 +16,7 @@ from spyx.engine.recurrent import Recurrent
 from spyx.fn.traces import TraceFunction
 from spyx.nn.fields import Within
 from spyx.nn.neuron import Neuron
-from spyx.report.operations import named_layers
+from spyx.report.operations import kernel_of, named_layers
 
 MARGIN = 0.05
 """Share of its range by which a parameter must lie outside to be a finding: an update may step over the end."""
@@ -128,7 +128,7 @@ def probe(layer: Any, x: jax.Array, y: jax.Array | None, loss: Any, lengths: jax
         biggest = {
             path: jnp.stack([jnp.abs(a).max() for a in jax.tree.leaves(nnx.state(inner, nnx.Param))])
             for path, inner in of_gradients.items()
-            if _weights(inner)
+            if kernel_of(inner) is not None
         }
         ends = sizes[:quarter].mean(), sizes[-quarter:].mean()
         return {"neurons": found, "loss": number, "gradients": biggest, "ends": ends, "outs": outs.shape[-1]}
@@ -137,11 +137,11 @@ def probe(layer: Any, x: jax.Array, y: jax.Array | None, loss: Any, lengths: jax
     connections, neurons, before = [], [], None
     order = list(layers)
     for path, inner in layers.items():
-        module = getattr(inner, "module", inner)
+        module = kernel_of(inner)
         if isinstance(inner, Neuron):
             numbers = {key: value.item() for key, value in got["neurons"][path].items()}
             neurons.append(_as_probe(names[path], inner, numbers, before, path == order[-1]))
-        elif isinstance(module, (nnx.Linear, nnx.Conv)):
+        elif module is not None:
             kernel = np.asarray(module.kernel[...])
             connections.append(ConnectionProbe(names[path], kernel.size, not kernel.any()))
             before = names[path]
@@ -220,9 +220,3 @@ def _pins(neuron: Neuron) -> Any:
         for end, sign in ((low, -1), (high, 1)):
             if end is not None and (share := float((sign * (stored - end) > margin).mean())):
                 yield name, share, float(end)
-
-
-def _weights(layer: Any) -> bool:
-    """It has a kernel."""
-    module = getattr(layer, "module", layer)
-    return isinstance(module, (nnx.Linear, nnx.Conv))

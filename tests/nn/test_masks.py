@@ -151,8 +151,15 @@ def test_a_graph_goes_on_from_where_each_sample_ended(mask):
         (lambda: experimental.PSU_LIF(UNITS, beta=0.7), "parallel"),
         (lambda: experimental.SlidingPSN(UNITS, order=3), "auto"),
         (lambda: nn.Sequential(Sums()), "auto"),
+        (lambda: nn.Sequential(nn.Delayed(nn.Linear(UNITS, 2, rngs=nnx.Rngs(0)), 4, rngs=nnx.Rngs(1))), "auto"),
+        (
+            lambda: nn.Recurrent(
+                nn.LIF(UNITS, beta=0.8), via=nn.Delayed(nn.Linear(UNITS, UNITS, rngs=nnx.Rngs(0)), 3, rngs=nnx.Rngs(1))
+            ),
+            "auto",
+        ),
     ],
-    ids=["LI", "LIF", "PSU_LIF", "SlidingPSN", "own"],
+    ids=["LI", "LIF", "PSU_LIF", "SlidingPSN", "own", "Delayed", "back late"],
 )
 @pytest.mark.parametrize("mask", [ENDS, GAPS], ids=["lengths", "gaps"])
 def test_layers_that_run_in_a_way_of_their_own(build, mode, mask):

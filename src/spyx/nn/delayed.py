@@ -12,7 +12,8 @@ from flax import nnx
 
 from spyx.engine import delays as lagged
 from spyx.engine.derivative import together
-from spyx.nn.execution import AUTO, Execution
+from spyx.engine.masks import last_of_each
+from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.fields import Within
 from spyx.nn.layer import Layer, as_layer, over_merged_time
 from spyx.nn.parameters import Constant, hidden_shape_of
@@ -183,11 +184,13 @@ class Delayed(Layer):
         outs, state = self.sequence(x[None], state)
         return outs[0], state
 
+    @takes_masks
     def sequence(self, xs: jax.Array, state: jax.Array, how: Execution = AUTO) -> tuple[jax.Array, jax.Array]:
         """All of time at once: `xs` is (time, batch, *features)."""
-        if how.watched(self) is not None:
+        if how.watched(self) is not None or (how.mask is not None and not how.mask.ends):
             return super().sequence(xs, state, how)
         self._check(xs, state)
+        xs = how.alive(xs)
         dtype, quiet = state.dtype, replace(how, recorder=None, tap=None)
         signal = self.signal(xs.astype(dtype), quiet)
         self._check_state(state, signal)
@@ -195,7 +198,7 @@ class Delayed(Layer):
         outs = self.current(self.weights(dtype), seen, quiet)
         how.note(self, xs, "layer", self._why(xs), granted=how.mode == "fused" and self.per != "synapse")
         outs = outs.astype(xs.dtype) if jnp.issubdtype(xs.dtype, jnp.floating) else outs
-        return outs, jnp.moveaxis(seen[xs.shape[0] :], 0, 1)
+        return how.alive(outs), last_of_each(seen, self.max_delay, how.mask)
 
     def signal(self, xs: jax.Array, how: Execution = AUTO) -> jax.Array:
         """What travels: the inputs (time, batch, *features), for "target" the currents."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(REPOSITORY / "tests").parts[0] in SMOKE:
             item.add_marker(pytest.mark.smoke)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _ctrl_c_raises() -> None:
+    """Whatever tests of interrupts have left before: the operating system's own answer would end the tests."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")

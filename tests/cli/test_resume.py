@@ -27,14 +27,6 @@ def _no_pictures():
         yield
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _ctrl_c_raises():
-    """Whatever a test before has left: the operating system's own answer would end the tests."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that was left alone."""

@@ -51,6 +51,12 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+FinishedRun = Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN", show_default=False)]
+OwnNeuron = Annotated[
+    str | None, typer.Option("--neuron", help="The neuron of a run with one of your own.", metavar="MODULE:CLASS")
+]
+
+
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
@@ -172,11 +178,8 @@ def train_command(
 
 @app.command("eval")
 def eval_command(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN", show_default=False)],
-    neuron: Annotated[
-        str | None,
-        typer.Option("--neuron", help="The neuron of a run with one of your own.", metavar="MODULE:CLASS"),
-    ] = None,
+    run: FinishedRun,
+    neuron: OwnNeuron = None,
     part: Annotated[str, typer.Option(help="Part of the data: test, validation or train.", metavar="PART")] = "test",
     best: Annotated[
         bool, typer.Option("--best", help="Weights of the best epoch on the validation part, not of the last.")
@@ -203,15 +206,12 @@ def compare_command(
 
 @app.command("energy")
 def energy_command(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN", show_default=False)],
+    run: FinishedRun,
     model: Annotated[
         list[str] | None, typer.Option("--model", help="Prices of operations; all by default.", show_default=False)
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Of the test part, from its first on.", metavar="N")] = 256,
-    neuron: Annotated[
-        str | None,
-        typer.Option("--neuron", help="The neuron of a run with one of your own.", metavar="MODULE:CLASS"),
-    ] = None,
+    neuron: OwnNeuron = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, under the names of NeuroBench.")] = False,
 ) -> None:
     """Count synaptic operations and estimate the energy of a finished run, beside a quantised network of its shape."""
@@ -223,11 +223,8 @@ def energy_command(
 
 @app.command("doctor")
 def doctor_command(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN", show_default=False)],
-    neuron: Annotated[
-        str | None,
-        typer.Option("--neuron", help="The neuron of a run with one of your own.", metavar="MODULE:CLASS"),
-    ] = None,
+    run: FinishedRun,
+    neuron: OwnNeuron = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look for what keeps a network from learning: input, labels, layers and gradients. Exit status 1 if found."""

@@ -9,8 +9,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from spyx.cli import inputs, network
-from spyx.cli.runs import load_weights, open_run
+from spyx.cli.trained import open_trained
 from spyx.report import doctor as examine
 
 SAMPLES = 256
@@ -25,12 +24,7 @@ def doctor(folder: Path, as_json: bool, console: Console, neuron: str | None = N
     Raises:
         UserError: `folder` is no run, or its weights are damaged.
     """
-    config = open_run(folder, neuron)
-    inputs.check_names(config)
-    network.check_names(config)
-    data = inputs.load_inputs(config)
-    model = network.make_network(config, data.x["train"].shape[-1], data.classes)
-    load_weights(folder, model)
+    _, data, model = open_trained(folder, neuron)
     x, y, lengths = data.part("train")
     found = examine(model, (x[:SAMPLES], y[:SAMPLES]), lengths=None if lengths is None else lengths[:SAMPLES])
     if as_json:

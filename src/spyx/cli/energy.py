@@ -8,9 +8,9 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from spyx.cli import inputs, network
+from spyx import nn
 from spyx.cli.errors import UserError
-from spyx.cli.runs import load_weights, open_run
+from spyx.cli.trained import open_trained
 from spyx.report import MODELS, cost
 from spyx.report import energy as of_cost
 
@@ -31,14 +31,9 @@ def energy(
         raise UserError(f"--model: expected one of {', '.join(MODELS)}; got {unknown[0]}.")
     if samples < 1:
         raise UserError(f"--samples: expected 1 or more; got {samples}.")
-    config = open_run(folder, neuron)
-    inputs.check_names(config)
-    network.check_names(config)
-    data = inputs.load_inputs(config)
-    model = network.make_network(config, data.x["test"].shape[-1], data.classes)
-    load_weights(folder, model)
+    _, data, model = open_trained(folder, neuron)
     x, _, lengths = data.part("test")
-    found = cost(model, x[:samples], lengths=None if lengths is None else lengths[:samples])
+    found = cost(nn.rounded(model), x[:samples], lengths=None if lengths is None else lengths[:samples])
     estimates = [of_cost(found, name) for name in chosen]
     if as_json:
         typer.echo(json.dumps({**found.as_dict(), "Energy": [estimate.as_dict() for estimate in estimates]}, indent=2))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from spyx.cli import inputs, network
+from spyx.cli import inputs
 from spyx.cli.errors import pick
-from spyx.cli.runs import BEST, WEIGHTS, load_weights, open_run
+from spyx.cli.runs import BEST, WEIGHTS
 from spyx.cli.score import score
+from spyx.cli.trained import open_trained
 
 
 def evaluate(
@@ -36,13 +37,8 @@ def evaluate(
         UserError: `folder` is no run, or its weights are damaged.
     """
     part = pick("part", part, inputs.PARTS)
-    config = open_run(folder, neuron)
-    inputs.check_names(config)
-    network.check_names(config)
-    samples = inputs.load_inputs(config)
-    model = network.make_network(config, samples.x[part].shape[-1], samples.classes)
     weights = BEST if best else WEIGHTS
-    load_weights(folder, model, weights)
+    config, samples, model = open_trained(folder, neuron, weights)
     result = score(config, model, *samples.part(part))
     if as_json:
         numbers = {"accuracy": result["acc"], "loss": result["loss"], "samples": len(samples.y[part])}

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spyx.cli.errors import OneLineErrors, UserError, refuse_nan
-from spyx.cli.nir_words import print_json, refuse, said, warn
+from spyx.cli.nir_words import print_json, refuse, warn, worded
 from spyx.cli.text import plain, safe
 
 app = typer.Typer(
@@ -54,7 +54,7 @@ def check_command(
 
     found = examine(file, dt, steps=steps, target=target, integration=integration, reset=reset, spike=spike)
     if draw is not None:
-        said(file, lambda: found.model.draw(draw))
+        worded(file, lambda: found.model.draw(draw))
     if as_json:
         print_json(found.as_json())
     else:
@@ -88,16 +88,16 @@ def run_command(
 
     if output is not None and not output.parent.is_dir():
         raise UserError(f"--output: expected a folder that exists; got {output}. Make it first.")
-    graph = said(file, lambda: bridge.read(file))
-    step = said(file, lambda: check_step(file, graph, dt, integration, force))
-    model = said(file, lambda: bridge.from_nir(graph, step, integration=integration, reset=reset, spike=spike))
+    graph = worded(file, lambda: bridge.read(file))
+    step = worded(file, lambda: check_step(file, graph, dt, integration, force))
+    model = worded(file, lambda: bridge.from_nir(graph, step, integration=integration, reset=reset, spike=spike))
     x = _array("--input", data)
     if not force or not np.issubdtype(x.dtype, np.inexact):
         refuse_nan(f"--input, {data}", x)
     elif not np.isfinite(x).all():
         warn(f"--input, {data}: {int((~np.isfinite(x)).sum())} of {x.size} values are not finite.")
     _check_axes(model, x, force)
-    out = said(file, lambda: nn.run(model, x.astype(np.float32))[0])
+    out = worded(file, lambda: nn.run(model, x.astype(np.float32))[0])
     outputs = {name: np.asarray(value) for name, value in (out if isinstance(out, dict) else {"output": out}).items()}
     for option, path in (("--output", output), ("--expect", expect)):
         if path is not None and len(outputs) > 1:
@@ -145,10 +145,10 @@ def quantise_command(
     new = file.with_name(f"{file.stem}-quantised.nir") if output is None else output
     if output is None and new.exists():
         raise UserError(f"--output: {new} exists already. Name another file, or this one to replace it.")
-    graph = said(file, lambda: bridge.read(file))
-    said(file, lambda: validated(graph, "spyx.nir.quantise"))
-    result = said(file, lambda: bridge.quantise(graph, weights=weights, decays=decays, dt=dt))
-    said(new, lambda: bridge.write(new, result))
+    graph = worded(file, lambda: bridge.read(file))
+    worded(file, lambda: validated(graph, "spyx.nir.quantise"))
+    result = worded(file, lambda: bridge.quantise(graph, weights=weights, decays=decays, dt=dt))
+    worded(new, lambda: bridge.write(new, result))
     table = Table("node", "array", "largest value", "largest change")
     for row in changes(graph, result):
         table.add_row(*map(safe, row))
@@ -178,10 +178,10 @@ def convert_command(
     features, classes = _sizes(run)
     model = network.make_network(config, features, classes)
     load_weights(run, model)
-    graph = said(file, lambda: bridge.to_nir(nn.rounded(model), dt))
+    graph = worded(file, lambda: bridge.to_nir(nn.rounded(model), dt))
     graph = bridge.portable(graph) if portable else graph
-    graph = said(file, lambda: bridge.quantise(graph, weights=weights, decays=decays))
-    said(file, lambda: bridge.write(file, graph))
+    graph = worded(file, lambda: bridge.quantise(graph, weights=weights, decays=decays))
+    worded(file, lambda: bridge.write(file, graph))
     console.print(f"{safe(file)}: {len(graph.nodes)} nodes, dt {dt:g}")
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 import spyx.nir as bridge
 from spyx.cli.errors import UserError, refuse_nan
-from spyx.cli.nir_words import in_options, refuse, said, warn
+from spyx.cli.nir_words import in_options, refuse, warn, worded
 from spyx.cli.text import lines, safe
 from spyx.graph import Graph
 from spyx.nir.check import table
@@ -68,27 +68,27 @@ class Examined:
 
 def examine(file: Path, dt: float | None, *, steps: int, target: str | None, **chosen: Any) -> Examined:
     """Validate a graph, and run it where a time step is known."""
-    graph = said(file, lambda: bridge.read(file))
-    limits = said(file, lambda: bridge.report(graph, target)) if target else []
+    graph = worded(file, lambda: bridge.read(file))
+    limits = worded(file, lambda: bridge.report(graph, target)) if target else []
     unchecked = []
     if target and bridge.TARGETS[target].shifts and "dt" not in graph.metadata:
         unchecked.append(f"whether decays are bit shifts of {target}: the file records no time step")
     if target:
         unchecked.append(f"whether {target} has room for so many units and connections")
     known = dt is not None or "dt" in graph.metadata
-    plain, checked = said(file, lambda: _validated(graph, dt, quiet=known))
+    plain, checked = worded(file, lambda: _validated(graph, dt, quiet=known))
     step = suggested(checked.flat)
     if not known:
         # Only a delay could tell the difference, and the suggested step suits it.
-        meaning = said(file, lambda: read_meaning(plain.metadata, step or 1.0, **chosen))
-        model = said(file, lambda: built(checked, meaning, {name for name, value in chosen.items() if value}))
+        meaning = worded(file, lambda: read_meaning(plain.metadata, step or 1.0, **chosen))
+        model = worded(file, lambda: built(checked, meaning, {name for name, value in chosen.items() if value}))
         unchecked += [
             "what the graph does: without a time step nothing was run",
             "agreement of spyx with the reference, and of " + ", ".join(EXECUTORS),
         ]
         rows, compared, parting, agreements, how = table(checked, meaning.dt), None, None, [], None
     else:
-        found = said(file, lambda: bridge.check(graph, dt, steps=steps, **chosen))
+        found = worded(file, lambda: bridge.check(graph, dt, steps=steps, **chosen))
         rows, model, how = found.table, found.model, found.meaning
         compared, parting, agreements = found.compared, found.difference, found.agreements
         unchecked.append(f"other inputs than {steps} steps of random spikes, one sample")

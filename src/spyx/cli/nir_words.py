@@ -40,7 +40,7 @@ def in_options(message: str, file: Path) -> str:
     return re.sub(r"spyx\.nir\.\w+(?:\('[^']*'\))?:", lambda _: f"{file}:", message)
 
 
-def said(file: Path, action: Callable[[], Result]) -> Result:
+def worded(file: Path, action: Callable[[], Result]) -> Result:
     """The result, or the reason why there is none, in the words of the command line. Warnings are lines."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)

@@ -70,7 +70,7 @@ def read(
         ['input', 'lif_0', 'output']
     """
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"spyx.nir.read: expected a file; got {os.fspath(path)!r}. Check the path.")
+        raise FileNotFoundError(f"spyx.nir.read: expected a file; got none at {os.fspath(path)!r}. Check the path.")
     who = f"spyx.nir.read({os.path.basename(os.fspath(path))!r})"
     size = os.path.getsize(path)
     total = budget(size, max_total_bytes)

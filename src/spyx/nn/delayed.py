@@ -129,12 +129,12 @@ class Delayed(Layer):
         value = positions(delays, self._positions_shape(), self.max_delay, rngs)
         if kernel == "fixed":
             self.delays: nnx.Variable = Constant(whole(value, drawn=delays is None or callable(delays)))
+            self.spread: nnx.Param | None = None
             return
         self.delays = Delays(value, constraint=Within(0.0, float(self.max_delay)))
         self.width = Width(checked_width(OWNER, self.max_delay / 2 if width is None else width))
-        if spread:
-            shape = value.shape[-2:-1] if self.per == "synapse" else value.shape
-            self.spread = nnx.Param(jnp.zeros(shape, value.dtype))
+        shape = value.shape[-2:-1] if self.per == "synapse" else value.shape
+        self.spread = nnx.Param(jnp.zeros(shape, value.dtype)) if spread else None
 
     @property
     def _has_product(self) -> bool:
@@ -235,8 +235,9 @@ class Delayed(Layer):
         self.kernel = "fixed"
         self.delays = Constant(jnp.round(held).astype(jnp.int32))
         del self.width
-        if hasattr(self, "spread"):
+        if self.spread is not None:
             del self.spread
+        self.spread = None
 
     def _held(self) -> jax.Array:
         stored = self.delays[...]
@@ -252,7 +253,7 @@ class Delayed(Layer):
             bell = jnp.exp(-0.5 * (away / (jnp.abs(width) + NARROWEST)) ** 2)
             return bell / (bell.sum(0, keepdims=True) + 1e-7)
         reach = 1.0 + width
-        if hasattr(self, "spread"):
+        if self.spread is not None:
             spread = jax.nn.sigmoid(self.spread[...].astype(dtype))
             beside = spread[:, None] if self.per == "synapse" else spread
             reach = 1.0 + 2.0 * width * beside.reshape((1,) * (away.ndim - beside.ndim) + beside.shape)

@@ -62,7 +62,7 @@ class ModuleConnection:
         return ("via",)
 
     def __call__(self, p: Params, sent: jax.Array) -> jax.Array:
-        layer: Layer = merged(self.graphdef, p.via)
+        layer = self.module(p)
         current = layer(sent, None)[0]
         if current.shape != sent.shape:
             raise ValueError(
@@ -70,6 +70,10 @@ class ModuleConnection:
                 f"{current.shape} from {layer._kind}. Change the connection, or hidden_shape."
             )
         return current.astype(sent.dtype)
+
+    def module(self, p: Params) -> Layer:
+        """The layer with its variables in `p`."""
+        return merged(self.graphdef, p.via)
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,13 @@ class DelayedConnection:
         return ("via",)
 
     def send(self, p: Params, sent: jax.Array) -> jax.Array:
-        return self._layer(p).signal(sent)
+        return self.module(p).signal(sent)
 
     def current(self, p: Params, seen: jax.Array) -> jax.Array:
-        return self._layer(p).current(p.via["weights"], seen)
+        return self.module(p).current(p.via["weights"], seen)
 
-    def _layer(self, p: Params) -> Delayed:
+    def module(self, p: Params) -> Delayed:
+        """The layer with its variables in `p`."""
         return merged(self.graphdef, p.via["variables"])
 
 

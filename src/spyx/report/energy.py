@@ -178,7 +178,9 @@ def energy(found: Cost, model: str | CostModel = "45nm-fp32") -> Energy:
     """
     if isinstance(model, str):
         if model not in MODELS:
-            raise ValueError(f"spyx.report.energy(model=): expected one of {', '.join(MODELS)}; got {model!r}.")
+            raise ValueError(
+                f"spyx.report.energy(model=): expected one of {', '.join(MODELS)}; got {model!r}. Or pass a CostModel."
+            )
         model = MODELS[model]
     if not found.layers:
         raise ValueError("spyx.report.energy: expected a network with connections or neurons; got none. Check cost.")

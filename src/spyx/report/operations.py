@@ -18,8 +18,8 @@ from flax import nnx
 
 from spyx import nn
 from spyx.engine.late import Late
-from spyx.engine.recurrent import Recurrent
-from spyx.nn.layer import as_layer
+from spyx.engine.recurrent import Dense, Recurrent
+from spyx.nn.layer import View, as_layer
 from spyx.nn.neuron import Neuron
 
 
@@ -231,7 +231,7 @@ def named_layers(layer: Any, state: Any, prefix: str = "") -> dict[str, Any]:
 
 def _facts(path: str, layer: Any) -> list[LayerCost]:
     """What is known of a layer before it runs; nothing of a layer that has no parameter and is no neuron."""
-    module = getattr(layer, "module", layer)
+    module = _unwrapped(layer)
     if isinstance(module, nn.Delayed) and kernel_of(module) is None:
         return []
     own = sum(a.size for a in jax.tree.leaves(nnx.state(module, nnx.Param))) if isinstance(module, nnx.Module) else 0
@@ -245,9 +245,14 @@ def _facts(path: str, layer: Any) -> list[LayerCost]:
     return [_weighted(path, module, own)] if own else []
 
 
+def _unwrapped(layer: Any) -> Any:
+    """A foreign module without the view that makes it a layer."""
+    return layer.module if isinstance(layer, View) else layer
+
+
 def kernel_of(layer: Any) -> Any:
     """The dense or convolutional layer inside a layer, a `Delayed` for instance, whose products it is; None without."""
-    module = getattr(layer, "module", layer)
+    module = _unwrapped(layer)
     module = module.connection if isinstance(module, nn.Delayed) else module
     return module if isinstance(module, (nnx.Linear, nnx.Conv)) else None
 
@@ -262,14 +267,14 @@ def _weighted(name: str, module: Any, parameters: int) -> LayerCost:
 
 def _connection(layer: Neuron) -> Any:
     """The module that feeds a neuron back into itself, None without one; a dense weight as a layer over all units."""
-    if not isinstance(layer.step, (Recurrent, Late)):
+    step = layer.step.base if isinstance(layer.step, Late) else layer.step
+    if not isinstance(step, Recurrent):
         return None
-    via: Any = getattr(layer, "via", None)
-    if via is not None:
-        return via
+    if not isinstance(step.via, Dense):
+        return _unwrapped(step.via.module(layer.params()))  # type: ignore[attr-defined]
     units = math.prod(layer.hidden_shape)
     linear = nnx.Linear(units, units, use_bias=False, rngs=nnx.Rngs(0))
-    linear.kernel = nnx.Param(layer.recurrent_w[...].reshape(units, units))  # type: ignore[attr-defined]
+    linear.kernel = nnx.Param(getattr(layer.params(), step.via.name).reshape(units, units))
     return linear
 
 
@@ -297,7 +302,8 @@ def _numbers(path: str, layer: Any, seen: dict[str, Any], steps: jax.Array) -> d
         late = base.carried is not None  # type: ignore[attr-defined]
         sent = jnp.concatenate([jnp.zeros_like(outs[:, :1]), outs[:, :-1]], axis=1) if late else outs
         sent = sent * steps.reshape(*steps.shape, *(1,) * (sent.ndim - 2)).astype(sent.dtype)
-        sent = sent if hasattr(layer, "via") else sent.reshape(*steps.shape, -1)
+        if isinstance(base.via, Dense):  # its product is over all units, whatever their shape
+            sent = sent.reshape(*steps.shape, -1)
         found[f"{path}.recurrent"] = _products(connection, sent, steps)
     return found
 

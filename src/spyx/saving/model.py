@@ -103,7 +103,7 @@ def load(path: Any, *, classes: Mapping[str, Any] | None = None, into: Any = Non
     who = f"spyx.load({os.path.basename(os.fspath(path))!r})"
     try:
         if not os.path.isfile(path):
-            raise FileNotFoundError(f"spyx.load: expected a file; got {os.fspath(path)!r}. Check the path.")
+            raise FileNotFoundError(f"spyx.load: expected a file; got none at {os.fspath(path)!r}. Check the path.")
         arrays, texts = tensors.read(path)
         _check_width(arrays)
         if texts.get("format") != FORMAT or MODEL not in texts:

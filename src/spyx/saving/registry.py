@@ -75,7 +75,7 @@ TELL: dict[type, Callable[[Any], dict[str, Any]]] = {
         "activation": net.layers[2].activation,
     },
     # Positions and width are arrays of the file: what the constructor draws is replaced.
-    nn.Delayed: lambda layer: {"delays": None, "width": None, "spread": hasattr(layer, "spread")},
+    nn.Delayed: lambda layer: {"delays": None, "width": None, "spread": layer.spread is not None},
     nnx.GroupNorm: lambda norm: {"num_features": norm.num_groups * norm.group_size, "group_size": None},
     graph.Graph: _graph_arguments,
     experimental.PSU_LIF: lambda layer: {"k": dict(layer.activation.options)["k"], "spike": layer.spiking},

@@ -1,0 +1,30 @@
+"""A finished run opened again: its settings, its data and its network with the trained weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spyx.cli import inputs, network
+from spyx.cli.config import Config
+from spyx.cli.runs import WEIGHTS, load_weights, open_run
+
+
+def open_trained(folder: Path, neuron: str | None, weights: str = WEIGHTS) -> tuple[Config, inputs.Inputs, Any]:
+    """Settings, data and network of the run in `folder`.
+
+    Args:
+        folder: of the run.
+        neuron: the user's own class, `module:Class`, of a run with one.
+        weights: the file in the folder that holds the weights.
+
+    Raises:
+        UserError: `folder` is no run, or its weights are damaged; data that cannot be read.
+    """
+    config = open_run(folder, neuron)
+    inputs.check_names(config)
+    network.check_names(config)
+    samples = inputs.load_inputs(config)
+    model = network.make_network(config, samples.x["test"].shape[-1], samples.classes)
+    load_weights(folder, model, weights)
+    return config, samples, model

@@ -137,8 +137,7 @@ class Neuron(Layer):
                     "activation. Rename the attribute, or pass it as activation=."
                 )
             if isinstance(value, nnx.Variable):
-                own = Within() if name in self.clipped else self._range_of(name)
-                constraint = value.get_metadata().get("constraint", own)
+                constraint = self.constraint_of(name, value)
                 array = value[...]
                 arrays[name] = as_rank(constraint(array) if constraint else array, rank)
             elif isinstance(value, (jax.Array, np.ndarray)):
@@ -153,6 +152,11 @@ class Neuron(Layer):
     def derive(p: Any) -> dict[str, Any]:
         """What a step reads beside the parameters and follows from them: computed once per sequence, not per step."""
         return {}
+
+    def constraint_of(self, name: str, variable: nnx.Variable) -> Any:
+        """What `params` does to the stored value of a parameter, a `Within` as a rule; None for nothing."""
+        own = Within() if name in self.clipped else self._range_of(name)
+        return variable.get_metadata().get("constraint", own)
 
     def _range_of(self, name: str) -> Within | None:
         """The limits of a declared parameter that holds a variable from elsewhere, which stores the value itself."""

@@ -210,7 +210,7 @@ def _pins(neuron: Neuron) -> Any:
     for name, variable in vars(neuron).items():
         if not isinstance(variable, nnx.Param):
             continue
-        within = variable.get_metadata().get("constraint") or neuron._range_of(name)
+        within = neuron.constraint_of(name, variable)
         if not isinstance(within, Within) or within.by not in ("clip", "unit"):
             continue
         stored, (low, high) = np.asarray(variable[...]), (within.low, within.high)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Key, Num
 
 Augment = Callable[[Any, jax.Array], jax.Array]
 """Type alias: `(data, key) -> data`."""
@@ -45,7 +48,7 @@ def shift_augment(max_shift: int = 10, axes: int | Sequence[int] = (-1,), *, per
     if not axes:
         raise ValueError("shift_augment: axes must name at least one axis; got none. The default is (-1,).")
 
-    def augment(data: Any, key: jax.Array) -> jax.Array:
+    def augment(data: Num[ArrayLike, "..."], key: Key[Array, ""]) -> Num[Array, "..."]:
         x = jnp.asarray(data)
         where = _resolve(axes, x.shape, per_sample)
         count = (x.shape[0], len(where)) if per_sample else (len(where),)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from spyx.fn.traces import LossFn, TraceFunction, check_fraction
 from spyx.fn.weighting import at, average, count, highest, weighted_mean
+
+if TYPE_CHECKING:
+    from jaxtyping import ArrayLike, Float
 
 Logits = Literal["count", "rate", "step"]
 
@@ -18,7 +22,7 @@ def integral_crossentropy(
     time_axis: int = 1,
     *,
     ignore: int | None = None,
-    class_weights: Any = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
     start: int = 0,
 ) -> LossFn:
     """Cross-entropy of the membrane integrated over time: `mean(-sum(q * log_softmax(sum_t v_t)))`.
@@ -70,7 +74,7 @@ def rate_crossentropy(
     *,
     logits: Logits = "count",
     ignore: int | None = None,
-    class_weights: Any = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
     start: int = 0,
 ) -> LossFn:
     """Cross-entropy of how often each output neuron fires: `mean(-sum(q * log_softmax(sum_t s_t)))`.
@@ -124,7 +128,7 @@ def max_crossentropy(
     time_axis: int = 1,
     *,
     ignore: int | None = None,
-    class_weights: Any = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
     start: int = 0,
 ) -> LossFn:
     """Cross-entropy of each neuron's highest membrane: `mean(-sum(q * log_softmax(max_t v_t)))`.
@@ -173,7 +177,7 @@ def mse_spikerate(
     *,
     scale_by_time: bool = True,
     ignore: int | None = None,
-    class_weights: Any = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
     start: int = 0,
 ) -> LossFn:
     """Mean squared error of the mean spike rate: `mean((mean_t s_t - q * sparsity * T)**2)` over batch and classes.
@@ -232,7 +236,7 @@ def first_spike_loss(
     time_axis: int = 1,
     *,
     ignore: int | None = None,
-    class_weights: Any = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
     start: int = 0,
 ) -> LossFn:
     """Cross-entropy of who fires first: `mean(log(sum_c exp((t_y - t_c) / tau_steps)))`.

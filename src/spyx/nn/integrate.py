@@ -7,7 +7,7 @@ LI, the readout, has no latency. The gradient flows through the reset. A decay i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flax import nnx
 
@@ -15,6 +15,11 @@ from spyx.nn.dynamics import RESET_FREE, DynamicsField
 from spyx.nn.fields import constant, decay
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import Shape
+
+if TYPE_CHECKING:
+    from spyx.engine.params import Params
+    from spyx.engine.types import State, Units
+    from spyx.nn.parameters import ParameterLike
 
 
 class IF(Neuron):
@@ -40,12 +45,12 @@ class IF(Neuron):
         Lapicque 1907; Abbott 1999, doi:10.1016/S0361-9230(99)00161-6.
     """
 
-    affine: Any = RESET_FREE
+    affine = RESET_FREE
     threshold = constant(1.0, doc="firing threshold and size of the subtractive reset")
     dynamics = DynamicsField(leaks=False)
 
     @staticmethod
-    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, v: Units) -> tuple[Units, Units]:
         return p.dynamics.fire(p.spike, v, p.threshold, lambda v: v + x)
 
 
@@ -73,13 +78,13 @@ class LIF(Neuron):
         membrane.
     """
 
-    affine: Any = RESET_FREE
+    affine = RESET_FREE
     beta = decay(tau="tau_ms", doc="membrane decay per step")
     threshold = constant(1.0, doc="firing threshold and size of the subtractive reset")
     dynamics = DynamicsField()
 
     @staticmethod
-    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, v: Units) -> tuple[Units, Units]:
         current = p.dynamics.scaled(x, p.beta)
         return p.dynamics.fire(p.spike, v, p.threshold, lambda v: p.beta * v + current)
 
@@ -121,10 +126,10 @@ class LI(Neuron):
     def __init__(
         self,
         hidden_shape: Shape | None = None,
-        beta: Any = None,
+        beta: ParameterLike = None,
         *,
         layer_shape: Shape | None = None,
-        tau_ms: Any = None,
+        tau_ms: ParameterLike = None,
         dt_ms: float | None = None,
         rngs: nnx.Rngs | None = None,
         name: str | None = None,
@@ -138,7 +143,7 @@ class LI(Neuron):
         super().__init__(shape, beta=beta, tau_ms=tau_ms, dt_ms=dt_ms, rngs=rngs, name=name)
 
     @staticmethod
-    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, v: Units) -> tuple[Units, Units]:
         v = p.beta * v + x
         return v, v
 
@@ -176,7 +181,7 @@ class ALIF(Neuron):
     dynamics = DynamicsField(delays=False)
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         threshold = p.threshold + p.adaptation * s.a
         current = p.dynamics.scaled(x, p.beta)
         z, v = p.dynamics.fire(p.spike, s.v, threshold, lambda v: p.beta * v + current)
@@ -208,14 +213,14 @@ class CuBaLIF(Neuron):
     """
 
     state = dict(v=0.0, i=0.0)
-    affine: Any = RESET_FREE
+    affine = RESET_FREE
     alpha = decay(tau="tau_syn_ms", doc="synaptic decay per step")
     beta = decay(tau="tau_ms", doc="membrane decay per step")
     threshold = constant(1.0, doc="firing threshold and size of the subtractive reset")
     dynamics = DynamicsField()
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         i = p.alpha * s.i + x
         current = p.dynamics.scaled(i, p.beta)
         inside = p.dynamics.spike == "before"

@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -36,7 +35,7 @@ ABANDONED_S = 3600.0
 
 _log = logging.getLogger("spyx")
 _folder: Path | None = None
-_jax_settings: tuple[Any, ...] | None = None
+_jax_settings: tuple[object, ...] | None = None
 """What JAX's cache was set to before it was turned on here."""
 _said: set[str] = set()
 _addresses: dict[str, int] = {}
@@ -210,7 +209,7 @@ def _portable(code: bytes) -> bool:
     return needed is not None and object_code.NEEDS.issuperset(needed)
 
 
-def _header(target: str, code: bytes) -> dict[str, Any]:
+def _header(target: str, code: bytes) -> dict[str, str | int]:
     return {"kernel": target, **_facts(), "size": len(code), "sha256": hashlib.sha256(code).hexdigest()}
 
 

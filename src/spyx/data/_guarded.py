@@ -102,7 +102,7 @@ class _Reader:
                 timer.daemon = True
                 timer.start()
                 try:
-                    return self._answer(process, request, content, limits)
+                    return self._reply(process, request, content, limits)
                 finally:
                     timer.cancel()
             except BaseException as error:
@@ -110,7 +110,7 @@ class _Reader:
                     self._end()
                 raise
 
-    def _answer(
+    def _reply(
         self, process: Popen[bytes], request: Request, content: bytes | memoryview | None, limits: Limits
     ) -> Any:
         with contextlib.suppress(BrokenPipeError):

@@ -277,7 +277,7 @@ def packed(value: Any, arrays: list[np.ndarray]) -> Any:
 OPERATIONS = {"tree": tree, "columns": columns, "rows": rows}
 
 
-def answer(request: Request, files: Files, content: bytes | None) -> Iterator[Any]:
+def reply_to(request: Request, files: Files, content: bytes | None) -> Iterator[Any]:
     """Read one file: the line that says what is in it, or why not, and then its arrays."""
     import h5py
 
@@ -345,7 +345,7 @@ def main() -> None:
         request = json.loads(line)
         limit(request)
         content = read.read(request["bytes"]) if request["bytes"] else None
-        for part in answer(request, files, content):
+        for part in reply_to(request, files, content):
             out.write(part if isinstance(part, bytes) else part.reshape(-1).view("u1").data)
         out.flush()
 

@@ -136,7 +136,7 @@ def write_packed(path: str | Path, samples: Iterable[np.ndarray]) -> None:
 
 
 def rasterise(dataset: Dataset, raster: Raster, folder: str | Path) -> Dataset:
-    """Rasterises every recording of a data set, once: the result is kept in `folder` and found there the next time.
+    """Rasterises every recording of a data set, once: the result is stored in `folder` and read there the next time.
 
     Args:
         dataset: its splits hold `Recordings`.

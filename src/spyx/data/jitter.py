@@ -45,7 +45,7 @@ def drop_spikes(probability: float) -> Augmentation:
 def jitter_time(max_steps: int) -> Augmentation:
     """Moves every spike by its own random number of steps; spikes that would leave the window stay at its edge.
 
-    Spikes that meet add up, so the number of spikes is kept.
+    Spikes that meet add up, so the number of spikes stays the same.
 
     Args:
         max_steps: the largest move, both ways and both ends included, >= 0.
@@ -272,18 +272,18 @@ def jitter_events(events: Events, seed: int, *, time_us: int = 0, pixels: int = 
     if events.sensor_size is None:
         raise ValueError("jitter_events: expected events with a sensor size; got None. Give Events a sensor_size.")
     rng = np.random.default_rng(seed)
-    kept = rng.random(len(events)) >= drop
+    remain = rng.random(len(events)) >= drop
     columns = {name: getattr(events, name).astype(np.int64) for name in ("t", *events.addresses)}
     if time_us:
         columns["t"] = np.maximum(columns["t"] + np.round(rng.normal(0, time_us, len(events))).astype(np.int64), 0)
     if pixels:
         for name, side in zip(events.addresses, events.sensor_size, strict=False):
             columns[name] = columns[name] + rng.integers(-pixels, pixels + 1, len(events))
-            kept &= (columns[name] >= 0) & (columns[name] < side)
-    if not kept.any():
-        kept[:1] = True
+            remain &= (columns[name] >= 0) & (columns[name] < side)
+    if not remain.any():
+        remain[:1] = True
         columns = {name: getattr(events, name) for name in columns}
-    order = np.flatnonzero(kept)[np.argsort(columns["t"][kept], kind="stable")]
+    order = np.flatnonzero(remain)[np.argsort(columns["t"][remain], kind="stable")]
     return Events(**{name: column[order] for name, column in columns.items()}, sensor_size=events.sensor_size)
 
 

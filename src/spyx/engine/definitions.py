@@ -4,7 +4,7 @@ What is compiled for a static argument stays in memory for as long as the jitted
 that defines a neuron runs again and again, and each time makes a new class of the old name. Weak references to the
 class would not help: JAX and Flax register it for good. So each definition of a name has jitted functions of its own
 here, and of one name those of the last `KEPT` definitions stay. A definition that is used again after it was dropped is
-no earlier version of another, as when one function makes several classes: as many of that name are kept from then on.
+no earlier version of another, as when one function makes several classes: as many of that name stay from then on.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Generations:
 
 
 class _Name:
-    """The definitions of one name, oldest first, and how many of them are kept."""
+    """The definitions of one name, oldest first, and how many of them stay."""
 
     def __init__(self) -> None:
         self.keys: list[Definitions] = []

@@ -2,7 +2,7 @@
 
 Once its spikes are given, a resetting neuron is affine in its state and `affine.solve` finds every state at once. Those
 states give better spikes, and so on. A spike depends on earlier ones only, so every round makes at least one more time
-step final: after T rounds the answer is exact, whatever the guess; a guess that stays the same is exact at once. How
+step final: after T rounds the result is exact, whatever the guess; a guess that stays the same is exact at once. How
 many rounds it takes grows with how often resets change later spikes.
 """
 
@@ -32,7 +32,7 @@ Spikes = list[jax.Array]
 
 
 class Convergence(NamedTuple):
-    """How a fixed-point run ended; the answer is exact if and only if `changed` is 0.
+    """How a fixed-point run ended; the result is exact if and only if `changed` is 0.
 
     Args:
         rounds: rounds done, int32.
@@ -51,7 +51,7 @@ class Convergence(NamedTuple):
 def fixed_point(
     step: Step, p: Params, xs: Inputs, s0: State, rounds: int | None = None
 ) -> tuple[Outputs, State, Convergence]:
-    """Run a step that is affine once its spikes are given; same answer as `scan`, up to rounding.
+    """Run a step that is affine once its spikes are given; same result as `layer`, up to rounding.
 
     Args:
         step: `(p, x, s) -> (out, s')`, pure; `s'` affine in `s` with the values of `p.spike` held; units read one
@@ -60,7 +60,7 @@ def fixed_point(
         xs: inputs, time on axis 0.
         s0: state before the first step.
         rounds: stop after so many rounds; None goes on until nothing changes, T rounds at the most. With fewer the
-            answer may be inexact, and `Convergence.changed` says so.
+            result may be inexact, and `Convergence.changed` says so.
 
     Returns:
         `(outs, s_T, Convergence(rounds, changed))`.
@@ -135,7 +135,7 @@ def _solve(step: Step, rounds: int | None, p: Params, xs: Inputs, s0: State) -> 
         done, spikes, _, _ = carry
         before = affine.states_before(lambda s: jax.vmap(given)(spikes, xs, s), s0, steps)
         found = jax.vmap(fired)(xs, before)
-        # The last step's spikes reach no state before a step, so they alone cannot make the answer wrong.
+        # The last step's spikes reach no state before a step, so they alone cannot make the result wrong.
         changed = sum((jnp.sum(a[:-1] != b[:-1], dtype=jnp.int32) for a, b in zip(found, spikes, strict=True)), 0)
         return done + 1, found, before, jnp.asarray(changed, jnp.int32)
 

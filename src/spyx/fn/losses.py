@@ -133,7 +133,7 @@ def max_crossentropy(
 ) -> LossFn:
     """Cross-entropy of each neuron's highest membrane: `mean(-sum(q * log_softmax(max_t v_t)))`.
 
-    Only the step at which a neuron peaks receives gradient (steps that tie share it), so the network may answer
+    Only the step at which a neuron peaks receives gradient (steps that tie share it), so the network may decide
     whenever it is ready. Meant for a readout that does not spike.
 
     Args:
@@ -183,8 +183,8 @@ def mse_spikerate(
     """Mean squared error of the mean spike rate: `mean((mean_t s_t - q * sparsity * T)**2)` over batch and classes.
 
     **With the default `scale_by_time=True` the target is `sparsity * T`, a spike count, while the traces are averaged
-    to a rate: once it exceeds 1, binary spikes cannot reach it.** That is the documented formula, kept for the sake of
-    published numbers. `scale_by_time=False` drops the factor T: without smoothing the loss is then 0 if and only if
+    to a rate: once it exceeds 1, binary spikes cannot reach it.** That is the documented formula, which published
+    numbers use. `scale_by_time=False` drops the factor T: without smoothing the loss is then 0 if and only if
     the neuron of the right class fires in a share `sparsity` of the steps and the others never fire.
 
     Args:

@@ -1,4 +1,4 @@
-"""Metrics: which class a network answered, and how often it was right."""
+"""Metrics: which class a network predicts, and how often it is right."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def integral_accuracy(
 
     Raises:
         ValueError: on a negative `start` or class weight; at the call, on shapes that do not fit. A label outside
-            [0, classes) counts as answered wrongly.
+            [0, classes) counts as a wrong prediction.
         TypeError: on `ignore` that is not a whole number, class weights that are not numbers.
 
     Example:

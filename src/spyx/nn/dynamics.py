@@ -31,7 +31,7 @@ class Dynamics:
     the membrane, `v' = (1 - z) u`; before the update, the membrane that fired is emptied, `v' = u((1 - z) v)`.
 
     Args:
-        spike: "before" fires from the membrane before this step's update, so that the spike answers the inputs up to
+        spike: "before" fires from the membrane before this step's update, so that the spike depends on the inputs up to
             the step before. "after" fires from the updated membrane: no latency.
         reset: "subtract" takes the threshold away, "zero" empties the membrane, "none" leaves it.
         detach_reset: no gradient flows through the spike of the reset.

@@ -258,7 +258,7 @@ def decay(
 ) -> Any:
     """Declare a trainable decay per time step, held in a range: `beta = decay()` in the body of a neuron.
 
-    What the argument takes is said at `per_unit`.
+    `per_unit` describes what the argument takes.
 
     Args:
         default: where every unit starts, a number or an initialiser; None is a truncated normal (mean 0.5, realised

@@ -1,8 +1,8 @@
 """Integrate-and-fire neurons without recurrent weights: IF, LIF, LI, ALIF, CuBaLIF.
 
-Unless `dynamics` says otherwise they spike from the membrane *before* this step's update: `out[t]` answers the inputs
-up to `t - 1`, every spiking layer adds one step of latency, and the last input of a sequence never reaches the output.
-LI, the readout, has no latency. The gradient flows through the reset. A decay is clipped to [0, 1] whenever it is used.
+By default they spike from the membrane *before* this step's update: `out[t]` depends on the inputs up to `t - 1`, every
+spiking layer adds one step of latency, and the last input of a sequence never reaches the output. LI, the readout, has
+no latency. The gradient flows through the reset. A decay is clipped to [0, 1] whenever it is used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class IF(Neuron):
     """Integrate and fire, no leak: `z = H(v - threshold)`, then `v' = v + x - z threshold`.
 
-    The spike answers the inputs up to the step before. Simple to build in hardware.
+    The spike depends on the inputs up to the step before. Simple to build in hardware.
 
     Shapes:
         x, state v: (batch, *hidden_shape) -> spikes (batch, *hidden_shape), v.
@@ -57,7 +57,7 @@ class IF(Neuron):
 class LIF(Neuron):
     """Leaky integrate and fire: `z = H(v - threshold)`, then `v' = beta v + x - z threshold`.
 
-    The spike answers the inputs up to the step before; input gain is 1 (not `1 - beta`).
+    The spike depends on the inputs up to the step before; input gain is 1 (not `1 - beta`).
 
     Shapes:
         x, state v: (batch, *hidden_shape) -> spikes (batch, *hidden_shape), v.
@@ -92,7 +92,7 @@ class LIF(Neuron):
 class LI(Neuron):
     """Leaky integrator, the readout: `v' = beta v + x`; the output is `v'`. It never spikes.
 
-    No latency: the output answers this step's input.
+    No latency: the output depends on this step's input.
 
     Args:
         hidden_shape: shape of one sample's units; int, list or tuple. Also accepted as `layer_shape=`.
@@ -152,7 +152,7 @@ class ALIF(Neuron):
     """Adaptive LIF: every spike raises the threshold, which decays back.
 
     `th = threshold + adaptation a`, `z = H(v - th)`, `v' = beta v + x - z th`, `a' = gamma a + (1 - gamma) z`.
-    The spike answers the inputs up to the step before.
+    The spike depends on the inputs up to the step before.
 
     Shapes:
         x: (batch, *hidden_shape); state `ALIF.State(v, a)`, each (batch, *hidden_shape).
@@ -192,7 +192,7 @@ class CuBaLIF(Neuron):
     """Current-based LIF, a synapse before the membrane.
 
     `z = H(v - threshold)`, `i' = alpha i + x`, `v' = beta (v - z threshold) + i'`. The reset is inside the leak. The
-    spike answers the inputs up to the step before.
+    spike depends on the inputs up to the step before.
 
     Shapes:
         x: (batch, *hidden_shape); state `CuBaLIF.State(v, i)`, each (batch, *hidden_shape).

@@ -118,7 +118,7 @@ class Recurrent(Neuron):
         via: the connection from outputs to currents. None: a trainable dense weight `recurrent_w`, where
             `recurrent_w[i, j]` leads from unit i to unit j. Or any layer without state that takes and returns
             (batch, *hidden_shape): masked, convolutional, symmetric, without self-connections. Or a `Delayed`: what is
-            sent then arrives its delays later than without, so one step later at least than the spike it comes of.
+            sent then arrives its delays later than without, so at least one step after the spike it comes from.
         recurrent_init: initialiser `(key, shape) -> array` of the dense weight; None is a truncated normal of std 0.01.
         rngs: needed for the dense weight, which starts from a random draw.
         name: stored, for your own use.

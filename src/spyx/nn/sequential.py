@@ -23,7 +23,7 @@ class Sequential(Layer):
     """A chain of layers, each fed with the output of the one before at the same time step.
 
     Layers with a state (`initial_state` and `layer(x, state)`) and without (Flax or Equinox modules, plain functions)
-    mix freely. A spiking layer answers one step late, see its own docstring.
+    mix freely. A spiking layer may add one step of latency, see its own docstring.
 
     Args:
         *layers: at least one layer.

@@ -58,10 +58,10 @@ def load(*, root: str | Path, first_test: int = 900, validation: float = 0.1, sp
     recordings = Recordings(names, read, stamp=store.stamp(names), sensor_size=SENSOR)
     whole = Split(recordings, np.array([CLASSES.index(match[1]) for _, match in found], np.int32))
     rest = np.flatnonzero(~is_test)
-    held_out, kept = stratified(whole.y[rest], [validation], split_seed)
+    held_out, training = stratified(whole.y[rest], [validation], split_seed)
     return Dataset(
         name="cifar10_dvs",
-        train=whole.take(rest[kept]),
+        train=whole.take(rest[training]),
         validation=whole.take(rest[held_out]),
         test=whole.take(np.flatnonzero(is_test)),
         num_classes=len(CLASSES),

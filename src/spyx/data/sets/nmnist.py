@@ -34,10 +34,10 @@ def load(*, root: str | Path, validation: float = 0.1, split_seed: int = 0) -> D
     """
     store = Store(root)
     train, test = (_part(store, part) for part in ("Train", "Test"))
-    held_out, kept = stratified(train.y, [validation], split_seed)
+    held_out, training = stratified(train.y, [validation], split_seed)
     return Dataset(
         name="nmnist",
-        train=train.take(kept),
+        train=train.take(training),
         validation=train.take(held_out),
         test=test,
         num_classes=10,

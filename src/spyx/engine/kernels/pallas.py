@@ -1,7 +1,7 @@
 """The GPU kernels: the same lane programs inside two Pallas kernels, lowered through Triton.
 
 A kernel instance owns a block of lanes and keeps their state in registers over all of time. Time goes in chunks that
-are unrolled: a chunk's loads do not wait for its states, and on the way back its states stay in registers as well.
+are unrolled: a chunk's loads do not wait for its states, and in the backward pass its states stay in registers as well.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class Forward:
 class _Unpacked:
     """A bzip2 or xz file of one or more streams, with a limit on what is unpacked at once."""
 
-    def __init__(self, file: IO[bytes], make: Callable[[], Any]) -> None:
+    def __init__(self, file: IO[bytes], make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
         self.file, self.make = file, make
         self.stream = make()
 

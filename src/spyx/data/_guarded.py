@@ -200,7 +200,7 @@ def _reader() -> _Reader:
     return _readers[-1]
 
 
-def tree(path: str, root: str, mark: str, limits: Limits) -> tuple[dict[str, Any], dict[str, str]]:
+def tree(path: str, root: str, mark: str, limits: Limits) -> tuple[dict[str, object], dict[str, str]]:
     """An HDF5 group as nested dicts of arrays and texts, and the attribute `mark` of it ("") and of its nodes.
 
     Args:

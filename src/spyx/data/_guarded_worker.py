@@ -69,9 +69,9 @@ class Files:
 
     def __init__(self) -> None:
         self.key: tuple[object, ...] | None = None
-        self.file: Any = None
+        self.file: File | None = None
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str) -> File:
         """The file at a path, opened again where it is another one than before."""
         import h5py
 
@@ -80,7 +80,7 @@ class Files:
         if key != self.key:
             self.close()
             self.file, self.key = h5py.File(path, "r", locking=False), key
-        return self.file
+        return self.file  # type: ignore[return-value]
 
     def close(self) -> None:
         """Let the file go."""
@@ -89,7 +89,7 @@ class Files:
             file.close()
 
 
-def tree(file: File, request: Request, limits: Limits) -> Any:
+def tree(file: File, request: Request, limits: Limits) -> list[object]:
     """Everything below the group `root` as nested dicts, and the attribute `mark` of it and of each of its `nodes`."""
     root, mark = request["root"], request["mark"]
     whole = _member(file, root, f"/{root}", limits, set())
@@ -101,7 +101,7 @@ def tree(file: File, request: Request, limits: Limits) -> Any:
     return [whole, {name: _mark(group, mark) for name, group in groups.items() if mark in group.attrs}]  # type: ignore[arg-type]
 
 
-def columns(file: File, request: Request, limits: Limits) -> Any:
+def columns(file: File, request: Request, limits: Limits) -> list[object]:
     """The whole datasets that `names` lists and the shapes of those in `shapes`, without those that are not there."""
     found = {name: _find(file, name, limits) for name in (*request["names"], *request["shapes"])}
     there = {name: dataset for name, dataset in found.items() if dataset is not None}
@@ -112,7 +112,7 @@ def columns(file: File, request: Request, limits: Limits) -> Any:
     ]
 
 
-def rows(file: File, request: Request, limits: Limits) -> Any:
+def rows(file: File, request: Request, limits: Limits) -> object:
     """Rows `start` to `stop` of ragged datasets: lengths and all values in a row."""
     import h5py
     import numpy as np
@@ -132,7 +132,7 @@ def rows(file: File, request: Request, limits: Limits) -> Any:
     return result
 
 
-def matrices(path: str, request: Request, limits: Limits) -> Any:
+def matrices(path: str, request: Request, limits: Limits) -> object:
     """Variables of a MATLAB file."""
     import numpy as np
     from scipy.io import loadmat
@@ -146,7 +146,7 @@ def matrices(path: str, request: Request, limits: Limits) -> Any:
     return arrays
 
 
-def _find(file: File, name: str, limits: Limits) -> Any:
+def _find(file: File, name: str, limits: Limits) -> Dataset | None:
     """The dataset at a path of hard links, or None."""
     import h5py
 
@@ -213,7 +213,7 @@ def _inside(dataset: Dataset, place: str, limits: Limits) -> None:
             )
 
 
-def _numbers(dataset: Dataset, place: str, limits: Limits) -> Any:
+def _numbers(dataset: Dataset, place: str, limits: Limits) -> np.ndarray:
     import numpy as np
 
     _inside(dataset, place, limits)
@@ -223,20 +223,20 @@ def _numbers(dataset: Dataset, place: str, limits: Limits) -> Any:
     return np.asarray(dataset[()])
 
 
-def _texts(dataset: Dataset, place: str, limits: Limits) -> Any:
+def _texts(dataset: Dataset, place: str, limits: Limits) -> object:
     """One text, or nested lists of texts, in parts: many references to one text cost what they unpack to."""
     _inside(dataset, place, limits)
     shape = dataset.shape
     limits.take(place, _bytes(shape, max(int(dataset.dtype.itemsize), SMALLEST_CHARGE)))
     if not shape:
         return _text(dataset[()], place, limits)
-    whole: list[Any] = []
+    whole: list[object] = []
     for start in range(0, shape[0], TEXTS_AT_ONCE):
-        whole += _text(dataset[start : start + TEXTS_AT_ONCE].tolist(), place, limits)
+        whole += _text(dataset[start : start + TEXTS_AT_ONCE].tolist(), place, limits)  # type: ignore[operator]
     return whole
 
 
-def _text(value: Any, place: str, limits: Limits) -> Any:
+def _text(value: object, place: str, limits: Limits) -> object:
     if isinstance(value, list):
         return [_text(one, place, limits) for one in value]
     if not isinstance(value, (bytes, str)):
@@ -259,7 +259,7 @@ def _mark(group: Group, name: str) -> str:
     return group.attrs[name].decode("ascii", "replace")  # type: ignore[union-attr]
 
 
-def packed(value: Any, arrays: list[np.ndarray]) -> Any:
+def packed(value: object, arrays: list[np.ndarray]) -> object:
     """The value with every array replaced by its kind and shape; the arrays are collected in order."""
     import numpy as np
 
@@ -277,7 +277,7 @@ def packed(value: Any, arrays: list[np.ndarray]) -> Any:
 OPERATIONS = {"tree": tree, "columns": columns, "rows": rows}
 
 
-def reply_to(request: Request, files: Files, content: bytes | None) -> Iterator[Any]:
+def reply_to(request: Request, files: Files, content: bytes | None) -> Iterator[bytes | np.ndarray]:
     """Read one file: the line that says what is in it, or why not, and then its arrays."""
     import h5py
 
@@ -298,7 +298,7 @@ def reply_to(request: Request, files: Files, content: bytes | None) -> Iterator[
             with h5py.File(io.BytesIO(content), "r") as file:
                 opened = True
                 found = OPERATIONS[request["do"]](file, request, limits)
-        reply: dict[str, Any] = {"found": packed(found, arrays)}
+        reply: dict[str, object] = {"found": packed(found, arrays)}
     except Refused as refused:
         reply, arrays = {"refused": [refused.place, refused.what, refused.budget]}, []
     except ImportError as missing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,10 @@ from jax.core import Tracer
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Key, Num
 
-Encoder = Callable[[Any], jax.Array]
+Encoder = Callable[[jax.typing.ArrayLike], jax.Array]
 """Type alias: `(data) -> spikes`."""
 
-RandomEncoder = Callable[[Any, jax.Array], jax.Array]
+RandomEncoder = Callable[[jax.typing.ArrayLike, jax.Array], jax.Array]
 """Type alias: `(data, key) -> spikes`."""
 
 

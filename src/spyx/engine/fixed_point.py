@@ -9,7 +9,7 @@ many rounds it takes grows with how often resets change later spikes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from spyx.engine.types import Input, Inputs, Outputs, State, States, Step
 
+    Round = tuple[jax.Array, list[jax.Array], States, jax.Array]
+    """Rounds done, the spikes that were guessed, the states before every step, and how many spikes changed."""
 
 Spikes = list[jax.Array]
 """What each call of `p.spike` in a step returned."""
@@ -97,10 +99,6 @@ def _compiled(step: Step, p: Params, xs: Inputs, s0: State, rounds: int | None) 
     if not affine.runs_at_once(p, xs, s0):
         return *layer(step, p, xs, s0), Convergence(jnp.int32(0), jnp.int32(0))
     return call(FixedPoint(step, rounds), p, xs, s0)
-
-
-Round = tuple[jax.Array, Spikes, Any, jax.Array]
-"""Rounds done, the spikes that were guessed, the states before every step, and how many spikes changed."""
 
 
 @dataclass(frozen=True)

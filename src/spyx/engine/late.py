@@ -94,7 +94,7 @@ def layer(step: Late, p: Params, xs: Inputs, s0: State) -> tuple[Outputs, State]
 class LateLoop(Loop):
     """The loop of a `Late` step, with a backward pass that stores nothing twice."""
 
-    step: Late
+    step: Late  # type: ignore[assignment]
 
     def keep(self, p: Params, xs: Inputs, s0: State) -> tuple[tuple[Outputs, State], Tree]:
         (outs, *stored), end = call(Loop(_Recorded(self.step)), p, xs, s0)

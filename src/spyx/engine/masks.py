@@ -1,7 +1,7 @@
 """Samples that end before others: a step that leaves their state as it is and sends nothing.
 
 There are two forms. Where a sample ends once, the state counts the steps that remain of it: the input stays what it
-was, so that kernels and recurrent steps keep their form. Any other mask is an input of the step.
+was, so that kernels and recurrent steps keep their form. Every other mask is an input of the step.
 """
 
 from __future__ import annotations

@@ -28,11 +28,11 @@ class WrongLabels(NamedTuple):
 
     labels: np.ndarray
     classes: int
-    count: int
-    index: tuple[int, ...]
+    count: int  # type: ignore[assignment]
+    index: tuple[int, ...]  # type: ignore[assignment]
 
     @property
-    def first(self) -> np.generic:
+    def first(self) -> float:
         """The first wrong label, as a Python number."""
         return self.labels[self.index].item()
 

@@ -20,7 +20,7 @@ RegFn = Callable[[Any], jax.Array]
 """Type alias: `(spike counts of any structure) -> scalar`."""
 
 
-def spike_counts(model: Callable[..., Any], state: State) -> list[Num[Array, "batch ..."]]:
+def spike_counts(model: Callable[..., object], state: State) -> list[Num[Array, "batch ..."]]:
     """The spike counts inside a network's state, in the order of its layers; membranes and currents are left out.
 
     Counts are the states of the layers that say `counts_spikes = True`, as `spyx.nn.ActivityRegularization` does. A

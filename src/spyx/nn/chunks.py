@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,23 +17,23 @@ from spyx.engine.loop import STATES
 from spyx.engine.masks import Mask
 from spyx.engine.plan import Again, Cut
 from spyx.nn.execution import Execution, check_granted
-from spyx.nn.layer import Seen, merged, over_time, step_through
+from spyx.nn.layer import merged, over_time, step_through
 from spyx.nn.masks import without_rest
 from spyx.nn.parameters import UNCHANGING
 
 if TYPE_CHECKING:
     from spyx.engine.derivative import Arguments, Tangents
     from spyx.engine.types import Inputs, Outputs, State, Tree
-    from spyx.nn.layer import ByIdentity
+    from spyx.nn.layer import ByIdentity, Seen
+
+    Carry = tuple[nnx.State, State]
+    """What the model changes on itself, and its state."""
+
+    Found = tuple[Outputs, State, nnx.State, Seen]
+    """Outputs, the state after them, what the model changed on itself, and what was observed."""
 
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-Carry = tuple[nnx.State, Any]
-"""What the model changes on itself, and its state."""
-
-Found = tuple[Any, Any, nnx.State, Seen]
-"""Outputs, the state after them, what the model changed on itself, and what was observed."""
+F = TypeVar("F", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)

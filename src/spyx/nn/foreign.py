@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 from flax import nnx
@@ -28,7 +28,7 @@ class EquinoxLayer(nnx.Module):
         (2, 4)
     """
 
-    def __init__(self, module: Callable[..., Any]) -> None:
+    def __init__(self, module: Callable[..., Array]) -> None:
         import equinox
 
         arrays, rest = equinox.partition(module, equinox.is_inexact_array)

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
     from spyx.engine.types import Input, Inputs, Output, Outputs, Shapes, State, Tree
 
+    Carried = tuple[State, nnx.State]
+    """The state of a layer, and what it changes on itself."""
+
+    Seen = dict[str, Outputs]
+    """What was observed, by path."""
+
 
 Model = nnx.Module | Callable[..., Any]
 """What `run` and every container accept: a `Layer`, an object with `initial_state` and `layer(x, state)` of any class,
@@ -287,21 +293,13 @@ def step_through(layer: Layer, xs: Inputs, state: State, how: Execution = AUTO) 
     if how.mask is not None:
         step, xs = Masked(step), (xs, how.mask.alive)
     weights, xs, start = together(weights, xs, (state, changing))
-    if jax.tree.leaves(changing):
-        touched = _touched(step, weights, xs, start)
+    touched = _touched(step, weights, xs, start) if jax.tree.leaves(changing) else set()
     (outs, seen), (state, after) = loop.layer(step, weights, xs, start)
     how.absorb(seen)
     if jax.tree.leaves(changing):
         # What no call touched may belong to an outer trace, where it cannot be written.
         nnx.update(layer, nnx.from_flat_state([(p, v) for p, v in nnx.to_flat_state(after) if p in touched]))
     return outs, state
-
-
-Carried = tuple[Any, nnx.State]
-"""The state of a layer, and what it changes on itself."""
-
-Seen = dict[str, Any]
-"""What was observed, by path."""
 
 
 @dataclass(frozen=True)

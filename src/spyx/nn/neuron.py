@@ -215,8 +215,8 @@ class Neuron(Layer):
             how.mode, self._kind, step, p, inputs, state, affine=self.affine, local=self.local, ends=ends
         )
         how.add(chosen)
-        run: Any = chosen.run
-        outs, end = run(p, inputs if chosen.mode == "fused" else inputs.astype(dtype), state, *alive)
+        inputs = inputs if chosen.mode == "fused" else inputs.astype(dtype)
+        outs, end = chosen.run(p, inputs, state, *alive)  # type: ignore[misc]
         if watched is not None:
             outs, states = outs
             how.states(states._asdict() if len(self.state) > 1 else {next(iter(self.state)): states})

@@ -60,7 +60,7 @@ class Fixed:
 
 ParameterLike = float | np.floating | np.ndarray | jax.Array | Sequence[float] | nnx.Variable | Fixed | None
 """What a constructor takes for a parameter: one number, an array that broadcasts to the units, a variable, or None for
-the default. A `Field` such as `positive(1.0)` is typed `Any`, as a declaration in the body of a class must be."""
+the default."""
 
 
 def public_name(layer: object) -> str:

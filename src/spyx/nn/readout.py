@@ -102,7 +102,7 @@ class ActivityRegularization(Layer):
         return spikes, count + spikes.astype(self.dtype)
 
     @takes_masks
-    def sequence(
+    def sequence(  # type: ignore[override]
         self, xs: Num[Array, "time batch *hidden"], count: Num[Array, "batch *hidden"], how: Execution = AUTO
     ) -> tuple[Num[Array, "time batch *hidden"], Num[Array, "batch *hidden"]]:
         """All of time at once: `xs` is (time, batch, *hidden_shape)."""

@@ -107,7 +107,7 @@ class DelayedConnection:
 
 
 class Recurrent(Neuron):
-    """Any neuron fed back into itself: the current `x` becomes `x + via(z)`; the neuron's own equation stays as it is.
+    """A neuron fed back into itself: the current `x` becomes `x + via(z)`; the neuron's own equation stays as it is.
 
     `z` is the output of the same step where that follows from the state alone, as in IF, LIF, ALIF and CuBaLIF, which
     spike from the membrane before its update. Where the output depends on this step's input, `z` is the output of the

@@ -238,7 +238,7 @@ class _Native:
 
 
 class _Jitted:
-    """Any model as one jitted step of JAX."""
+    """A model of whatever layers as one jitted step of JAX."""
 
     def __init__(self, layer: Layer, batch: int, features: tuple[int, ...] | None, plan: Explanation) -> None:
         if any(isinstance(module, Layer) and module.whole_time for _, module in nnx.iter_modules(layer)):

@@ -131,7 +131,7 @@ def load(
     return nnx.merge(structure, filled)
 
 
-def _described(who: str, model: nnx.Module) -> tuple[Any, dict[str, object]]:
+def _described(who: str, model: nnx.Module) -> tuple[Object, dict[str, object]]:
     describer = Describer()
     try:
         return describer.module(model, ""), describer.own
@@ -211,7 +211,7 @@ def _not_finite(arrays: Mapping[str, np.ndarray], variables: nnx.State) -> str:
     return ""
 
 
-def _open(described: Any) -> bool:
+def _open(described: object) -> bool:
     """Somewhere inside is a class of the user's whose arguments are not known."""
     if isinstance(described, dict):
         return ("own" in described and described.get("args", 0) is None) or any(map(_open, described.values()))

@@ -31,7 +31,7 @@ class Builder:
         self.own = own
         self._made: dict[str, object] = {}
 
-    def module(self, found: Any, path: str, depth: int = 0) -> object:
+    def module(self, found: object, path: str, depth: int = 0) -> object:
         """A module, or whatever the user gave under its name."""
         if not isinstance(found, dict) or depth > DEEPEST:
             raise Damaged(f"{path or 'the model'} that is no layer, or is nested too deeply")
@@ -66,7 +66,7 @@ class Builder:
             )
         return self.own[name]
 
-    def _called(self, cls: type, arguments: Any, path: str, depth: int) -> object:
+    def _called(self, cls: type, arguments: object, path: str, depth: int) -> object:
         takes = parameters(cls)
         if not isinstance(arguments, dict) or not set(arguments) <= set(takes):
             raise Damaged(f"{path or 'the model'} with other arguments than {cls.__name__} takes")
@@ -179,7 +179,9 @@ TAGS = {
 """The forms of an argument that is no plain value, by their first word."""
 
 
-def abstract(described: Any, arrays: Mapping[str, Shapes], own: Mapping[str, object]) -> tuple[nnx.GraphDef, nnx.State]:
+def abstract(
+    described: object, arrays: Mapping[str, Shapes], own: Mapping[str, object]
+) -> tuple[nnx.GraphDef, nnx.State]:
     """Structure and variables of what a description makes; no memory is taken, whatever its sizes are."""
     structure: list[nnx.GraphDef] = []
 
@@ -193,7 +195,7 @@ def abstract(described: Any, arrays: Mapping[str, Shapes], own: Mapping[str, obj
     return structure[0], variables
 
 
-def otherwise(described: Any, value: nnx.Module, own: Mapping[str, object]) -> str:
+def otherwise(described: object, value: nnx.Module, own: Mapping[str, object]) -> str:
     """Why a description does not make a module of the structure of `value`; empty where it does."""
     structure, variables = nnx.split(value)
     arrays = named(variables)
@@ -208,7 +210,7 @@ def otherwise(described: Any, value: nnx.Module, own: Mapping[str, object]) -> s
     return "" if found == structure else f"{type(value).__name__} with other attributes than its constructor makes"
 
 
-def _checked(value: Any, kind: type[T], path: str) -> T:
+def _checked(value: object, kind: type[T], path: str) -> T:
     if not isinstance(value, kind):
         raise Damaged(f"{path} with a {type(value).__name__} in the place of a {kind.__name__}")
     return value

@@ -109,7 +109,7 @@ def parameters(cls: type) -> dict[str, inspect.Parameter]:
     return {}
 
 
-def named(variables: nnx.State | Tree) -> dict[str, Any]:
+def named(variables: nnx.State | Tree) -> dict[str, jax.Array]:
     """The arrays of a state of Flax by path."""
     return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables)}
 

@@ -131,7 +131,7 @@ def read(path: str | PathLike[str]) -> Contents:
 def parsed_json(text: str | bytes) -> Any:
     """JSON without repeated names, NaN or infinity, and without deep nesting."""
 
-    def once(pairs: list[tuple[str, Any]]) -> Object:
+    def once(pairs: list[tuple[str, object]]) -> Object:
         found = dict(pairs)
         if len(found) != len(pairs):
             raise Damaged("JSON that repeats a name")
@@ -160,7 +160,7 @@ def _parsed(header: bytes) -> Object:
     return found
 
 
-def _begin(item: tuple[str, Any]) -> tuple[int, int]:
+def _begin(item: tuple[str, object]) -> tuple[int, int]:
     offsets = item[1].get("data_offsets") if isinstance(item[1], dict) else None
     whole = isinstance(offsets, list) and len(offsets) == 2 and all(type(n) is int for n in offsets)
     return (offsets[0], offsets[1]) if whole else (0, 0)  # type: ignore[index]
@@ -180,8 +180,8 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
     return DTYPES[dtype], tuple(shape), offsets[0], offsets[1]
 
 
-def _digest(table: Object, texts: Mapping[str, str], buffers: list[Any]) -> str:
+def _digest(table: Object, texts: Mapping[str, str], buffers: list[np.ndarray]) -> str:
     found = hashlib.sha256(json.dumps([dict(texts), dict(table)], sort_keys=True).encode())
     for buffer in buffers:
-        found.update(buffer)
+        found.update(buffer)  # type: ignore[arg-type]
     return found.hexdigest()

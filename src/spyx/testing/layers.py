@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +89,7 @@ def check_gradients(name: str, layer: Stepped, x: jax.Array, modes: tuple[str, .
     inexact, others = _split_floating(state)
 
     def outcome(weights: Tree, x: jax.Array, inexact: Leaves, mode: str) -> tuple[jax.Array, tuple[Tree, State]]:
-        model: Any = layer if graphdef is None else nnx.merge(graphdef, weights, rest)
+        model: Stepped = layer if graphdef is None else nnx.merge(graphdef, weights, rest)
         outs, end = nn.run(model, x, _join(inexact, others, state), mode=mode)
         floats = [leaf for leaf in jax.tree.leaves((outs, end)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
         # A cosine weighs every output differently, so that no two errors cancel.

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from spyx.data.archive_or_folder import Store
 from spyx.data.decode import decode_bytes
 from spyx.data.events import Events
 from spyx.data.recordings import Recordings
 from spyx.data.split import Dataset, Split
-from spyx.data.store import Store
 
 CITATION = (
     "A. Amir et al. (2017). A Low Power, Fully Event-Based Gesture Recognition System. "

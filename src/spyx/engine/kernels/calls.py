@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ Kernel = Callable[..., list[jax.Array]]
 def forward(spec: Spec, xs: OverTime, ps: PerLane, ss: PerLane, w: Leaves) -> tuple[OverTime, PerLane, Checkpoints]:
     """Outputs, last states, checkpoints."""
     flat = _forward.bind(*xs, *ps, *ss, *w, spec=spec)
-    return _split(flat, spec.outputs, spec.n_s, spec.n_s)
+    return _split(flat, spec.outputs, spec.n_s, spec.n_s)  # type: ignore[return-value]
 
 
 def backward(
@@ -40,10 +40,10 @@ def backward(
 ) -> tuple[OverTime, PerLane, PerLane]:
     """Cotangents of inputs, parameters and first states; `z` and `w` are lists, empty for a local step."""
     flat = _backward.bind(*xs, *ps, *marks, *g_ys, *g_ends, *z, *w, spec=spec)
-    return _split(flat, spec.inputs, spec.n_p, spec.n_s)
+    return _split(flat, spec.inputs, spec.n_p, spec.n_s)  # type: ignore[return-value]
 
 
-def _split(flat: Sequence[jax.Array], *counts: int) -> Any:
+def _split(flat: Sequence[jax.Array], *counts: int) -> tuple[Leaves, ...]:
     values = iter(flat)
     return tuple([next(values) for _ in range(n)] for n in counts)
 

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 from spyx.data import Packed, _budget, read_events
+from spyx.data.archive_or_folder import Store
 from spyx.data.cache import MARK, write_packed
 from spyx.data.fetch import extract
-from spyx.data.store import Store
 
 PACKERS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
 

@@ -74,7 +74,7 @@ def test_a_server_that_does_not_continue_is_read_from_the_start(tmp_path):
 def test_a_wrong_checksum_keeps_nothing(server, tmp_path):
     url, _ = server
     (tmp_path / "data.part").write_bytes(b"rubbish")
-    with pytest.raises(ValueError, match=r"download: expected sha256 .* got .* Nothing was kept"):
+    with pytest.raises(ValueError, match=r"download: expected sha256 .* got .* Nothing was stored"):
         download(url, tmp_path / "data", CHECKSUM)
     assert list(tmp_path.iterdir()) == []
     assert download(url, tmp_path / "data", CHECKSUM).read_bytes() == CONTENT

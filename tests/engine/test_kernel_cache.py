@@ -86,7 +86,7 @@ def result(process: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A cache folder in use, and everything as it was afterwards."""
-    monkeypatch.setattr(kernel_cache, "_said", set())
+    monkeypatch.setattr(kernel_cache, "_logged", set())
     yield kernel_cache.compilation_cache(tmp_path / "cache")
     kernel_cache.compilation_cache("off")
     jax.clear_caches()
@@ -295,7 +295,7 @@ def test_a_file_that_others_can_write_to_is_not_used(kernel: Kernel, caplog):
 
 
 def test_a_folder_that_others_can_write_to_is_not_used(tmp_path: Path, caplog, monkeypatch):
-    monkeypatch.setattr(kernel_cache, "_said", set())
+    monkeypatch.setattr(kernel_cache, "_logged", set())
     tmp_path.chmod(0o777)
     for _ in range(2):
         assert kernel_cache.compilation_cache(tmp_path) is None
@@ -306,7 +306,7 @@ def test_a_folder_that_others_can_write_to_is_not_used(tmp_path: Path, caplog, m
 
 
 def test_somebody_else_s_folder_is_not_used(tmp_path: Path, caplog, monkeypatch):
-    monkeypatch.setattr(kernel_cache, "_said", set())
+    monkeypatch.setattr(kernel_cache, "_logged", set())
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
     assert kernel_cache.compilation_cache(tmp_path) is None
     assert "belongs to user" in caplog.text
@@ -317,11 +317,11 @@ def test_a_folder_that_becomes_open_to_others_gets_no_more_kernels(kernel: Kerne
     kernel.file.parent.chmod(0o777)
     assert kernel.run() == 41
     assert not kernel.file.exists()
-    assert "kernels are not kept" in caplog.text
+    assert "kernels are not stored" in caplog.text
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, caplog, monkeypatch):
-    monkeypatch.setattr(kernel_cache, "_said", set())
+    monkeypatch.setattr(kernel_cache, "_logged", set())
     (tmp_path / "file").write_text("")
     assert kernel_cache.compilation_cache(tmp_path / "file" / "folder") is None
     assert len(caplog.records) == 1
@@ -337,7 +337,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(kernel: Kernel, caplog, 
         assert kernel.run() == 41
         assert kernel.compiled == count
     assert len(caplog.records) == 1
-    assert "kernels are not kept" in caplog.text
+    assert "kernels are not stored" in caplog.text
 
 
 def test_two_processes_at_once(tmp_path: Path):

@@ -19,9 +19,9 @@ from spyx.cli.config import read as read_settings
 from spyx.cli.errors import UserError
 from spyx.cli.runs import read_weights
 from spyx.data import extract, read_events
+from spyx.data.archive_or_folder import Store
 from spyx.data.cache import Packed, write_packed
 from spyx.data.decode.wav import read_sound
-from spyx.data.store import Store
 
 COUNT = 60
 

@@ -8,18 +8,23 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
-from spyx.engine.derivative import Changes, Rule, call
+from spyx.engine.derivative import Changes, Rule, Tangents, call
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Num
+
+    from spyx.engine.derivative import Arguments
 
 Activation = Callable[[jax.Array], jax.Array]
 """Type alias: membrane minus threshold in, spikes of the same shape and dtype out."""
 
 
-def heaviside(x: jax.Array) -> jax.Array:
+def heaviside(x: Num[Array, "*shape"]) -> Num[Array, "*shape"]:
     """The step function, open at zero: `1 if x > 0 else 0`, in the dtype of `x`.
 
     Args:
@@ -33,7 +38,7 @@ def heaviside(x: jax.Array) -> jax.Array:
     return (x > 0).astype(x.dtype)
 
 
-def heaviside_closed(x: jax.Array) -> jax.Array:
+def heaviside_closed(x: Num[Array, "*shape"]) -> Num[Array, "*shape"]:
     """The step function, closed at zero: `1 if x >= 0 else 0`, in the dtype of `x`; NaN stays NaN (SNNAX's convention).
 
     Args:
@@ -69,14 +74,14 @@ class Surrogate:
     """
 
     slope_fn: Callable[..., jax.Array]
-    options: tuple[tuple[str, Any], ...] = ()
+    options: tuple[tuple[str, float], ...] = ()
     forward: Callable[[jax.Array], jax.Array] = heaviside
     factory: Callable[..., Surrogate] | None = field(default=None, compare=False)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return call(_Spike(self), jnp.asarray(x))
 
-    def slope(self, x: jax.Array) -> jax.Array:
+    def slope(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The surrogate derivative at `x`, in the shape and dtype of `x`: what is drawn in a neuron's docs."""
         x = jnp.asarray(x)
         slope = jnp.asarray(self.slope_fn(x, **dict(self.options)))
@@ -84,7 +89,7 @@ class Surrogate:
             raise ValueError(f"{self!r}: expected a slope of shape {x.shape}; got {slope.shape}. Keep the shape of x.")
         return slope.astype(x.dtype)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[..., Surrogate], tuple[object, ...]]:
         if self.factory is None:
             return Surrogate, (self.slope_fn, self.options, self.forward)
         return _rebuild, (self.factory, self.options)
@@ -94,7 +99,7 @@ class Surrogate:
         return f"{name}({', '.join(f'{k}={v!r}' for k, v in self.options)})"
 
 
-def _rebuild(factory: Callable[..., Surrogate], options: tuple[tuple[str, Any], ...]) -> Surrogate:
+def _rebuild(factory: Callable[..., Surrogate], options: tuple[tuple[str, float], ...]) -> Surrogate:
     return factory(**dict(options))
 
 
@@ -107,9 +112,9 @@ class _Spike(Rule):
     def forward(self, x: jax.Array) -> jax.Array:
         return self.surrogate.forward(x)
 
-    def jvp(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> tuple[jax.Array, Changes]:
+    def jvp(self, args: Arguments, tangents: tuple[Tangents, ...]) -> tuple[jax.Array, Changes]:
         (x,), ((t,),) = args, tangents
-        return call(self, x), [self.surrogate.slope(x) * t]
+        return call(self, x), [self.surrogate.slope(x) * t]  # type: ignore[operator]
 
 
 def surrogate(
@@ -145,7 +150,7 @@ def surrogate(
     signature = signature.replace(parameters=options, return_annotation=Surrogate)
 
     @functools.wraps(slope)
-    def make(*args: Any, **kwargs: Any) -> Surrogate:
+    def make(*args: float, **kwargs: float) -> Surrogate:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         checked = (
@@ -158,7 +163,7 @@ def surrogate(
     return make
 
 
-def _number(where: str, value: Any, positive: bool) -> float:
+def _number(where: str, value: float, positive: bool) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
             f"{where}: expected a number; got {type(value).__name__}. Surrogates are compared by value: pass a float."

@@ -6,7 +6,15 @@ Data is (batch, time, ...). Everything random takes an explicit key: `encode(dat
 from __future__ import annotations
 
 from spyx.data.augment import Augment as Augment
+from spyx.data.augment import chain as chain
+from spyx.data.augment import drop_spikes as drop_spikes
+from spyx.data.augment import flip as flip
+from spyx.data.augment import jitter_events as jitter_events
+from spyx.data.augment import jitter_time as jitter_time
+from spyx.data.augment import mask_axis as mask_axis
+from spyx.data.augment import mixup as mixup
 from spyx.data.augment import shift_augment as shift_augment
+from spyx.data.augment import shift_space as shift_space
 from spyx.data.cache import Packed as Packed
 from spyx.data.cache import rasterise as rasterise
 from spyx.data.cochlea import Cochlea as Cochlea
@@ -23,14 +31,6 @@ from spyx.data.encode import rate_code as rate_code
 from spyx.data.events import Events as Events
 from spyx.data.fetch import download as download
 from spyx.data.fetch import extract as extract
-from spyx.data.jitter import chain as chain
-from spyx.data.jitter import drop_spikes as drop_spikes
-from spyx.data.jitter import flip as flip
-from spyx.data.jitter import jitter_events as jitter_events
-from spyx.data.jitter import jitter_time as jitter_time
-from spyx.data.jitter import mask_axis as mask_axis
-from spyx.data.jitter import mixup as mixup
-from spyx.data.jitter import shift_space as shift_space
 from spyx.data.loader import Batch as Batch
 from spyx.data.loader import Loader as Loader
 from spyx.data.loader import SequenceBatch as SequenceBatch

@@ -11,7 +11,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 BLOCK = 1 << 20
 SMALL_BLOCK = 1 << 12
@@ -54,7 +54,13 @@ def faults() -> Iterator[None]:
         raise Bad(str(fault) or type(fault).__name__) from None
 
 
-def copy(source: Any, write: Callable[[bytes], Any], size: int, block: int) -> None:
+class Readable(Protocol):
+    """A file, or a member of an archive."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def copy(source: Readable, write: Callable[[bytes], object], size: int, block: int) -> None:
     """Copies exactly `size` bytes and makes sure that there are no more, which also checks the checksum."""
     left = size
     while piece := source.read(min(block, left + 1)):
@@ -122,7 +128,7 @@ class Forward:
 class _Unpacked:
     """A bzip2 or xz file of one or more streams, with a limit on what is unpacked at once."""
 
-    def __init__(self, file: IO[bytes], make: Callable[[], Any]) -> None:
+    def __init__(self, file: IO[bytes], make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
         self.file, self.make = file, make
         self.stream = make()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 @contextmanager
-def naming(path: str | Path) -> Iterator[None]:
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """Puts the name of the file into an error of the disk that has none, such as that of a full one."""
     try:
         yield

@@ -17,11 +17,14 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spyx.data._budget import budget
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 PATIENCE_S = 1.5
 BYTES_PER_S = 5e6
@@ -30,6 +33,10 @@ WAIT = 20 if os.name == "posix" else 3
 """How much longer than it may compute a process may take, on a machine that has other things to do."""
 LONGEST_LINE = 1 << 20
 WORKER = Path(__file__).with_name("_guarded_worker.py")
+
+
+Request = dict[str, Any]
+"""A question to the process that reads files: JSON."""
 
 
 class Damaged(Exception):
@@ -84,7 +91,7 @@ class _Reader:
         self.process: subprocess.Popen[bytes] | None = None
         self.late = False
 
-    def ask(self, request: dict[str, Any], content: Any, limits: Limits) -> Any:
+    def ask(self, request: Request, content: bytes | memoryview | None, limits: Limits) -> Any:
         """What is in a file. Whatever goes wrong on the way, Ctrl-C included, ends the process."""
         size = 0 if content is None else len(content)
         request = request | vars(limits) | {"bytes": size}
@@ -95,7 +102,7 @@ class _Reader:
                 timer.daemon = True
                 timer.start()
                 try:
-                    return self._answer(process, request, content, limits)
+                    return self._reply(process, request, content, limits)
                 finally:
                     timer.cancel()
             except BaseException as error:
@@ -103,13 +110,15 @@ class _Reader:
                     self._end()
                 raise
 
-    def _answer(self, process: Any, request: dict[str, Any], content: Any, limits: Limits) -> Any:
+    def _reply(
+        self, process: Popen[bytes], request: Request, content: bytes | memoryview | None, limits: Limits
+    ) -> Any:
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.write(json.dumps(request).encode() + b"\n")  # type: ignore[union-attr]
             if content is not None:
-                process.stdin.write(content)
-            process.stdin.flush()
-        line = process.stdout.readline(LONGEST_LINE + 8 * limits.total)
+                process.stdin.write(content)  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+        line = process.stdout.readline(LONGEST_LINE + 8 * limits.total)  # type: ignore[union-attr]
         if not line.endswith(b"\n"):
             raise Damaged(self._reason(process))
         reply = json.loads(line)
@@ -121,7 +130,7 @@ class _Reader:
             raise ImportError(reply["missing"], name=reply["missing"])
         return self._unpacked(reply["found"], process, [limits.total])
 
-    def _unpacked(self, value: Any, process: Any, left: list[int]) -> Any:
+    def _unpacked(self, value: Any, process: Popen[bytes], left: list[int]) -> Any:
         if "group" in value:
             return {key: self._unpacked(one, process, left) for key, one in value["group"].items()}
         if "list" in value:
@@ -134,19 +143,19 @@ class _Reader:
         left[0] -= array.nbytes
         room = array.reshape(-1).view(np.uint8).data
         while len(room):
-            taken = process.stdout.readinto(room)
+            taken = process.stdout.readinto(room)  # type: ignore[union-attr]
             if not taken:
                 raise Damaged(self._reason(process))
             room = room[taken:]
         return array
 
-    def _reason(self, process: Any) -> str:
+    def _reason(self, process: Popen[bytes]) -> str:
         import signal
 
         slow = self.late or process.wait() == -getattr(signal, "SIGXCPU", 0)
         return "it does not come to an end" if slow else "it crashes the library that reads it"
 
-    def _started(self) -> Any:
+    def _started(self) -> Popen[bytes]:
         if self.process is None or self.process.poll() is not None:
             self._end()
             self.process = subprocess.Popen(
@@ -162,7 +171,7 @@ class _Reader:
         self.late = False
         return self.process
 
-    def _stop(self, process: Any) -> None:
+    def _stop(self, process: Popen[bytes]) -> None:
         self.late = True
         process.kill()
 
@@ -191,7 +200,7 @@ def _reader() -> _Reader:
     return _readers[-1]
 
 
-def tree(path: str, root: str, mark: str, limits: Limits) -> tuple[dict[str, Any], dict[str, str]]:
+def tree(path: str, root: str, mark: str, limits: Limits) -> tuple[dict[str, object], dict[str, str]]:
     """An HDF5 group as nested dicts of arrays and texts, and the attribute `mark` of it ("") and of its nodes.
 
     Args:
@@ -262,7 +271,7 @@ def _split(lengths: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
     return [values[stop - length : stop] for stop, length in zip(stops, lengths, strict=True)]
 
 
-def _ask(request: dict[str, Any], file: str | memoryview, limits: Limits) -> Any:
+def _ask(request: Request, file: str | memoryview, limits: Limits) -> Any:
     by_path = isinstance(file, str)
     content = None if by_path else file
     return _reader().ask(request | {"path": os.path.abspath(file) if by_path else ""}, content, limits)

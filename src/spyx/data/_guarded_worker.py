@@ -17,7 +17,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from h5py import Dataset, File, Group
+
+Request = dict[str, Any]
+"""What `_guarded` asks for: JSON whose entries depend on the question."""
 
 MAX_DEPTH = 64
 SLACK = 2**27
@@ -38,7 +45,7 @@ class Refused(Exception):
 class Limits:
     """What one request may still take, in bytes and members."""
 
-    def __init__(self, request: dict[str, Any]) -> None:
+    def __init__(self, request: Request) -> None:
         self.array: int = request["array"]
         self.total: int = request["total"]
         self.members: int = request["members"]
@@ -61,10 +68,10 @@ class Files:
     """The file whose rows were read last stays open, because a data set is read sample by sample."""
 
     def __init__(self) -> None:
-        self.key: Any = None
-        self.file: Any = None
+        self.key: tuple[object, ...] | None = None
+        self.file: File | None = None
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str) -> File:
         """The file at a path, opened again where it is another one than before."""
         import h5py
 
@@ -73,7 +80,7 @@ class Files:
         if key != self.key:
             self.close()
             self.file, self.key = h5py.File(path, "r", locking=False), key
-        return self.file
+        return self.file  # type: ignore[return-value]
 
     def close(self) -> None:
         """Let the file go."""
@@ -82,7 +89,7 @@ class Files:
             file.close()
 
 
-def tree(file: Any, request: dict[str, Any], limits: Limits) -> Any:
+def tree(file: File, request: Request, limits: Limits) -> list[object]:
     """Everything below the group `root` as nested dicts, and the attribute `mark` of it and of each of its `nodes`."""
     root, mark = request["root"], request["mark"]
     whole = _member(file, root, f"/{root}", limits, set())
@@ -91,10 +98,10 @@ def tree(file: Any, request: dict[str, Any], limits: Limits) -> Any:
     nodes = whole.get("nodes")
     places = {name: f"{root}/nodes/{name}" for name in nodes} if isinstance(nodes, dict) else {}
     groups = {name: file[place] for name, place in ({"": root} | places).items()}
-    return [whole, {name: _mark(group, mark) for name, group in groups.items() if mark in group.attrs}]
+    return [whole, {name: _mark(group, mark) for name, group in groups.items() if mark in group.attrs}]  # type: ignore[arg-type]
 
 
-def columns(file: Any, request: dict[str, Any], limits: Limits) -> Any:
+def columns(file: File, request: Request, limits: Limits) -> list[object]:
     """The whole datasets that `names` lists and the shapes of those in `shapes`, without those that are not there."""
     found = {name: _find(file, name, limits) for name in (*request["names"], *request["shapes"])}
     there = {name: dataset for name, dataset in found.items() if dataset is not None}
@@ -105,7 +112,7 @@ def columns(file: Any, request: dict[str, Any], limits: Limits) -> Any:
     ]
 
 
-def rows(file: Any, request: dict[str, Any], limits: Limits) -> Any:
+def rows(file: File, request: Request, limits: Limits) -> object:
     """Rows `start` to `stop` of ragged datasets: lengths and all values in a row."""
     import h5py
     import numpy as np
@@ -125,7 +132,7 @@ def rows(file: Any, request: dict[str, Any], limits: Limits) -> Any:
     return result
 
 
-def matrices(path: str, request: dict[str, Any], limits: Limits) -> Any:
+def matrices(path: str, request: Request, limits: Limits) -> object:
     """Variables of a MATLAB file."""
     import numpy as np
     from scipy.io import loadmat
@@ -139,7 +146,7 @@ def matrices(path: str, request: dict[str, Any], limits: Limits) -> Any:
     return arrays
 
 
-def _find(file: Any, name: str, limits: Limits) -> Any:
+def _find(file: File, name: str, limits: Limits) -> Dataset | None:
     """The dataset at a path of hard links, or None."""
     import h5py
 
@@ -154,7 +161,7 @@ def _find(file: Any, name: str, limits: Limits) -> Any:
     return item
 
 
-def _child(group: Any, name: str, place: str) -> Any:
+def _child(group: Group, name: str, place: str) -> Any:
     import h5py
 
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
@@ -162,7 +169,7 @@ def _child(group: Any, name: str, place: str) -> Any:
     return group[name]
 
 
-def _member(group: Any, name: str, place: str, limits: Limits, seen: set[Any], depth: int = 0) -> Any:
+def _member(group: Group, name: str, place: str, limits: Limits, seen: set[object], depth: int = 0) -> Any:
     """One member of a group with everything below it; each place of the file is read once."""
     import h5py
 
@@ -184,7 +191,7 @@ def _member(group: Any, name: str, place: str, limits: Limits, seen: set[Any], d
     return {key: _member(child, str(key), f"{place}/{key}", limits, seen, depth + 1) for key in child}
 
 
-def _inside(dataset: Any, place: str, limits: Limits) -> None:
+def _inside(dataset: Dataset, place: str, limits: Limits) -> None:
     """Refuse data outside the file, pieces over the limit and filters that are not there."""
     import h5py
 
@@ -206,7 +213,7 @@ def _inside(dataset: Any, place: str, limits: Limits) -> None:
             )
 
 
-def _numbers(dataset: Any, place: str, limits: Limits) -> Any:
+def _numbers(dataset: Dataset, place: str, limits: Limits) -> np.ndarray:
     import numpy as np
 
     _inside(dataset, place, limits)
@@ -216,20 +223,20 @@ def _numbers(dataset: Any, place: str, limits: Limits) -> Any:
     return np.asarray(dataset[()])
 
 
-def _texts(dataset: Any, place: str, limits: Limits) -> Any:
+def _texts(dataset: Dataset, place: str, limits: Limits) -> object:
     """One text, or nested lists of texts, in parts: many references to one text cost what they unpack to."""
     _inside(dataset, place, limits)
     shape = dataset.shape
     limits.take(place, _bytes(shape, max(int(dataset.dtype.itemsize), SMALLEST_CHARGE)))
     if not shape:
         return _text(dataset[()], place, limits)
-    whole: list[Any] = []
+    whole: list[object] = []
     for start in range(0, shape[0], TEXTS_AT_ONCE):
-        whole += _text(dataset[start : start + TEXTS_AT_ONCE].tolist(), place, limits)
+        whole += _text(dataset[start : start + TEXTS_AT_ONCE].tolist(), place, limits)  # type: ignore[operator]
     return whole
 
 
-def _text(value: Any, place: str, limits: Limits) -> Any:
+def _text(value: object, place: str, limits: Limits) -> object:
     if isinstance(value, list):
         return [_text(one, place, limits) for one in value]
     if not isinstance(value, (bytes, str)):
@@ -238,21 +245,21 @@ def _text(value: Any, place: str, limits: Limits) -> Any:
     return value.decode("utf8") if isinstance(value, bytes) else value
 
 
-def _bytes(shape: Any, item: int) -> int:
+def _bytes(shape: tuple[int, ...] | None, item: int) -> int:
     size = max(int(item), 1)
-    for n in shape:
+    for n in shape:  # type: ignore[union-attr]
         size *= int(n)
     return size
 
 
-def _mark(group: Any, name: str) -> str:
+def _mark(group: Group, name: str) -> str:
     kind = group.attrs.get_id(name)
     if kind.shape != () or kind.dtype.kind != "S" or kind.dtype.itemsize != 64:
         return "none"
-    return group.attrs[name].decode("ascii", "replace")
+    return group.attrs[name].decode("ascii", "replace")  # type: ignore[union-attr]
 
 
-def packed(value: Any, arrays: list[Any]) -> Any:
+def packed(value: object, arrays: list[np.ndarray]) -> object:
     """The value with every array replaced by its kind and shape; the arrays are collected in order."""
     import numpy as np
 
@@ -270,11 +277,11 @@ def packed(value: Any, arrays: list[Any]) -> Any:
 OPERATIONS = {"tree": tree, "columns": columns, "rows": rows}
 
 
-def answer(request: dict[str, Any], files: Files, content: bytes | None) -> Iterator[Any]:
+def reply_to(request: Request, files: Files, content: bytes | None) -> Iterator[bytes | np.ndarray]:
     """Read one file: the line that says what is in it, or why not, and then its arrays."""
     import h5py
 
-    arrays: list[Any] = []
+    arrays: list[np.ndarray] = []
     opened = False
     try:
         limits, path = Limits(request), request["path"]
@@ -291,7 +298,7 @@ def answer(request: dict[str, Any], files: Files, content: bytes | None) -> Iter
             with h5py.File(io.BytesIO(content), "r") as file:
                 opened = True
                 found = OPERATIONS[request["do"]](file, request, limits)
-        reply: dict[str, Any] = {"found": packed(found, arrays)}
+        reply: dict[str, object] = {"found": packed(found, arrays)}
     except Refused as refused:
         reply, arrays = {"refused": [refused.place, refused.what, refused.budget]}, []
     except ImportError as missing:
@@ -304,7 +311,7 @@ def answer(request: dict[str, Any], files: Files, content: bytes | None) -> Iter
     yield from arrays
 
 
-def limit(request: dict[str, Any]) -> None:
+def limit(request: Request) -> None:
     """End this process when one file takes more than so much computing time or memory.
 
     Computing time, because a hang computes, and a busy machine keeps a process waiting.
@@ -338,7 +345,7 @@ def main() -> None:
         request = json.loads(line)
         limit(request)
         content = read.read(request["bytes"]) if request["bytes"] else None
-        for part in answer(request, files, content):
+        for part in reply_to(request, files, content):
             out.write(part if isinstance(part, bytes) else part.reshape(-1).view("u1").data)
         out.flush()
 

@@ -12,9 +12,8 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +136,7 @@ def write_packed(path: str | Path, samples: Iterable[np.ndarray]) -> None:
 
 
 def rasterise(dataset: Dataset, raster: Raster, folder: str | Path) -> Dataset:
-    """Rasterises every recording of a data set, once: the result is kept in `folder` and found there the next time.
+    """Rasterises every recording of a data set, once: the result is stored in `folder` and read there the next time.
 
     Args:
         dataset: its splits hold `Recordings`.
@@ -232,7 +231,7 @@ def _open(path: Path) -> tuple[dict, int, int]:
     return header, start, count
 
 
-def _shape(given: Any) -> tuple[int, ...]:
+def _shape(given: int | Sequence[int]) -> tuple[int, ...]:
     """The shape in a header, of whole numbers that a file could hold."""
     if not isinstance(given, list) or len(given) > MOST_AXES or not all(type(n) is int and n >= 1 for n in given):
         raise ValueError(f"the shape {given}"[:80])

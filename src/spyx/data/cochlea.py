@@ -22,7 +22,7 @@ class Cochlea:
     a <- exp(-step / tau_a) a + adaptation (spike).
 
     Loudness is measured against the loudest moment of the recording, so the volume does not matter. A spike at time t
-    answers to the window that is centred on t.
+    belongs to the window that is centred on t.
 
     Args:
         num_channels: number of fibres, >= 1. Default 64.

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-Encoder = Callable[[Any], jax.Array]
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Key, Num
+
+Encoder = Callable[[jax.typing.ArrayLike], jax.Array]
 """Type alias: `(data) -> spikes`."""
 
-RandomEncoder = Callable[[Any, jax.Array], jax.Array]
+RandomEncoder = Callable[[jax.typing.ArrayLike, jax.Array], jax.Array]
 """Type alias: `(data, key) -> spikes`."""
 
 
@@ -51,7 +54,7 @@ def angle_code(neuron_count: int, min_val: float, max_val: float) -> Encoder:
             "Give the range of the data."
         )
 
-    def encode(data: Any) -> jax.Array:
+    def encode(data: Num[ArrayLike, "batch ..."]) -> Num[Array, "batch time ..."]:
         edges = jnp.linspace(min_val, max_val, neuron_count, dtype=jnp.float32)
         index = jnp.digitize(_as_float32(data), edges).astype(jnp.int32) - 1
         return jax.nn.one_hot(jnp.clip(index, 0, neuron_count - 1), neuron_count, dtype=jnp.float32)
@@ -84,7 +87,7 @@ def rate_code(num_steps: int, max_r: float = 0.75) -> RandomEncoder:
     if not 0.0 <= max_r <= 1.0:
         raise ValueError(f"rate_code: max_r must be a probability in [0, 1]; got {max_r}. The default is 0.75.")
 
-    def encode(data: Any, key: jax.Array) -> jax.Array:
+    def encode(data: Num[ArrayLike, "batch ..."], key: Key[Array, ""]) -> Num[Array, "batch time ..."]:
         x = _known("rate_code", data)
         if x.ndim < 1:
             raise ValueError("rate_code: data must have a batch axis; got shape (). Give data[None].")
@@ -122,7 +125,7 @@ def latency_code(num_steps: int, threshold: float = 0.01, *, time_axis: int = 1)
     if not -float("inf") < threshold < 1.0:
         raise ValueError(f"latency_code: threshold must be finite and below 1; got {threshold}. The default is 0.01.")
 
-    def encode(data: Any) -> jax.Array:
+    def encode(data: Num[ArrayLike, "batch ..."]) -> Num[Array, "batch time ..."]:
         x = jnp.clip(_known("latency_code", data), 0.0, 1.0)
         axis = _check_axis("latency_code", x.shape, time_axis, added=True)
         when = jnp.round((1.0 - x) * (num_steps - 1)).astype(jnp.int32)
@@ -166,7 +169,7 @@ def phase_code(num_steps: int, num_phases: int = 8, *, time_axis: int = 1) -> En
             "A part of a period would cut digits off."
         )
 
-    def encode(data: Any) -> jax.Array:
+    def encode(data: Num[ArrayLike, "batch ..."]) -> Num[Array, "batch time ..."]:
         x = jnp.nan_to_num(jnp.clip(_known("phase_code", data), 0.0, 1.0), nan=0.0)
         axis = _check_axis("phase_code", x.shape, time_axis, added=True)
         digits = jnp.round(x * (2**num_phases - 1)).astype(jnp.int32)
@@ -199,7 +202,7 @@ def direct_code(num_steps: int, *, time_axis: int = 1) -> Encoder:
     """
     num_steps = _check_count("direct_code", "num_steps", num_steps)
 
-    def encode(data: Any) -> jax.Array:
+    def encode(data: Num[ArrayLike, "batch ..."]) -> Num[Array, "batch time ..."]:
         x = _known("direct_code", data, keep_floats=True)
         axis = _check_axis("direct_code", x.shape, time_axis, added=True)
         return jnp.repeat(jnp.expand_dims(x, axis), num_steps, axis=axis)
@@ -244,7 +247,7 @@ def delta_code(threshold: float, *, time_axis: int = 1) -> Encoder:
         base = base + threshold * (up.astype(x.dtype) - down.astype(x.dtype))
         return base, jnp.stack([up, down], axis=-1).astype(jnp.uint8)
 
-    def encode(data: Any) -> jax.Array:
+    def encode(data: Num[ArrayLike, "batch ..."]) -> Num[Array, "batch time ..."]:
         x = _known("delta_code", data)
         axis = _check_axis("delta_code", x.shape, time_axis, added=False)
         if x.shape[axis] == 0:
@@ -256,11 +259,11 @@ def delta_code(threshold: float, *, time_axis: int = 1) -> Encoder:
     return encode
 
 
-def _as_float32(data: Any) -> jax.Array:
+def _as_float32(data: ArrayLike) -> Array:
     return jnp.asarray(data).astype(jnp.float32)
 
 
-def _known(name: str, data: Any, *, keep_floats: bool = False) -> jax.Array:
+def _known(name: str, data: ArrayLike, *, keep_floats: bool = False) -> jax.Array:
     """The data as floats; raise on NaN if the values can be known here."""
     x = jnp.asarray(data)
     if not (keep_floats and jnp.issubdtype(x.dtype, jnp.floating)):

@@ -29,7 +29,7 @@ def download(url: str, path: str | Path, checksum: str, *, timeout_s: float = 60
         url: an http, https or file address.
         path: where the file appears when it is complete and its checksum is right.
         checksum: "sha256:<hex>", or "md5:<hex>" where publishers give no other.
-        timeout_s: seconds without an answer before giving up, > 0. Default 60.
+        timeout_s: seconds without a response before giving up, > 0. Default 60.
 
     Returns:
         The path.
@@ -62,7 +62,7 @@ def download(url: str, path: str | Path, checksum: str, *, timeout_s: float = 60
         part.unlink()
         raise ValueError(
             f"download: expected {kind} {expected} for {url}; got {found}. "
-            "Nothing was kept: try again, and if it happens again the publisher has changed the file."
+            "Nothing was stored: try again, and if it happens again the publisher has changed the file."
         )
     part.replace(path)
     return path
@@ -213,15 +213,15 @@ def _fetch(url: str, part: Path, timeout_s: float) -> None:
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=timeout_s)
+        response = urllib.request.urlopen(request, timeout=timeout_s)
     except urllib.error.HTTPError as refused:
         if refused.code == RANGE_NOT_SATISFIABLE and have:
             return  # all bytes are here; the checksum decides
         raise
-    with answer:
-        resumed = getattr(answer, "status", None) == PARTIAL_CONTENT
+    with response:
+        resumed = getattr(response, "status", None) == PARTIAL_CONTENT
         with part.open("ab" if resumed else "wb") as file:
-            while block := answer.read(BLOCK):
+            while block := response.read(BLOCK):
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spyx.data.split import Split
 
+if TYPE_CHECKING:
+    from spyx.engine.types import Data
 
-def is_list_of_samples(x: Any) -> bool:
+
+def is_list_of_samples(x: object) -> bool:
     """A list or tuple of arrays, one for each sample, and not one array of all."""
     return isinstance(x, (list, tuple)) and all(getattr(sample, "ndim", 0) >= 1 for sample in x)
 
@@ -75,7 +78,7 @@ def buckets_of(lengths: np.ndarray, batch: int, count: int) -> list[np.ndarray]:
     return [np.sort(rows) for rows in np.split(by_length, ends[:-1])]
 
 
-def padded(values: Any, rows: np.ndarray, lengths: np.ndarray, steps: int) -> np.ndarray:
+def padded(values: np.ndarray, rows: np.ndarray, lengths: np.ndarray, steps: int) -> np.ndarray:
     """The samples `rows`, (len(rows), steps, ...), with zeros from each one's length on.
 
     Args:
@@ -95,10 +98,10 @@ def padded(values: Any, rows: np.ndarray, lengths: np.ndarray, steps: int) -> np
     return found
 
 
-def has_time(y: Any, x: Any) -> bool:
+def has_time(y: Data, x: Data) -> bool:
     """Are there labels for every step?"""
     return is_list_of_samples(y) or (np.ndim(y) > 1 and y.shape[1] == _steps(x))
 
 
-def _steps(x: Any) -> int | None:
+def _steps(x: Data) -> int | None:
     return x.shape[1] if len(getattr(x, "shape", ())) > 1 else None

@@ -162,12 +162,12 @@ class Raster:
 
     def _bins_by_events(self, t: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         size = int(self.events_per_bin or 1)
-        kept = t >= first
+        inside = t >= first
         if self.duration_ms is not None:
-            kept &= t < first + _us(self.duration_ms)
-        bins = np.where(kept, (np.cumsum(kept) - 1) // size, -1)
-        starts = t[kept][::size]
-        end = t[kept][-1:] + 1 if len(starts) else np.array([first, first + 1])
+            inside &= t < first + _us(self.duration_ms)
+        bins = np.where(inside, (np.cumsum(inside) - 1) // size, -1)
+        starts = t[inside][::size]
+        end = t[inside][-1:] + 1 if len(starts) else np.array([first, first + 1])
         return bins, np.concatenate([starts, end])
 
     def _pixels(self, events: Events, size: tuple[int, ...]) -> np.ndarray:

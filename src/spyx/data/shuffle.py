@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from spyx.engine.types import Data
 
 
 class State(NamedTuple):
@@ -27,7 +30,7 @@ class State(NamedTuple):
     labels: jax.Array
 
 
-def shuffler(dataset: tuple[Any, Any], batch_size: int) -> Callable[[tuple[Any, Any], jax.Array], State]:
+def shuffler(dataset: tuple[Data, Data], batch_size: int) -> Callable[[tuple[Data, Data], jax.Array], State]:
     """A function that shuffles a data set and cuts it into batches: `x[permutation(key)]`, reshaped.
 
     Samples and labels stay paired. **What does not fill the last batch is left out**: `samples % batch_size` of them,
@@ -61,7 +64,7 @@ def shuffler(dataset: tuple[Any, Any], batch_size: int) -> Callable[[tuple[Any, 
     batch_size = int(batch_size)
     batches = samples // batch_size
 
-    def shuffle(dataset: tuple[Any, Any], key: jax.Array) -> State:
+    def shuffle(dataset: tuple[Data, Data], key: jax.Array) -> State:
         found = _count(dataset)
         if found != samples:
             raise ValueError(
@@ -73,7 +76,7 @@ def shuffler(dataset: tuple[Any, Any], batch_size: int) -> Callable[[tuple[Any, 
     return shuffle
 
 
-def _count(dataset: tuple[Any, Any]) -> int:
+def _count(dataset: tuple[Data, Data]) -> int:
     if not isinstance(dataset, tuple | list) or len(dataset) != 2:
         raise TypeError(
             f"shuffler: dataset must be a pair (samples, labels); got {type(dataset).__name__}. Put both in one tuple."

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import ArrayLike, PyTree, Shaped
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ class Split:
         (3, [0, 1])
     """
 
-    x: Any
-    y: Any
+    x: PyTree[Shaped[ArrayLike, "samples ..."]]
+    y: PyTree[Shaped[ArrayLike, "samples ..."]]
     lengths: np.ndarray | None = None
 
     def __post_init__(self) -> None:

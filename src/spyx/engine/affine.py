@@ -14,23 +14,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from spyx.engine.definitions import jit
 from spyx.engine.derivative import Changes, Rule, Same, call
-from spyx.engine.loop import Loop, Step, layer
+from spyx.engine.loop import Loop, layer
 from spyx.engine.params import Params
 from spyx.engine.recurrent import Recurrent
 
-Leaves = list[jax.Array]
-Blocks = list[Leaves]
+if TYPE_CHECKING:
+    from spyx.engine.derivative import Arguments, Tangents
+    from spyx.engine.types import Input, Inputs, Leaves, Outputs, Parameters, State, States, Step, Tree
+
+Blocks = list[list[jax.Array]]
+"""`A` of `s' = A s + b`: entry `[i][j]` is what variable i takes from variable j, for every unit."""
 
 
 @jit(0)
-def parallel(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+def parallel(step: Step, p: Params, xs: Inputs, s0: State) -> tuple[Outputs, State]:
     """Run a step that is affine in its state by an associative scan: `layer`, up to rounding.
 
     A state that is not finite is found by the loop: zero times infinity would spread it.
@@ -49,14 +53,14 @@ def parallel(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
     return call(Parallel(step), p, xs, s0)[:2]
 
 
-def runs_at_once(p: Any, xs: Any, s0: Any) -> bool:
+def runs_at_once(p: Parameters, xs: Inputs, s0: State) -> bool:
     """There is a time step to solve for, and every array has a cotangent."""
     leaves = jax.tree.leaves((p, xs, s0))
     floating = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
     return jax.tree.leaves(xs)[0].shape[0] > 0 and floating
 
 
-def states_before(transition: Callable[[Any], Any], s0: Any, steps: int) -> Any:
+def states_before(transition: Callable[[States], States], s0: State, steps: int) -> States:
     """The state before every step of an affine recurrence.
 
     Args:
@@ -99,7 +103,7 @@ def solve(blocks: Blocks, offset: Leaves, start: Leaves, *, reverse: bool = Fals
     return jax.lax.associative_scan(combine, (blocks, offset), reverse=reverse)[1]
 
 
-def all_steps(step: Step, p: Params, xs: Any, before: Any) -> tuple[Any, Any]:
+def all_steps(step: Step, p: Params, xs: Inputs, before: States) -> tuple[Outputs, States]:
     """Every step at once, from the states before: `(outs, states after)`."""
     return jax.vmap(step, (None, 0, 0))(p, xs, before)
 
@@ -110,36 +114,36 @@ class AtOnce(Rule):
 
     step: Step
 
-    def states(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+    def states(self, p: Params, xs: Inputs, s0: State) -> tuple[States, Tree]:
         """The state before every step, and arrays of integers that say how it was found."""
         raise NotImplementedError
 
-    def forward(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Any, Any]:
+    def forward(self, p: Params, xs: Inputs, s0: State) -> tuple[Outputs, State, Tree]:
         return self._at_once(p, xs, s0)[0]
 
-    def keep(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+    def keep(self, p: Params, xs: Inputs, s0: State) -> tuple[tuple[Outputs, State, Tree], States]:
         return call(Same(self._at_once, self._by_loop), p, xs, s0)
 
-    def tangent(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> Changes:
+    def tangent(self, args: Arguments, tangents: tuple[Tangents, ...]) -> Changes:
         return Loop(self.step).tangent(args, tangents)
 
-    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+    def backward(self, args: Arguments, residuals: Tree, cotangents: Changes) -> tuple[Changes, ...]:
         if isinstance(self.step, Recurrent):
-            return Loop(self.step).backward(args, kept, cotangents)
+            return Loop(self.step).backward(args, residuals, cotangents)
         p, xs, s0 = args
         shapes = jax.eval_shape(Loop(self.step).forward, *args)
         g_outs, g_end = jax.tree.unflatten(jax.tree.structure(shapes), cotangents)
-        found = backward(self.step, p, xs, kept, g_outs, g_end)
+        found = backward(self.step, p, xs, residuals, g_outs, g_end)
         return tuple(map(jax.tree.leaves, found))
 
-    def _at_once(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+    def _at_once(self, p: Params, xs: Inputs, s0: State) -> tuple[tuple[Outputs, State, Tree], States]:
         found, how = self.states(p, xs, s0)
         finite = jnp.stack([jnp.isfinite(a).all() for a in jax.tree.leaves(found)]).all()
         before = jax.lax.cond(finite, lambda: found, lambda: Loop(_States(self.step)).forward(p, xs, s0)[0])
         outs, after = all_steps(self.step, p, xs, before)
         return (outs, jax.tree.map(lambda s: s[-1], after), how), before
 
-    def _by_loop(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+    def _by_loop(self, p: Params, xs: Inputs, s0: State) -> tuple[tuple[Outputs, State, Tree], States]:
         (outs, end), before = Loop(self.step).keep(p, xs, s0)
         return (outs, end, self.states(*jax.lax.stop_gradient((p, xs, s0)))[1]), before
 
@@ -148,7 +152,7 @@ class AtOnce(Rule):
 class Parallel(AtOnce):
     """By one associative scan."""
 
-    def states(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+    def states(self, p: Params, xs: Inputs, s0: State) -> tuple[States, Tree]:
         steps = jax.tree.leaves(xs)[0].shape[0]
         return states_before(lambda s: all_steps(self.step, p, xs, s)[1], s0, steps), ()
 
@@ -159,11 +163,13 @@ class _States:
 
     step: Step
 
-    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Parameters, x: Input, s: State) -> tuple[State, State]:
         return s, self.step(p, x, s)[1]
 
 
-def backward(step: Step, p: Any, xs: Any, before: Any, g_outs: Any, g_end: Any) -> tuple[Any, Any, Any]:
+def backward(
+    step: Step, p: Parameters, xs: Inputs, before: States, g_outs: Outputs, g_end: State
+) -> tuple[Parameters, Inputs, State]:
     """Cotangents of `(p, xs, s0)` from those of `(outs, s_T)`, without a loop over time.
 
     Exact for every step whose units read only their own state, resets and surrogates included.
@@ -172,7 +178,7 @@ def backward(step: Step, p: Any, xs: Any, before: Any, g_outs: Any, g_end: Any) 
     g_end, tree = jax.tree.flatten(g_end)
     zeros = [jnp.zeros_like(leaf) for leaf in jax.tree.leaves(before)]
 
-    def state_cotangent(g_outs: Any, g_after: Leaves) -> Leaves:
+    def state_cotangent(g_outs: Outputs, g_after: Leaves) -> Leaves:
         return jax.tree.leaves(pull((g_outs, jax.tree.unflatten(tree, g_after)))[2])
 
     silent = jax.tree.map(jnp.zeros_like, g_outs)

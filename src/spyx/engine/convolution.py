@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,11 @@ from jax import lax
 from spyx.engine import device
 from spyx.engine.derivative import Changes, Rule, call, push
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Shaped
+
+    from spyx.engine.derivative import Arguments, Tangents
+
 Pads = tuple[tuple[int, int], ...]
 
 PATCH_ELEMENTS = 2**19
@@ -27,17 +32,17 @@ PATCH_ELEMENTS = 2**19
 
 
 def convolve(
-    lhs: jax.Array,
-    rhs: jax.Array,
+    lhs: Shaped[Array, "batch *spatial features"],
+    rhs: Shaped[Array, "*window features features_out"],
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
     lhs_dilation: Sequence[int] | None = None,
     rhs_dilation: Sequence[int] | None = None,
-    dimension_numbers: Any = None,
+    dimension_numbers: lax.ConvGeneralDilatedDimensionNumbers = None,
     feature_group_count: int = 1,
     batch_group_count: int = 1,
     **options: Any,
-) -> jax.Array:
+) -> Shaped[Array, "batch *spatial_out features_out"]:
     """`lax.conv_general_dilated` for channels-last input, by the fastest exact way on this device.
 
     Arguments and result are those of `jax.lax.conv_general_dilated`; groups, a dilated input and every layout but
@@ -72,9 +77,9 @@ class _Convolution(Rule):
     strides: tuple[int, ...]
     pads: Pads
     dilation: tuple[int, ...]
-    precision: Any
+    precision: lax.PrecisionLike
 
-    def forward(self, x: jax.Array, w: jax.Array) -> jax.Array:
+    def forward(self, x: Shaped[Array, "batch *spatial features"], w: Array) -> Array:
         rank = x.ndim - 2
         spatial = tuple(range(1, rank + 1))
         return lax.conv_general_dilated(
@@ -89,18 +94,18 @@ class _Convolution(Rule):
             precision=self.precision,
         )
 
-    def jvp(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> tuple[Any, Changes]:
+    def jvp(self, args: Arguments, tangents: tuple[Tangents, ...]) -> tuple[Array, Changes]:
         return push(partial(by_patches, **vars(self)), args, tangents)
 
 
 def dense_pads(
-    lhs: jax.Array,
-    rhs: jax.Array,
+    lhs: Shaped[Array, "batch *spatial features"],
+    rhs: Shaped[Array, "*window features features_out"],
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
     lhs_dilation: Sequence[int] | None = None,
     rhs_dilation: Sequence[int] | None = None,
-    dimension_numbers: Any = None,
+    dimension_numbers: lax.ConvGeneralDilatedDimensionNumbers = None,
     feature_group_count: int = 1,
     **options: Any,
 ) -> Pads | None:
@@ -122,13 +127,13 @@ def dense_pads(
 
 
 def by_patches(
-    x: jax.Array,
-    weight: jax.Array,
+    x: Shaped[Array, "batch *spatial features"],
+    weight: Shaped[Array, "*window features features_out"],
     strides: tuple[int, ...],
     pads: Pads,
     dilation: tuple[int, ...],
-    precision: Any,
-) -> jax.Array:
+    precision: lax.PrecisionLike,
+) -> Shaped[Array, "batch *spatial_out features_out"]:
     """The convolution as matrix products over patches, some samples at a time."""
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
     window, (features_in, features_out) = weight.shape[:-2], weight.shape[-2:]

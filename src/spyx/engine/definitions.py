@@ -4,7 +4,7 @@ What is compiled for a static argument stays in memory for as long as the jitted
 that defines a neuron runs again and again, and each time makes a new class of the old name. Weak references to the
 class would not help: JAX and Flax register it for good. So each definition of a name has jitted functions of its own
 here, and of one name those of the last `KEPT` definitions stay. A definition that is used again after it was dropped is
-no earlier version of another, as when one function makes several classes: as many of that name are kept from then on.
+no earlier version of another, as when one function makes several classes: as many of that name stay from then on.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 from jax.tree_util import PyTreeDef
 
 from spyx.engine.params import Params
+
+R = TypeVar("R")
+
+Definitions = tuple[FunctionType | type, ...]
+"""Functions and classes, which are compared by identity."""
 
 KEPT = 4
 """Definitions of one name whose compiled functions stay in memory."""
@@ -29,11 +34,11 @@ NAMES = 256
 """Names whose compiled functions stay in memory: enough for a process, bounded where names are numbered."""
 
 
-def jit(*static: int, **options: Any) -> Callable[[Callable[..., Any]], ByDefinition]:
+def jit(*static: int, **options: Any) -> Callable[[Callable[..., R]], ByDefinition[R]]:
     """`jax.jit` with these positional arguments static; `options` are its own."""
 
-    def wrap(function: Callable[..., Any]) -> ByDefinition:
-        def new() -> Any:
+    def wrap(function: Callable[..., R]) -> ByDefinition[R]:
+        def new() -> Callable[..., R]:
             again = functools.wraps(function)(lambda *args: function(*args))  # JAX's caches are those of a function
             return jax.jit(again, static_argnums=static, **options)
 
@@ -42,12 +47,12 @@ def jit(*static: int, **options: Any) -> Callable[[Callable[..., Any]], ByDefini
     return wrap
 
 
-def cache(maxsize: int) -> Callable[[Callable[..., Any]], ByDefinition]:
+def cache(maxsize: int) -> Callable[[Callable[..., R]], ByDefinition[R]]:
     """`functools.lru_cache`."""
     return lambda function: ByDefinition(function, functools.partial(functools.lru_cache(maxsize), function), None)
 
 
-class ByDefinition:
+class ByDefinition(Generic[R]):
     """A function with caches, which are those of the functions and classes inside its arguments.
 
     Args:
@@ -56,18 +61,20 @@ class ByDefinition:
         static: which of its arguments are looked into; None for all. Beside them, parameters are.
     """
 
-    def __init__(self, function: Any, new: Callable[[], Any], static: tuple[int, ...] | None) -> None:
+    def __init__(
+        self, function: Callable[..., R], new: Callable[[], Callable[..., R]], static: tuple[int, ...] | None
+    ) -> None:
         functools.update_wrapper(self, function)
         self._new, self._static = new, static
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any) -> R:
         return self.of(args)(*args)
 
-    def trace(self, *args: Any) -> Any:
+    def trace(self, *args: object) -> jax.stages.Traced:
         """As that of a jitted function."""
-        return self.of(args).trace(*args)
+        return self.of(args).trace(*args)  # type: ignore[attr-defined]
 
-    def of(self, args: tuple[Any, ...]) -> Any:
+    def of(self, args: tuple[object, ...]) -> Callable[..., R]:
         """The function for such arguments."""
         if self._static is None:
             own = _generations.of(definitions(args))
@@ -83,15 +90,15 @@ class Generations:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._live: dict[tuple[Any, ...], dict[Any, Any]] = {}
+        self._live: dict[Definitions, dict[object, Any]] = {}
         self._names: dict[tuple[str, ...], _Name] = {}
 
-    def of(self, key: tuple[Any, ...]) -> dict[Any, Any]:
+    def of(self, key: Definitions) -> dict[object, Any]:
         """The dictionary of these functions and classes, which are compared by identity."""
         found = self._live.get(key)
         return self._new(key) if found is None else found
 
-    def _new(self, key: tuple[Any, ...]) -> dict[Any, Any]:
+    def _new(self, key: Definitions) -> dict[object, Any]:
         names = tuple(f"{part.__module__}.{part.__qualname__}" for part in key)
         with self._lock:
             if key in self._live:
@@ -106,14 +113,14 @@ class Generations:
 
 
 class _Name:
-    """The definitions of one name, oldest first, and how many of them are kept."""
+    """The definitions of one name, oldest first, and how many of them stay."""
 
     def __init__(self) -> None:
-        self.keys: list[tuple[Any, ...]] = []
+        self.keys: list[Definitions] = []
         self._kept = KEPT
-        self._dropped: list[tuple[weakref.ref[Any], ...]] = []
+        self._dropped: list[tuple[weakref.ref[FunctionType | type], ...]] = []
 
-    def add(self, key: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    def add(self, key: Definitions) -> list[Definitions]:
         """Keep a definition; returns those that are dropped."""
         self._dropped = [old for old in self._dropped if all(part() is not None for part in old)]
         if any(all(ref() is part for ref, part in zip(old, key, strict=True)) for old in self._dropped):
@@ -129,12 +136,12 @@ _generations = Generations()
 
 
 @functools.lru_cache(maxsize=512)
-def definitions(values: Any) -> tuple[Any, ...]:
+def definitions(values: tuple[object, ...]) -> Definitions:
     """The functions and classes inside static arguments, each once."""
     return tuple(dict.fromkeys(_inside(values)))
 
 
-def _inside(value: Any) -> Iterator[Any]:
+def _inside(value: Any) -> Iterator[FunctionType | type]:
     if isinstance(value, (FunctionType, type)):
         yield value
     elif isinstance(value, MethodType):

@@ -7,6 +7,7 @@ Entry l of a kernel weighs what came in l steps ago.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,9 @@ import numpy as np
 
 from spyx.engine import device
 from spyx.engine.derivative import together
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int, Shaped
 
 FREQUENCY_PRODUCTS = 2**24
 """Multiplications per lag from which the products of frequencies were measured to be faster on a CPU."""
@@ -35,7 +39,9 @@ def by_frequency(steps: int, lags: int, batch: int, inputs: int, outputs: int) -
     return 1.5 * _cost(_block(steps, lags, batch, inputs, outputs), lags, batch, inputs, outputs) < direct
 
 
-def dense(seen: jax.Array, kernel: jax.Array, *, exact: bool = False) -> jax.Array:
+def dense(
+    seen: Float[Array, "past+time batch inputs"], kernel: Float[Array, "lags inputs outputs"], *, exact: bool = False
+) -> Float[Array, "time batch outputs"]:
     """`y[t] = sum_l seen[lags - 1 + t - l] kernel[l]`.
 
     Args:
@@ -55,7 +61,9 @@ def dense(seen: jax.Array, kernel: jax.Array, *, exact: bool = False) -> jax.Arr
     return jax.lax.conv_general_dilated(seen, kernel[::-1], (1,), "VALID", dimension_numbers=("WNC", "WIO", "WNC"))
 
 
-def filtered(seen: jax.Array, taps: jax.Array) -> jax.Array:
+def filtered(
+    seen: Float[Array, "past+time batch *units"], taps: Float[Array, "lags ..."]
+) -> Float[Array, "time batch *units"]:
     """`y[t, k] = sum_l taps[l, k] seen[lags - 1 + t - l, k]`, unit by unit.
 
     Args:
@@ -76,7 +84,9 @@ def filtered(seen: jax.Array, taps: jax.Array) -> jax.Array:
     return jax.lax.scan(one, start, (jnp.arange(lags), taps))[0]
 
 
-def shifted(seen: jax.Array, steps_ago: jax.Array, lags: int) -> jax.Array:
+def shifted(
+    seen: Shaped[Array, "past+time batch *units"], steps_ago: Int[Array, "..."], lags: int
+) -> Shaped[Array, "time batch *units"]:
     """`y[t, k] = seen[lags - 1 + t - steps_ago[k], k]`, unit by unit: a read.
 
     Args:
@@ -106,7 +116,9 @@ def _block(steps: int, lags: int, batch: int, inputs: int, outputs: int) -> int:
 
 
 @jax.checkpoint
-def _by_frequency(seen: jax.Array, kernel: jax.Array) -> jax.Array:
+def _by_frequency(
+    seen: Float[Array, "past+time batch inputs"], kernel: Float[Array, "lags inputs outputs"]
+) -> Float[Array, "time batch outputs"]:
     """Blocks of time as (real, imaginary) frequencies, one product of three matrices each, and back.
 
     The transforms are products with small matrices: blocks are short, and a product leaves the arrays as they lie.

@@ -10,10 +10,10 @@ Arguments and results are pytrees. Derivatives are lists: one array per inexact 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -22,66 +22,84 @@ from jax.interpreters import ad, batching, mlir
 
 from spyx.engine.definitions import jit
 
-Changes = list[Any]
-"""Tangents or cotangents of the inexact leaves of one pytree; a tangent that is zero is None."""
+if TYPE_CHECKING:
+    from jax.core import ShapedArray
+    from jaxtyping import PyTree
+
+    from spyx.engine.types import Leaves, Structure, Tree
+
+    Results = tuple[ShapedArray, ...]
+
+Changes = list[jax.Array]
+"""Tangents or cotangents of the inexact leaves of one pytree."""
+
+Tangents = Sequence[jax.Array | None]
+"""Tangents of the inexact leaves of one argument; one that is zero is None."""
+
+Arguments = tuple[Any, ...]
+"""Pytrees of arrays, as a rule's function takes them."""
+
+
+Axes = Sequence[int | None]
+"""Which axis of each array is mapped by `vmap`; None for none."""
 
 
 class Rule:
     """A function with its derivative. Subclasses are frozen dataclasses: rules are compared by value."""
 
-    def forward(self, *args: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Tree:
         """What runs. It is never differentiated itself."""
         raise NotImplementedError
 
-    def keep(self, *args: Any) -> tuple[Any, Any]:
+    def keep(self, *args: Any, **kwargs: Any) -> tuple[Tree, Tree]:
         """`(forward(*args), what backward needs beside args)`, of operations that JAX can differentiate."""
         return call(self, *args), None
 
-    def tangent(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> Changes:
+    def tangent(self, args: Arguments, tangents: tuple[Tangents, ...]) -> Changes:
         """Forward mode: tangents of the outputs from those of every argument; linear in them."""
         raise NotImplementedError
 
-    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+    def backward(self, args: Arguments, residuals: Tree, cotangents: Changes) -> tuple[Changes, ...]:
         """Reverse mode: cotangents of every argument from those of the outputs."""
         raise NotImplementedError
 
-    def jvp(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> tuple[Any, Changes]:
+    def jvp(self, args: Arguments, tangents: tuple[Tangents, ...]) -> tuple[Tree, Changes]:
         """`(outputs, their tangents)`, where the second part is transposed by `backward`."""
-        outs, kept = self.keep(*args)
+        outs, residuals = self.keep(*args)
         given, tree = jax.tree.flatten(tangents, is_leaf=lambda t: t is None)
-        linear = _OfRule(self, jax.tree.structure((args, kept)), tree, tuple(t is not None for t in given))
+        linear = _OfRule(self, jax.tree.structure((args, residuals)), tree, tuple(t is not None for t in given))
         results = tuple(map(jax.typeof, inexact(outs)[0]))
-        residuals, moved = jax.tree.leaves((args, kept)), [t for t in given if t is not None]
-        return outs, _linear.bind(*residuals, *moved, linear=linear, count=len(residuals), results=results)
+        stored, moved = jax.tree.leaves((args, residuals)), [t for t in given if t is not None]
+        return outs, _linear.bind(*stored, *moved, linear=linear, count=len(stored), results=results)
 
 
 @dataclass(frozen=True)
 class Same(Rule):
     """`fast` where nothing is differentiated, `slow`, an equal function that JAX can differentiate, where it is."""
 
-    fast: Callable[..., Any]
-    slow: Callable[..., Any]
+    fast: Callable[..., Tree]
+    slow: Callable[..., Tree]
 
-    def forward(self, *args: Any) -> Any:
+    def forward(self, *args: Tree) -> Tree:
         return self.fast(*args)
 
-    def jvp(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> tuple[Any, Changes]:
+    def jvp(self, args: Arguments, tangents: tuple[Tangents, ...]) -> tuple[Tree, Changes]:
         return push(self.slow, args, tangents)
 
 
-def call(rule: Rule, *args: Any) -> Any:
+def call(rule: Rule, *args: Tree) -> Tree:
     """`rule.forward(*args)`, differentiated by the rule."""
     flat, tree = jax.tree.flatten(args)
     traced = _run.trace(rule, tree, *map(jax.typeof, flat))
     return jax.tree.unflatten(traced.out_tree, _call.bind(*flat, rule=rule, tree=tree, jaxpr=traced.jaxpr))
 
 
-def inexact(tree: Any) -> tuple[Changes, Callable[[Changes], Any]]:
+def inexact(tree: Tree) -> tuple[Changes, Callable[[Changes], Tree]]:
     """The leaves that have a derivative, and a function that puts others in their place."""
     leaves, structure = jax.tree.flatten(tree)
     where = [i for i, leaf in enumerate(leaves) if _has_derivative(leaf)]
 
-    def rebuild(values: Changes) -> Any:
+    def rebuild(values: Changes) -> Tree:
         full = list(leaves)
         for i, value in zip(where, values, strict=True):
             full[i] = value
@@ -90,13 +108,13 @@ def inexact(tree: Any) -> tuple[Changes, Callable[[Changes], Any]]:
     return [leaves[i] for i in where], rebuild
 
 
-def push(function: Callable[..., Any], args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> tuple[Any, Changes]:
+def push(function: Callable[..., Tree], args: Arguments, tangents: tuple[Tangents, ...]) -> tuple[Tree, Changes]:
     """Forward mode of a plain function: its outputs and their tangents. What has no tangent is a constant."""
     known, rebuild = inexact(args)
     given = [t for part in tangents for t in part]
     moving = [i for i, t in enumerate(given) if t is not None]
 
-    def partly(*values: Any) -> tuple[Changes, Any]:
+    def partly(*values: jax.Array) -> tuple[Changes, Tree]:
         full = list(known)
         for i, value in zip(moving, values, strict=True):
             full[i] = value
@@ -107,7 +125,7 @@ def push(function: Callable[..., Any], args: tuple[Any, ...], tangents: tuple[Ch
     return outs, moved
 
 
-def pull(function: Callable[..., Any], args: tuple[Any, ...], cotangents: Changes) -> tuple[Changes, ...]:
+def pull(function: Callable[..., Tree], args: Arguments, cotangents: Changes) -> tuple[Changes, ...]:
     """Reverse mode of a plain function: cotangents of its arguments."""
     known, rebuild = zip(*map(inexact, args), strict=True)
 
@@ -117,12 +135,12 @@ def pull(function: Callable[..., Any], args: tuple[Any, ...], cotangents: Change
     return jax.vjp(partly, *known)[1](cotangents)
 
 
-def filled(tangents: Changes, like: Changes) -> Changes:
+def filled(tangents: Tangents, like: Changes) -> Changes:
     """Tangents with zeros in place of None."""
     return [jnp.zeros_like(a) if t is None else t for t, a in zip(tangents, like, strict=True)]
 
 
-def types(shapes: Any, like: Any) -> list[Any]:
+def types(shapes: Iterable[jax.ShapeDtypeStruct], like: ShapedArray) -> list[ShapedArray]:
     """The types of arrays of these shapes that vary over the axes of an enclosing `shard_map` that `like` does."""
     axes = tuple(sorted(like.manual_axis_type.varying))
 
@@ -133,7 +151,7 @@ def types(shapes: Any, like: Any) -> list[Any]:
     return jax.make_jaxpr(made)().out_avals
 
 
-def together(*trees: Any) -> Any:
+def together(*trees: Tree) -> tuple[Tree, ...]:
     """The trees, each leaf varying over every axis of an enclosing `shard_map` that one of them varies over.
 
     A loop carries values of one type, and the gradient of what all devices share is summed over them here.
@@ -143,14 +161,14 @@ def together(*trees: Any) -> Any:
     if not axes:
         return trees
 
-    def vary(a: Any) -> Any:
+    def vary(a: jax.Array) -> jax.Array:
         missing = tuple(sorted(axes - jax.typeof(a).manual_axis_type.varying))
         return jax.lax.pcast(a, missing, to="varying") if missing else a
 
     return jax.tree.map(vary, trees)
 
 
-def _has_derivative(a: Any) -> bool:
+def _has_derivative(a: jax.Array) -> bool:
     return jnp.issubdtype(a.dtype, jnp.inexact)
 
 
@@ -166,12 +184,12 @@ _call.multiple_results = True
 
 
 @jit(0, 1)
-def _compiled(rule: Rule, tree: Any, *flat: Any) -> list[Any]:
+def _compiled(rule: Rule, tree: Structure, *flat: jax.Array) -> Leaves:
     return jax.tree.leaves(call(rule, *jax.tree.unflatten(tree, flat)))
 
 
 @_call.def_impl
-def _(*flat: Any, rule: Rule, tree: Any, jaxpr: ClosedJaxpr) -> list[Any]:
+def _(*flat: jax.Array, rule: Rule, tree: Structure, jaxpr: ClosedJaxpr) -> Leaves:
     if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
         return jax.tree.leaves(rule.forward(*jax.tree.unflatten(tree, flat)))
     return _compiled(rule, tree, *flat)
@@ -180,22 +198,24 @@ def _(*flat: Any, rule: Rule, tree: Any, jaxpr: ClosedJaxpr) -> list[Any]:
 _call.def_abstract_eval(lambda *avals, rule, tree, jaxpr: jaxpr.out_avals)
 
 
-def _call_jvp(primals: Any, tangents: Any, *, rule: Rule, tree: Any, jaxpr: ClosedJaxpr) -> tuple[Any, Any]:
+def _call_jvp(
+    primals: Leaves, tangents: list[jax.Array | ad.Zero], *, rule: Rule, tree: Structure, jaxpr: ClosedJaxpr
+) -> tuple[Leaves, list[jax.Array | ad.Zero]]:
     args = jax.tree.unflatten(tree, primals)
-    given = iter([None if type(t) is ad.Zero else t for t in tangents])
+    given = iter([None if isinstance(t, ad.Zero) else t for t in tangents])
     pairs = [[(a, next(given)) for a in jax.tree.leaves(arg)] for arg in args]
     outs, moved = rule.jvp(args, tuple([t for a, t in pair if _has_derivative(a)] for pair in pairs))
     flat, rest = jax.tree.leaves(outs), iter(moved)
     return flat, [next(rest) if _has_derivative(a) else ad.Zero(jax.typeof(a).to_tangent_aval()) for a in flat]
 
 
-def _call_batched(flat: Any, axes: Any, *, rule: Rule, tree: Any, jaxpr: ClosedJaxpr) -> tuple[Any, Any]:
+def _call_batched(flat: Leaves, axes: Axes, *, rule: Rule, tree: Structure, jaxpr: ClosedJaxpr) -> tuple[Leaves, Axes]:
     args = jax.tree.unflatten(tree, _to_front(flat, axes))
     outs = jax.tree.leaves(call(_Mapped(rule, tree, _mapped(axes)), *args))
     return outs, [0] * len(outs)
 
 
-def _call_lowered(*flat: Any, rule: Rule, tree: Any, jaxpr: ClosedJaxpr) -> list[Any]:
+def _call_lowered(*flat: jax.Array, rule: Rule, tree: Structure, jaxpr: ClosedJaxpr) -> Leaves:
     return jaxpr_as_fun(jaxpr)(*flat)
 
 
@@ -209,14 +229,14 @@ class _Mapped(Rule):
     """A rule under `vmap`. `mapped` tells which leaves of its arguments have the mapped axis, as axis 0."""
 
     rule: Rule
-    tree: Any
+    tree: Structure
     mapped: tuple[int | None, ...]
 
-    def forward(self, *args: Any) -> Any:
+    def forward(self, *args: Tree) -> Tree:
         return jax.vmap(self.rule.forward, self._axes())(*args)
 
-    def jvp(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> tuple[Any, Changes]:
-        def axes_of(arg: Any, axes: Any, given: Changes) -> Changes:
+    def jvp(self, args: Arguments, tangents: tuple[Tangents, ...]) -> tuple[Tree, Changes]:
+        def axes_of(arg: Tree, axes: PyTree[int | None], given: Tangents) -> Axes:
             found = zip(jax.tree.leaves(arg), jax.tree.leaves(axes, is_leaf=lambda a: a is None), strict=True)
             inner = [axis for a, axis in found if _has_derivative(a)]
             return [None if t is None else axis for t, axis in zip(given, inner, strict=True)]
@@ -224,7 +244,7 @@ class _Mapped(Rule):
         axes = tuple(map(axes_of, args, self._axes(), tangents))
         return jax.vmap(self.rule.jvp, (self._axes(), axes))(args, tangents)
 
-    def _axes(self) -> Any:
+    def _axes(self) -> PyTree[int | None]:
         return jax.tree.unflatten(self.tree, self.mapped)
 
 
@@ -246,8 +266,8 @@ class _OfRule(_Linear):
     """The tangent of a rule whose arguments are those of `tree`; `present` tells which of them move."""
 
     rule: Rule
-    residuals: Any
-    tangents: Any
+    residuals: Structure
+    tangents: Structure
     present: tuple[bool, ...]
 
     def apply(self, residuals: Changes, moved: Changes) -> Changes:
@@ -258,8 +278,8 @@ class _OfRule(_Linear):
         )
 
     def transpose(self, residuals: Changes, cotangents: Changes) -> Changes:
-        args, kept = jax.tree.unflatten(self.residuals, residuals)
-        found = self.rule.backward(args, kept, cotangents)
+        args, stored = jax.tree.unflatten(self.residuals, residuals)
+        found = self.rule.backward(args, stored, cotangents)
         return [g for g, here in zip([g for part in found for g in part], self.present, strict=True) if here]
 
 
@@ -283,12 +303,12 @@ _linear = Primitive("spyx_linear")
 _linear.multiple_results = True
 
 
-def _apply(*flat: Any, linear: _Linear, count: int, results: Any) -> Changes:
+def _apply(*flat: jax.Array, linear: _Linear, count: int, results: Results | None) -> Changes:
     return linear.apply(list(flat[:count]), list(flat[count:]))
 
 
 @jit(0, 1)
-def _applied(linear: _Linear, count: int, *flat: Any) -> Changes:
+def _applied(linear: _Linear, count: int, *flat: jax.Array) -> Changes:
     return _apply(*flat, linear=linear, count=count, results=None)
 
 
@@ -298,27 +318,41 @@ _linear.def_impl(lambda *flat, linear, count, results: _applied(linear, count, *
 _linear.def_abstract_eval(lambda *avals, linear, count, results: list(results))
 
 
-def _linear_jvp(primals: Any, tangents: Any, *, linear: _Linear, count: int, results: Any) -> tuple[Any, Any]:
+def _linear_jvp(
+    primals: Leaves,
+    tangents: list[jax.Array | ad.Zero],
+    *,
+    linear: _Linear,
+    count: int,
+    results: Results,
+) -> tuple[Leaves, Changes]:
     bind = partial(_linear.bind, linear=linear, count=count, results=results)
-    outs, parts = bind(*primals), []
+    outs = bind(*primals)
+    parts: list[Changes] = []
     residuals, moved = list(primals[:count]), list(primals[count:])
-    changed = [None if type(t) is ad.Zero else t for t in tangents]
+    changed = [None if isinstance(t, ad.Zero) else t for t in tangents]
     if any(t is not None for t in changed[count:]):
         parts.append(bind(*residuals, *filled(changed[count:], moved)))
     if any(t is not None for t in changed[:count]):
         smooth = [t for a, t in zip(residuals, changed[:count], strict=True) if _has_derivative(a)]
         parts.append(push(lambda r: linear.apply(r, moved), (residuals,), (smooth,))[1])
-    return outs, [sum(terms[1:], terms[0]) for terms in zip(*parts, strict=True)]
+    return outs, [sum(terms[1:], terms[0]) for terms in zip(*parts, strict=True)]  # type: ignore[return-value]
 
 
-def _linear_transpose(cotangents: Any, *flat: Any, linear: _Linear, count: int, results: Any) -> list[Any]:
+def _linear_transpose(
+    cotangents: list[jax.Array | ad.Zero],
+    *flat: jax.Array | ad.UndefinedPrimal,
+    linear: _Linear,
+    count: int,
+    results: Results,
+) -> list[jax.Array | None]:
     wanted = [ad.is_undefined_primal(a) for a in flat]
     full = [ad.instantiate_zeros(g) for g in cotangents]
-    found = iter(linear.transpose(list(flat[:count]), full))
+    found = iter(linear.transpose(list(flat[:count]), full))  # type: ignore[arg-type]
     return [None] * count + [g if w else None for g, w in zip(found, wanted[count:], strict=True)]
 
 
-def _linear_batched(flat: Any, axes: Any, *, linear: _Linear, count: int, results: Any) -> tuple[Any, Any]:
+def _linear_batched(flat: Leaves, axes: Axes, *, linear: _Linear, count: int, results: Results) -> tuple[Leaves, Axes]:
     size = next(a.shape[axis] for a, axis in zip(flat, axes, strict=True) if axis is not None)
     mapped = _mapped(axes)
     outs = _linear.bind(
@@ -336,9 +370,9 @@ ad.primitive_transposes[_linear] = _linear_transpose
 batching.primitive_batchers[_linear] = _linear_batched
 
 
-def _to_front(flat: Any, axes: Any) -> list[Any]:
+def _to_front(flat: Leaves, axes: Axes) -> Leaves:
     return [a if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(flat, axes, strict=True)]
 
 
-def _mapped(axes: Any) -> tuple[int | None, ...]:
+def _mapped(axes: Axes) -> tuple[int | None, ...]:
     return tuple(None if axis is None else 0 for axis in axes)

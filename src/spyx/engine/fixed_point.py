@@ -2,14 +2,14 @@
 
 Once its spikes are given, a resetting neuron is affine in its state and `affine.solve` finds every state at once. Those
 states give better spikes, and so on. A spike depends on earlier ones only, so every round makes at least one more time
-step final: after T rounds the answer is exact, whatever the guess; a guess that stays the same is exact at once. How
+step final: after T rounds the result is exact, whatever the guess; a guess that stays the same is exact at once. How
 many rounds it takes grows with how often resets change later spikes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,23 @@ from spyx.engine import affine
 from spyx.engine.affine import AtOnce
 from spyx.engine.definitions import jit
 from spyx.engine.derivative import call, together
-from spyx.engine.loop import Step, layer
+from spyx.engine.loop import layer
 from spyx.engine.params import Params
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Int
+
+    from spyx.engine.types import Input, Inputs, Outputs, State, States, Step
+
+    Round = tuple[jax.Array, list[jax.Array], States, jax.Array]
+    """Rounds done, the spikes that were guessed, the states before every step, and how many spikes changed."""
+
+Spikes = list[jax.Array]
+"""What each call of `p.spike` in a step returned."""
 
 
 class Convergence(NamedTuple):
-    """How a fixed-point run ended; the answer is exact if and only if `changed` is 0.
+    """How a fixed-point run ended; the result is exact if and only if `changed` is 0.
 
     Args:
         rounds: rounds done, int32.
@@ -35,12 +46,14 @@ class Convergence(NamedTuple):
         True
     """
 
-    rounds: jax.Array
-    changed: jax.Array
+    rounds: Int[Array, ""]
+    changed: Int[Array, ""]
 
 
-def fixed_point(step: Step, p: Params, xs: Any, s0: Any, rounds: int | None = None) -> tuple[Any, Any, Convergence]:
-    """Run a step that is affine once its spikes are given; same answer as `scan`, up to rounding.
+def fixed_point(
+    step: Step, p: Params, xs: Inputs, s0: State, rounds: int | None = None
+) -> tuple[Outputs, State, Convergence]:
+    """Run a step that is affine once its spikes are given; same result as `layer`, up to rounding.
 
     Args:
         step: `(p, x, s) -> (out, s')`, pure; `s'` affine in `s` with the values of `p.spike` held; units read one
@@ -49,7 +62,7 @@ def fixed_point(step: Step, p: Params, xs: Any, s0: Any, rounds: int | None = No
         xs: inputs, time on axis 0.
         s0: state before the first step.
         rounds: stop after so many rounds; None goes on until nothing changes, T rounds at the most. With fewer the
-            answer may be inexact, and `Convergence.changed` says so.
+            result may be inexact, and `Convergence.changed` says so.
 
     Returns:
         `(outs, s_T, Convergence(rounds, changed))`.
@@ -76,13 +89,13 @@ def fixed_point(step: Step, p: Params, xs: Any, s0: Any, rounds: int | None = No
     return _compiled(step, p, xs, s0, rounds)
 
 
-def exact(step: Step, p: Params, xs: Any, s0: Any) -> tuple[Any, Any]:
+def exact(step: Step, p: Params, xs: Inputs, s0: State) -> tuple[Outputs, State]:
     """`fixed_point` run until it is exact: a mode like every other."""
     return fixed_point(step, p, xs, s0)[:2]
 
 
 @jit(0, 4)
-def _compiled(step: Step, p: Params, xs: Any, s0: Any, rounds: int | None) -> tuple[Any, Any, Convergence]:
+def _compiled(step: Step, p: Params, xs: Inputs, s0: State, rounds: int | None) -> tuple[Outputs, State, Convergence]:
     if not affine.runs_at_once(p, xs, s0):
         return *layer(step, p, xs, s0), Convergence(jnp.int32(0), jnp.int32(0))
     return call(FixedPoint(step, rounds), p, xs, s0)
@@ -94,20 +107,20 @@ class FixedPoint(AtOnce):
 
     rounds: int | None
 
-    def states(self, p: Params, xs: Any, s0: Any) -> tuple[Any, Convergence]:
+    def states(self, p: Params, xs: Inputs, s0: State) -> tuple[States, Convergence]:
         return _solve(self.step, self.rounds, p, xs, s0)
 
 
-def _solve(step: Step, rounds: int | None, p: Params, xs: Any, s0: Any) -> tuple[Any, Convergence]:
+def _solve(step: Step, rounds: int | None, p: Params, xs: Inputs, s0: State) -> tuple[States, Convergence]:
     steps = jax.tree.leaves(xs)[0].shape[0]
     limit = steps if rounds is None else rounds
 
-    def given(spikes: list[jax.Array], x: Any, s: Any) -> Any:
+    def given(spikes: Spikes, x: Input, s: State) -> State:
         held = iter(spikes)
         return step(p.replace(spike=lambda _: next(held)), x, s)[1]
 
-    def fired(x: Any, s: Any) -> list[jax.Array]:
-        spikes: list[jax.Array] = []
+    def fired(x: Input, s: State) -> Spikes:
+        spikes: Spikes = []
 
         def spike(v: jax.Array) -> jax.Array:
             spikes.append(p.spike(v))
@@ -116,15 +129,15 @@ def _solve(step: Step, rounds: int | None, p: Params, xs: Any, s0: Any) -> tuple
         step(p.replace(spike=spike), x, s)
         return spikes
 
-    def one_round(carry: Any) -> Any:
+    def one_round(carry: Round) -> Round:
         done, spikes, _, _ = carry
         before = affine.states_before(lambda s: jax.vmap(given)(spikes, xs, s), s0, steps)
         found = jax.vmap(fired)(xs, before)
-        # The last step's spikes reach no state before a step, so they alone cannot make the answer wrong.
+        # The last step's spikes reach no state before a step, so they alone cannot make the result wrong.
         changed = sum((jnp.sum(a[:-1] != b[:-1], dtype=jnp.int32) for a, b in zip(found, spikes, strict=True)), 0)
         return done + 1, found, before, jnp.asarray(changed, jnp.int32)
 
-    def go_on(carry: Any) -> Any:
+    def go_on(carry: Round) -> Bool[Array, ""]:
         done, _, _, changed = carry
         return (changed > 0) & (done < limit)
 

@@ -6,9 +6,8 @@ Derivatives of the first order are kernels, higher ones are the loop's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +20,30 @@ from spyx.engine.kernels import calls, native
 from spyx.engine.kernels.program import Unsupported as Unsupported
 from spyx.engine.kernels.source import backward_source, check_dtypes, forward_source
 from spyx.engine.kernels.spec import Spec, spec_of
-from spyx.engine.loop import Loop, Step, layer
+from spyx.engine.loop import Loop, layer
 from spyx.engine.recurrent import Recurrent
+
+if TYPE_CHECKING:
+    from spyx.engine.derivative import Arguments, Tangents
+    from spyx.engine.params import Params
+    from spyx.engine.types import (
+        Input,
+        Inputs,
+        Leaves,
+        Output,
+        Outputs,
+        OverTime,
+        Parameters,
+        PerLane,
+        State,
+        Step,
+        Tree,
+    )
 
 __all__ = ["Unsupported", "fused", "kernel", "source", "unavailable"]
 
 
-def kernel(step: Step, p: Any, xs: Any, s0: Any) -> ByKernel:
+def kernel(step: Step, p: Parameters, xs: Inputs, s0: State) -> ByKernel:
     """The kernels of a run, as a rule for `run`; only shapes and dtypes of the arguments matter.
 
     Raises:
@@ -43,12 +59,12 @@ def kernel(step: Step, p: Any, xs: Any, s0: Any) -> ByKernel:
 
 
 @jit(0)
-def run(rule: ByKernel, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+def run(rule: ByKernel, p: Parameters, xs: Inputs, s0: State) -> tuple[Outputs, State]:
     """Run kernels over time: `(outs, s_T)`, outputs in the dtype of the input."""
     return derivative.call(rule, p, xs, s0)
 
 
-def fused(step: Step, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+def fused(step: Step, p: Parameters, xs: Inputs, s0: State) -> tuple[Outputs, State]:
     """`layer` as one kernel forward and one backward.
 
     Args:
@@ -78,7 +94,7 @@ def unavailable(*, recurrent: bool = False) -> str | None:
     return None if platform == "gpu" else f"kernels exist for cpu and gpu, not for {platform}"
 
 
-def source(step: Step, p: Any, xs: Any, s0: Any) -> str:
+def source(step: Step, p: Parameters, xs: Inputs, s0: State) -> str:
     """The generated CPU kernels, forward and backward, as text of the kernel language.
 
     Raises:
@@ -86,6 +102,10 @@ def source(step: Step, p: Any, xs: Any, s0: Any) -> str:
     """
     spec = spec_of(step, p, xs, s0).as_wide_as_state()
     return f"{forward_source(spec)}\n{backward_source(spec)}"
+
+
+Stored = tuple[list[jax.Array], list[jax.Array]]
+"""What a backward kernel reads beside its arguments: checkpoints, and the spikes of a recurrent step."""
 
 
 @dataclass(frozen=True)
@@ -102,19 +122,19 @@ class ByKernel(Rule):
     step: Step
     spec: Spec
 
-    def forward(self, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+    def forward(self, p: Parameters, xs: Inputs, s0: State) -> tuple[Outputs, State]:
         return self._run_forward(p, xs, s0)[0]
 
-    def keep(self, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+    def keep(self, p: Parameters, xs: Inputs, s0: State) -> tuple[tuple[Outputs, State], Stored]:
         return call(Same(self._run_forward, self._forward_by_loop), p, xs, s0)
 
-    def tangent(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> Changes:
+    def tangent(self, args: Arguments, tangents: tuple[Tangents, ...]) -> Changes:
         return self._loop().tangent(args, tangents)
 
-    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
-        return call(Same(self._run_backward, self._backward_by_loop), args, kept, cotangents)
+    def backward(self, args: Arguments, residuals: Tree, cotangents: Changes) -> tuple[Changes, ...]:
+        return call(Same(self._run_backward, self._backward_by_loop), args, residuals, cotangents)
 
-    def _run_forward(self, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+    def _run_forward(self, p: Parameters, xs: Inputs, s0: State) -> tuple[tuple[Outputs, State], Stored]:
         """`(outs, s_T)`; and what the backward kernel reads: checkpoints, and the spikes fed back."""
         spec, shape = self.spec, self.spec.shape
         s_leaves, s_tree = jax.tree.flatten(s0)
@@ -125,9 +145,9 @@ class ByKernel(Rule):
         results = jax.tree.unflatten(out_tree, outs), jax.tree.unflatten(s_tree, [e.reshape(shape) for e in ends])
         return results, (marks, [ys[spec.spikes_at]] if spec.recurrent else [])
 
-    def _run_backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+    def _run_backward(self, args: Arguments, residuals: Tree, cotangents: Changes) -> tuple[Changes, ...]:
         p, xs, _ = args
-        marks, sent = kept
+        marks, sent = residuals
         spec, shape = self.spec, self.spec.shape
         x_flat, p_flat, w = self._flat(p, xs)
         n, steps = spec.n_y - spec.recurrent, x_flat[0].shape[0]
@@ -151,10 +171,10 @@ class ByKernel(Rule):
         shape = self.spec.shape
         return (shape[0], math.prod(shape[1:])) if self.spec.recurrent else (math.prod(shape), 1)
 
-    def _local(self, p: Any) -> Any:
+    def _local(self, p: Parameters) -> Parameters:
         return self.step.local_parameters(p) if isinstance(self.step, Recurrent) else p
 
-    def _flat(self, p: Any, xs: Any) -> tuple[Changes, Changes, Changes]:
+    def _flat(self, p: Parameters, xs: Inputs) -> tuple[OverTime, PerLane, Leaves]:
         x_flat = [x.astype(self.spec.io).reshape(x.shape[0], *self._lanes) for x in jax.tree.leaves(xs)]
         local = jax.tree.leaves(self._local(p))
         p_flat = [jnp.broadcast_to(a, self.spec.shape).reshape(self._lanes) for a in local]
@@ -163,16 +183,16 @@ class ByKernel(Rule):
         (name,), units = self.step.via.names, self._lanes[1]
         return x_flat, p_flat, [getattr(p, name).reshape(units, units)]
 
-    def _io(self, xs: Any) -> np.dtype:
+    def _io(self, xs: Inputs) -> np.dtype:
         return jax.tree.leaves(xs)[0].dtype
 
-    def _forward_by_loop(self, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+    def _forward_by_loop(self, p: Parameters, xs: Inputs, s0: State) -> tuple[tuple[Outputs, State], Stored]:
         results, _ = self._loop().keep(p, xs, s0)
         # A backward kernel may still read these (the tangent of a tangent is transposed by it), and where it is
         # differentiated itself the loop computes them again: they have numbers, and no part in a derivative.
         return results, self._run_forward(*jax.lax.stop_gradient((p, xs, s0)))[1]
 
-    def _backward_by_loop(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+    def _backward_by_loop(self, args: Arguments, residuals: Tree, cotangents: Changes) -> tuple[Changes, ...]:
         loop = self._loop()
         return loop.backward(args, loop.keep(*args)[1], cotangents)
 
@@ -185,16 +205,16 @@ class ByKernel(Rule):
 class _Narrow:
     """A step whose input and output have another dtype than its state."""
 
-    step: Callable[..., Any]
+    step: Step
     io: np.dtype
     dtype: np.dtype
 
-    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Parameters, x: Input, s: State) -> tuple[Output, State]:
         out, after = self.step(p, jax.tree.map(lambda a: a.astype(self.dtype), x), s)
         return jax.tree.map(lambda a: a.astype(self.io), out), after
 
 
-def _in_order(p: Any, local: Any, g_local: Changes, name: str, g_weight: jax.Array) -> Changes:
+def _in_order(p: Params, local: Params, g_local: Changes, name: str, g_weight: jax.Array) -> Changes:
     """Cotangents in the order of all parameters."""
     found = {**dict(zip(local._names, g_local, strict=True)), name: g_weight}
     return [found[name] for name in p._names]

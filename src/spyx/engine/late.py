@@ -7,7 +7,7 @@ there are lags; here it stores what was sent, once, and the gradients of the con
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,12 @@ from spyx.engine.loop import STATES, Loop, _split
 from spyx.engine.params import Params, without
 from spyx.engine.recurrent import Carried, Recurrent, _as_dict
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+    from spyx.engine.derivative import Arguments
+    from spyx.engine.types import Inputs, Outputs, State, Tree, Units
+
 
 class LateConnection(Protocol):
     """From what a layer sends to the current that it receives later; hashable, its numbers are entries of `p`."""
@@ -28,11 +34,11 @@ class LateConnection(Protocol):
         """The entries of `p` that are its own."""
         ...
 
-    def send(self, p: Params, sent: jax.Array) -> jax.Array:
+    def send(self, p: Params, sent: Float[Array, "time batch *hidden"]) -> Float[Array, "time batch ..."]:
         """What travels, (time, batch, ...), for what is sent; linear in it."""
         ...
 
-    def current(self, p: Params, seen: jax.Array) -> jax.Array:
+    def current(self, p: Params, seen: Float[Array, "past+time batch ..."]) -> Float[Array, "time batch *hidden"]:
         """Currents (time, batch, ...) for what travels, the steps on the way before the first one included."""
         ...
 
@@ -53,11 +59,11 @@ class Late:
     def __post_init__(self) -> None:
         object.__setattr__(self, "__qualname__", getattr(self.base, "__qualname__", "step"))
 
-    def __call__(self, p: Params, x: jax.Array, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Params, x: Units, s: State) -> tuple[Units, State]:
         (out, *_), after = self.recorded(p, x, s)
         return out, after
 
-    def recorded(self, p: Params, x: jax.Array, s: Any) -> tuple[Any, Any]:
+    def recorded(self, p: Params, x: Units, s: State) -> tuple[tuple[Units, State, Units, Units], State]:
         """`((out, local state before, what was sent, the current), the state after)`."""
         local, past = self.ring.split(s)
         sent = self.base.sent(p, x, local)
@@ -66,18 +72,20 @@ class Late:
         out, after = self.base.given(p, x, current, local)
         return (out, local, sent, current), self.ring.join(after, jnp.moveaxis(seen[1:], 0, 1))
 
-    def seen(self, p: Params, past: jax.Array, sent: jax.Array) -> jax.Array:
+    def seen(
+        self, p: Params, past: Float[Array, "batch past ..."], sent: Float[Array, "time batch *hidden"]
+    ) -> Float[Array, "past+time batch ..."]:
         """What is on its way, then what is sent now: (steps + time, batch, ...)."""
         return jnp.concatenate([jnp.moveaxis(past, 1, 0), self.via.send(p, sent)])
 
     @property
-    def via(self) -> Any:
+    def via(self) -> LateConnection:
         """The connection."""
-        return self.base.via
+        return self.base.via  # type: ignore[return-value]
 
 
 @jit(0)
-def layer(step: Late, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+def layer(step: Late, p: Params, xs: Inputs, s0: State) -> tuple[Outputs, State]:
     """Run the step over time, as `spyx.engine.loop.layer` does."""
     return call(LateLoop(step), p, xs, s0)
 
@@ -86,15 +94,15 @@ def layer(step: Late, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
 class LateLoop(Loop):
     """The loop of a `Late` step, with a backward pass that stores nothing twice."""
 
-    step: Late
+    step: Late  # type: ignore[assignment]
 
-    def keep(self, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+    def keep(self, p: Params, xs: Inputs, s0: State) -> tuple[tuple[Outputs, State], Tree]:
         (outs, *stored), end = call(Loop(_Recorded(self.step)), p, xs, s0)
         return (outs, end), checkpoint_name(stored, STATES)
 
-    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+    def backward(self, args: Arguments, residuals: Tree, cotangents: Changes) -> tuple[Changes, ...]:
         p, xs, s0 = args
-        before, sent, currents = kept
+        before, sent, currents = residuals
         step, steps = self.step, sent.shape[0]
         g_outs, (*g_local_end, g_past_end) = _split(cotangents, s0)
         local_p = step.base.local_parameters(p)
@@ -120,7 +128,7 @@ class _Recorded:
 
     step: Late
 
-    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Params, x: Units, s: State) -> tuple[tuple[Units, State, Units, Units], State]:
         return self.step.recorded(p, x, s)
 
 
@@ -132,15 +140,15 @@ class _LateBackward:
 
     step: Late
 
-    def __call__(self, p: Any, inputs: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Params, inputs: Tree, s: Tree) -> tuple[Tree, Tree]:
         (g_out, x, before, current), (g_s, g_past, g_p) = inputs, s
         base, via = self.step.base, self.step.via
         local = base.local_parameters(p)
 
-        def given(local: Any, x: Any, before: Any, current: Any) -> tuple[Any, Any]:
+        def given(local: Params, x: Units, before: State, current: Units) -> tuple[Units, State]:
             return base.given(local, x, current, before)
 
-        def onward(seen: Any) -> tuple[Any, Any]:
+        def onward(seen: Array) -> tuple[Units, Array]:
             return via.current(p, seen)[0], jnp.moveaxis(seen[1:], 0, 1)
 
         d_p, d_x, d_s, d_current = pull(given, (local, x, before, current), [*g_out, *g_s])

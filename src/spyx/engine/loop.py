@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +20,19 @@ from spyx.engine.definitions import jit
 from spyx.engine.derivative import Changes, Rule, call, filled, inexact, pull, push
 from spyx.engine.recurrent import Recurrent
 
-Step = Callable[[Any, Any, Any], tuple[Any, Any]]
-"""`(p, x, s) -> (out, s')`: one time step."""
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+    from spyx.engine.derivative import Arguments, Tangents
+    from spyx.engine.params import Params
+    from spyx.engine.types import Input, Inputs, Output, Outputs, Parameters, Shapes, State, States, Step, Tree
 
 STATES = "spyx: states of a loop over time"
 """Name, for a policy of `jax.checkpoint`, of what a loop over time would have to run again for: all else is cheap."""
 
 
 @jit(0)
-def layer(step: Step, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+def layer(step: Step, p: Parameters, xs: Inputs, s0: State) -> tuple[Outputs, State]:
     """Run a step over time.
 
     Args:
@@ -43,7 +47,7 @@ def layer(step: Step, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
     return call(Loop(step), p, xs, s0)
 
 
-def single(step: Step, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+def single(step: Step, p: Parameters, xs: Inputs, s0: State) -> tuple[Outputs, State]:
     """`layer` for one time step, without a loop."""
     out, end = step(p, jax.tree.map(lambda a: a[0], xs), s0)
     return jax.tree.map(lambda a: a[None], out), end
@@ -61,15 +65,15 @@ class Loop(Rule):
     step: Step
     reverse: bool = False
 
-    def forward(self, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
-        def body(s: Any, x: Any) -> tuple[Any, Any]:
+    def forward(self, p: Parameters, xs: Inputs, s0: State) -> tuple[Outputs, State]:
+        def body(s: State, x: Input) -> tuple[State, Output]:
             out, after = self.step(p, x, s)
             return after, out
 
         end, outs = jax.lax.scan(body, s0, xs, reverse=self.reverse)
         return outs, end
 
-    def keep(self, p: Any, xs: Any, s0: Any) -> tuple[Any, Any]:
+    def keep(self, p: Parameters, xs: Inputs, s0: State) -> tuple[tuple[Outputs, State], States]:
         no_input = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), xs)
         from_state = not depends(lambda x: self.step(p, x, s0)[0], no_input)
         stored, end = call(Loop(_WithState(self.step, not from_state), self.reverse), p, xs, s0)
@@ -78,15 +82,15 @@ class Loop(Rule):
             outs = jax.vmap(lambda s: self.step(p, no_input, s)[0])(before)
         return (outs, end), before
 
-    def tangent(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> Changes:
+    def tangent(self, args: Arguments, tangents: tuple[Tangents, ...]) -> Changes:
         full = [filled(t, inexact(a)[0]) for a, t in zip(args, tangents, strict=True)]
         moved, (_, end) = call(Loop(_Tangent(self.step), self.reverse), *zip(args, full, strict=True))
         return [*moved, *end]
 
-    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+    def backward(self, args: Arguments, residuals: Tree, cotangents: Changes) -> tuple[Changes, ...]:
         p, xs, s0 = args
         g_outs, g_end = _split(cotangents, s0)
-        inputs = (g_outs, xs, kept)
+        inputs = (g_outs, xs, residuals)
         if not isinstance(self.step, Recurrent):
             start = (g_end, [jnp.zeros_like(a) for a in inexact(p)[0]])
             g_xs, (g_s0, g_p) = call(Loop(_Backward(self.step), not self.reverse), p, inputs, start)
@@ -104,7 +108,7 @@ class _WithState:
     step: Step
     with_output: bool
 
-    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Parameters, x: Input, s: State) -> tuple[Output, State]:
         out, after = self.step(p, x, s)
         return (s, out if self.with_output else None), after
 
@@ -115,7 +119,7 @@ class _Tangent:
 
     step: Step
 
-    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Parameters, x: Input, s: State) -> tuple[Output, State]:
         args, tangents = zip(p, x, s, strict=True)
         (_, after), moved = push(self.step, args, tangents)
         out, end = _split(moved, after)
@@ -128,7 +132,7 @@ class _Backward:
 
     step: Step
 
-    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Parameters, x: Input, s: State) -> tuple[Output, State]:
         (g_out, x, before), (g_s, g_p) = x, s
         d_p, d_x, d_s = pull(self.step, (p, x, before), [*g_out, *g_s])
         return d_x, (d_s, [a + b for a, b in zip(g_p, d_p, strict=True)])
@@ -143,11 +147,11 @@ class _PostponedBackward:
 
     step: Recurrent
 
-    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Parameters, x: Input, s: State) -> tuple[Output, State]:
         (g_out, x, before), (g_s, g_p) = x, s
         zero, sent = jnp.zeros_like(x), self.step.sent(p, x, before)
 
-        def shifted(local: Any, x: Any, before: Any, extra: Any) -> tuple[Any, Any]:
+        def shifted(local: Params, x: Array, before: State, extra: Array) -> tuple[Output, State]:
             return self.step.with_extra_current(p, local, x, before, extra)
 
         local = self.step.local_parameters(p)
@@ -155,13 +159,13 @@ class _PostponedBackward:
         return (d_x, sent, d_current), (d_s, [a + b for a, b in zip(g_p, d_p, strict=True)])
 
 
-def _split(changes: Changes, end: Any) -> tuple[Changes, Changes]:
+def _split(changes: Changes, end: State) -> tuple[Changes, Changes]:
     """Derivatives of outputs and of the state after them."""
     count = len(changes) - len(inexact(end)[0])
     return changes[:count], changes[count:]
 
 
-def depends(function: Callable[[Any], Any], x: Any) -> bool:
+def depends(function: Callable[[Input], Output], x: Shapes) -> bool:
     """A chain of operations leads from x to the result, whatever its numbers."""
     jaxpr = jax.make_jaxpr(function)(x).jaxpr
     from_x = {id(v) for v in jaxpr.invars}

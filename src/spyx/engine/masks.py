@@ -1,22 +1,26 @@
 """Samples that end before others: a step that leaves their state as it is and sends nothing.
 
 There are two forms. Where a sample ends once, the state counts the steps that remain of it: the input stays what it
-was, so that kernels and recurrent steps keep their form. Any other mask is an input of the step.
+was, so that kernels and recurrent steps keep their form. Every other mask is an input of the step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from spyx.engine import loop
-from spyx.engine.loop import Step
 from spyx.engine.params import Params
 from spyx.engine.recurrent import Recurrent
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Shaped
+
+    from spyx.engine.types import Alive, Input, Inputs, Output, Outputs, Parameters, Run, State, Step, Tree, Units
 
 
 class Mask(NamedTuple):
@@ -27,7 +31,7 @@ class Mask(NamedTuple):
         ends: no sample comes back once it has ended: `alive` says how long each is.
     """
 
-    alive: jax.Array
+    alive: Alive
     ends: bool
 
 
@@ -35,12 +39,12 @@ class Mask(NamedTuple):
 class Counted:
     """The step on states `(remaining, s)`: nothing happens to a sample of which no step remains."""
 
-    step: Callable[..., Any]
+    step: Step
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__qualname__", getattr(self.step, "__qualname__", "step"))
 
-    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Parameters, x: Input, s: State) -> tuple[Output, State]:
         remaining, before = s
         return _counted(self.step(p, x, before), s)
 
@@ -49,11 +53,11 @@ class Counted:
 class CountedRecurrent(Recurrent):
     """`Counted` for a recurrent step, which stays one: a sample that has ended is sent nothing."""
 
-    def sent(self, p: Params, x: jax.Array, s: Any) -> jax.Array:
+    def sent(self, p: Params, x: Units, s: State) -> Units:
         remaining, before = s
         return where(remaining > 0, super().sent(p, x, before))
 
-    def given(self, p: Params, x: jax.Array, current: jax.Array, s: Any) -> tuple[Any, Any]:
+    def given(self, p: Params, x: Units, current: Units, s: State) -> tuple[Units, State]:
         return _counted(super().given(p, x, current, s[1]), s)
 
 
@@ -61,9 +65,9 @@ class CountedRecurrent(Recurrent):
 class Gated:
     """The step on inputs `(x, alive)`, alive being 1 or 0: nothing happens to a sample where it is 0."""
 
-    step: Callable[..., Any]
+    step: Step
 
-    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Parameters, x: Input, s: State) -> tuple[Output, State]:
         x, alive = x
         out, after = self.step(p, x, s)
         return where(alive > 0, out), where(alive > 0, after, s)
@@ -74,7 +78,7 @@ def counted(step: Step) -> Step:
     return CountedRecurrent(step.step, step.via, step.carried) if isinstance(step, Recurrent) else Counted(step)
 
 
-def start_of_lanes(s0: Any, alive: jax.Array | None = None) -> Any:
+def start_of_lanes(s0: State, alive: Alive | None = None) -> tuple[Units | jax.ShapeDtypeStruct, State]:
     """The state `(remaining, s0)` with a count in every lane, in the dtype of the state, as kernels need it.
 
     Without `alive` its shapes and dtypes alone.
@@ -85,7 +89,7 @@ def start_of_lanes(s0: Any, alive: jax.Array | None = None) -> Any:
     return jnp.broadcast_to(_aligned(alive.sum(0), like.ndim), like.shape).astype(like.dtype), s0
 
 
-def by_loop(step: Step, ends: bool, p: Any, xs: Any, s0: Any, alive: jax.Array) -> tuple[Any, Any]:
+def by_loop(step: Step, ends: bool, p: Parameters, xs: Inputs, s0: State, alive: Alive) -> tuple[Outputs, State]:
     """`loop.layer` with a mask."""
     if not ends:
         return gated(loop.layer, step, p, xs, s0, alive)
@@ -94,13 +98,20 @@ def by_loop(step: Step, ends: bool, p: Any, xs: Any, s0: Any, alive: jax.Array) 
     return outs, end
 
 
-def by_kernel(run: Callable[..., Any], p: Any, xs: Any, s0: Any, alive: jax.Array) -> tuple[Any, Any]:
+def by_kernel(run: Run, p: Parameters, xs: Inputs, s0: State, alive: Alive) -> tuple[Outputs, State]:
     """A kernel of a counted step, `run(p, xs, (remaining, s0))`."""
     outs, (_, end) = run(p, xs, start_of_lanes(s0, alive))
     return outs, end
 
 
-def gated(function: Callable[..., Any], step: Step, p: Any, xs: Any, s0: Any, alive: jax.Array) -> tuple[Any, Any]:
+def gated(
+    function: Callable[[Step, Parameters, Inputs, State], tuple[Outputs, State]],
+    step: Step,
+    p: Parameters,
+    xs: Inputs,
+    s0: State,
+    alive: Alive,
+) -> tuple[Outputs, State]:
     """`function(step, p, xs, s0)` with a mask of any form.
 
     The mask is of the dtype of the input, because what solves for all of time at once takes floating numbers alone.
@@ -111,7 +122,9 @@ def gated(function: Callable[..., Any], step: Step, p: Any, xs: Any, s0: Any, al
     return function(Gated(step), p, (xs, steps), s0)
 
 
-def last_of_each(values: jax.Array, count: int, mask: Mask | None) -> jax.Array:
+def last_of_each(
+    values: Shaped[Array, "past+time batch ..."], count: int, mask: Mask | None
+) -> Shaped[Array, "batch {count} ..."]:
     """The last `count` entries of every sample, (batch, count, ...); with a mask, those up to its own end.
 
     Args:
@@ -125,19 +138,19 @@ def last_of_each(values: jax.Array, count: int, mask: Mask | None) -> jax.Array:
     return jax.vmap(lambda a, n: jax.lax.dynamic_slice_in_dim(a, n, count), (1, 0))(values, steps)
 
 
-def where(alive: jax.Array, values: Any, otherwise: Any = None) -> Any:
+def where(alive: Bool[Array, "*lead"], values: Tree, otherwise: Tree | None = None) -> Tree:
     """`values` of the samples that are alive, `otherwise`, or zeros, for those that are not."""
     if otherwise is None:
         return jax.tree.map(lambda a: jnp.where(_aligned(alive, a.ndim), a, jnp.zeros((), a.dtype)), values)
     return jax.tree.map(lambda a, b: jnp.where(_aligned(alive, a.ndim), a, b), values, otherwise)
 
 
-def _counted(found: tuple[Any, Any], s: Any) -> tuple[Any, Any]:
+def _counted(found: tuple[Output, State], s: State) -> tuple[Output, State]:
     (out, after), (remaining, before) = found, s
     alive = remaining > 0
     return where(alive, out), (remaining - 1, where(alive, after, before))
 
 
-def _aligned(alive: jax.Array, rank: int) -> jax.Array:
+def _aligned(alive: Shaped[Array, "*lead"], rank: int) -> Shaped[Array, "*lead ..."]:
     """With axes of size 1 behind the last."""
     return alive.reshape(alive.shape + (1,) * (rank - alive.ndim))

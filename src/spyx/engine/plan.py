@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import jax
 
@@ -19,8 +19,11 @@ from spyx.engine.affine import parallel, runs_at_once
 from spyx.engine.fixed_point import exact
 from spyx.engine.late import Late
 from spyx.engine.late import layer as late_layer
-from spyx.engine.loop import Step, layer, single
+from spyx.engine.loop import layer, single
 from spyx.engine.recurrent import Recurrent
+
+if TYPE_CHECKING:
+    from spyx.engine.types import Inputs, Leaves, Outputs, Parameters, State, Step
 
 MODES = ("auto", "step", "layer", "parallel", "fixed_point", "fused")
 """Names that `run(mode=)` accepts."""
@@ -69,12 +72,21 @@ class Plan:
     shape: tuple[int, ...]
     mode: str
     why: str
-    run: Callable[..., tuple[Any, Any]] | None = field(default=None, repr=False, compare=False)
+    run: Callable[..., tuple[Outputs, State]] | None = field(default=None, repr=False, compare=False)
     granted: bool = field(default=False, repr=False, compare=False)
 
 
 def neuron(
-    mode: str, name: str, step: Step, p: Any, xs: Any, s0: Any, *, affine: str, local: bool, ends: bool | None = None
+    mode: str,
+    name: str,
+    step: Step,
+    p: Parameters,
+    xs: Inputs,
+    s0: State,
+    *,
+    affine: str,
+    local: bool,
+    ends: bool | None = None,
 ) -> Plan:
     """The plan of a neuron.
 
@@ -91,10 +103,12 @@ def neuron(
     """
     shape = tuple(getattr(xs, "shape", ()))
 
-    def plan(mode: str, why: str, run: Any, granted: bool = False) -> Plan:
+    def plan(mode: str, why: str, run: Callable[..., tuple[Outputs, State]], granted: bool = False) -> Plan:
         return Plan(name, shape, mode, why, run, granted)
 
-    def at_once(function: Any) -> Any:
+    def at_once(
+        function: Callable[[Step, Parameters, Inputs, State], tuple[Outputs, State]],
+    ) -> Callable[..., tuple[Outputs, State]]:
         return partial(function, step) if ends is None else partial(masks.gated, function, step)
 
     if mode == "step":
@@ -121,7 +135,7 @@ def neuron(
     return plan("layer", LOOP, by_loop)
 
 
-def _kernel(step: Step, p: Any, xs: Any, s0: Any, local: bool, ends: bool | None) -> Any:
+def _kernel(step: Step, p: Parameters, xs: Inputs, s0: State, local: bool, ends: bool | None) -> fused.ByKernel | str:
     """The kernels of a step, or in words what stands in the way: a trait, an extra, a platform, a primitive."""
     if ends is False:
         return "a mask whose samples come back"
@@ -139,7 +153,7 @@ def _kernel(step: Step, p: Any, xs: Any, s0: Any, local: bool, ends: bool | None
         return str(reason)
 
 
-def _kernel_wins(step: Step, shape: tuple[int, ...], s0: Any) -> bool:
+def _kernel_wins(step: Step, shape: tuple[int, ...], s0: State) -> bool:
     # On a GPU the kernels have not been measured yet.
     recurrent = isinstance(step, Recurrent)
     if recurrent and math.prod(shape[2:]) > KERNEL_UNITS:
@@ -171,7 +185,7 @@ class Cut:
 
 
 def cut(
-    steps: int, batch: int, units: int, variables: int, weights: list[jax.Array], *, changes: bool, whole: bool
+    steps: int, batch: int, units: int, variables: int, weights: Leaves, *, changes: bool, whole: bool
 ) -> Cut | None:
     """The cut that is faster than none, or None: on a CPU, chunks of time that stay in the cache.
 

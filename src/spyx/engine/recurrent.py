@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import jax
 import jax.numpy as jnp
 
 from spyx.engine.derivative import Changes, inexact, pull
 from spyx.engine.params import Params, without
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+    from spyx.engine.types import State, StateType, Step, Units
 
 
 class Connection(Protocol):
@@ -21,7 +24,7 @@ class Connection(Protocol):
         """The entries of `p` that are its own."""
         ...
 
-    def __call__(self, p: Params, sent: jax.Array) -> jax.Array:
+    def __call__(self, p: Params, sent: Units) -> Units:
         """The current (batch, *hidden) for spikes (batch, *hidden)."""
         ...
 
@@ -40,7 +43,7 @@ class Dense:
     def names(self) -> tuple[str, ...]:
         return (self.name,)
 
-    def __call__(self, p: Params, sent: jax.Array) -> jax.Array:
+    def __call__(self, p: Params, sent: Units) -> Units:
         weight = getattr(p, self.name)
         return jnp.tensordot(sent, weight, axes=weight.ndim // 2)
 
@@ -54,14 +57,14 @@ class Carried:
         outer: the type of the whole state, a NamedTuple with what is sent as its last entry.
     """
 
-    inner: Any
-    outer: Any
+    inner: StateType | None
+    outer: StateType
 
-    def split(self, s: Any) -> tuple[Any, jax.Array]:
+    def split(self, s: State) -> tuple[State, Units]:
         *local, sent = s
         return (local[0] if self.inner is None else self.inner(*local)), sent
 
-    def join(self, local: Any, sent: jax.Array) -> Any:
+    def join(self, local: State, sent: Units) -> State:
         return self.outer(*((local,) if self.inner is None else local), sent)
 
 
@@ -78,23 +81,23 @@ class Recurrent:
         carried: where the state holds the output of the step before; None for the output of this step.
     """
 
-    step: Callable[..., Any]
+    step: Step
     via: Connection
     carried: Carried | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__qualname__", getattr(self.step, "__qualname__", "step"))
 
-    def __call__(self, p: Params, x: jax.Array, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Params, x: Units, s: State) -> tuple[Units, State]:
         return self.given(p, x, self.via(p, self.sent(p, x, s)), s)
 
-    def sent(self, p: Params, x: jax.Array, s: Any) -> jax.Array:
+    def sent(self, p: Params, x: Units, s: State) -> Units:
         """What is fed back in this step; `x` matters for its shape and dtype only."""
         if self.carried is not None:
             return self.carried.split(s)[1]
         return self.step(p, jnp.zeros_like(x), s)[0]
 
-    def given(self, p: Params, x: jax.Array, current: jax.Array, s: Any) -> tuple[Any, Any]:
+    def given(self, p: Params, x: Units, current: Units, s: State) -> tuple[Units, State]:
         """The step with its recurrent current given."""
         if self.carried is None:
             return self.step(p, x + current, s)
@@ -106,11 +109,13 @@ class Recurrent:
         """Those that are not the connection's."""
         return without(p, self.via.names)
 
-    def with_extra_current(self, p: Params, local: Params, x: jax.Array, s: Any, extra: jax.Array) -> tuple[Any, Any]:
+    def with_extra_current(self, p: Params, local: Params, x: Units, s: State, extra: Units) -> tuple[Units, State]:
         """The step as a function of everything but the connection's parameters; `extra` is added to the current."""
         return self.given(local, x, self.via(p, self.sent(local, x, s)) + extra, s)
 
-    def all_cotangents(self, p: Params, local: Changes, sent: jax.Array, g_current: Changes) -> Changes:
+    def all_cotangents(
+        self, p: Params, local: Changes, sent: Float[Array, "time batch *hidden"], g_current: Changes
+    ) -> Changes:
         """Cotangents of all of `p`: those of the local parameters are given, the connection's are one product.
 
         Args:

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 from jax.core import Tracer
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike
 
 
 class WrongLabels(NamedTuple):
@@ -25,11 +28,11 @@ class WrongLabels(NamedTuple):
 
     labels: np.ndarray
     classes: int
-    count: int
-    index: tuple[int, ...]
+    count: int  # type: ignore[assignment]
+    index: tuple[int, ...]  # type: ignore[assignment]
 
     @property
-    def first(self) -> Any:
+    def first(self) -> float:
         """The first wrong label, as a Python number."""
         return self.labels[self.index].item()
 
@@ -37,7 +40,7 @@ class WrongLabels(NamedTuple):
 _given: ContextVar[list[WrongLabels | None] | None] = ContextVar("spyx_labels_given", default=None)
 
 
-def check_labels(labels: Any, num_classes: int) -> None:
+def check_labels(labels: ArrayLike, num_classes: int) -> None:
     """Raise unless every label is a class: a whole number in 0, ..., num_classes - 1.
 
     Call it once on the labels of a data set, before training. It reads the values, so it is for arrays outside of
@@ -80,7 +83,7 @@ def check_labels(labels: Any, num_classes: int) -> None:
         )
 
 
-def wrong_labels(labels: np.ndarray, classes: int, counts: Any = True) -> WrongLabels | None:
+def wrong_labels(labels: np.ndarray, classes: int, counts: np.ndarray | bool = True) -> WrongLabels | None:
     """The labels that count and are not in 0, ..., classes - 1, or None; a fraction and NaN are no class."""
     outside = counts & ~((labels >= 0) & (labels < classes) & (labels == np.floor(labels)))
     if not outside.any():
@@ -89,7 +92,7 @@ def wrong_labels(labels: np.ndarray, classes: int, counts: Any = True) -> WrongL
     return WrongLabels(labels, classes, int(outside.sum()), index)
 
 
-def note(labels: Any, classes: int, which_count: Callable[[], Any]) -> None:
+def note(labels: Array | np.ndarray, classes: int, which_count: Callable[[], Array | np.ndarray]) -> None:
     """Called by every loss and metric with its labels: remembers them while `find_wrong_labels` runs."""
     given = _given.get()
     if given is None or isinstance(labels, Tracer):
@@ -99,7 +102,7 @@ def note(labels: Any, classes: int, which_count: Callable[[], Any]) -> None:
         given.append(wrong_labels(np.asarray(labels), classes, np.asarray(counts)))
 
 
-def find_wrong_labels(call: Callable[[], Any]) -> WrongLabels | None:
+def find_wrong_labels(call: Callable[[], object]) -> WrongLabels | None:
     """The first wrong labels that a loss or metric of `spyx.fn` is given while `call` runs.
 
     Where the labels are traced inside of `call` (it is compiled), it runs once more without compilation.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from spyx.fn.traces import LossFn, TraceFunction, check_fraction
 from spyx.fn.weighting import at, average, count, highest, weighted_mean
+
+if TYPE_CHECKING:
+    from jaxtyping import ArrayLike, Float
 
 Logits = Literal["count", "rate", "step"]
 
@@ -18,7 +22,7 @@ def integral_crossentropy(
     time_axis: int = 1,
     *,
     ignore: int | None = None,
-    class_weights: Any = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
     start: int = 0,
 ) -> LossFn:
     """Cross-entropy of the membrane integrated over time: `mean(-sum(q * log_softmax(sum_t v_t)))`.
@@ -70,7 +74,7 @@ def rate_crossentropy(
     *,
     logits: Logits = "count",
     ignore: int | None = None,
-    class_weights: Any = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
     start: int = 0,
 ) -> LossFn:
     """Cross-entropy of how often each output neuron fires: `mean(-sum(q * log_softmax(sum_t s_t)))`.
@@ -124,12 +128,12 @@ def max_crossentropy(
     time_axis: int = 1,
     *,
     ignore: int | None = None,
-    class_weights: Any = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
     start: int = 0,
 ) -> LossFn:
     """Cross-entropy of each neuron's highest membrane: `mean(-sum(q * log_softmax(max_t v_t)))`.
 
-    Only the step at which a neuron peaks receives gradient (steps that tie share it), so the network may answer
+    Only the step at which a neuron peaks receives gradient (steps that tie share it), so the network may decide
     whenever it is ready. Meant for a readout that does not spike.
 
     Args:
@@ -173,14 +177,14 @@ def mse_spikerate(
     *,
     scale_by_time: bool = True,
     ignore: int | None = None,
-    class_weights: Any = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
     start: int = 0,
 ) -> LossFn:
     """Mean squared error of the mean spike rate: `mean((mean_t s_t - q * sparsity * T)**2)` over batch and classes.
 
     **With the default `scale_by_time=True` the target is `sparsity * T`, a spike count, while the traces are averaged
-    to a rate: once it exceeds 1, binary spikes cannot reach it.** That is the documented formula, kept for the sake of
-    published numbers. `scale_by_time=False` drops the factor T: without smoothing the loss is then 0 if and only if
+    to a rate: once it exceeds 1, binary spikes cannot reach it.** That is the documented formula, which published
+    numbers use. `scale_by_time=False` drops the factor T: without smoothing the loss is then 0 if and only if
     the neuron of the right class fires in a share `sparsity` of the steps and the others never fire.
 
     Args:
@@ -232,7 +236,7 @@ def first_spike_loss(
     time_axis: int = 1,
     *,
     ignore: int | None = None,
-    class_weights: Any = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
     start: int = 0,
 ) -> LossFn:
     """Cross-entropy of who fires first: `mean(log(sum_c exp((t_y - t_c) / tau_steps)))`.

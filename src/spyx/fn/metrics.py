@@ -1,8 +1,9 @@
-"""Metrics: which class a network answered, and how often it was right."""
+"""Metrics: which class a network predicts, and how often it is right."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,16 @@ from spyx.fn.losses import first_spike_steps
 from spyx.fn.traces import MetricFn, TraceFunction
 from spyx.fn.weighting import at, highest, weighted_mean
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Float
+
 
 def integral_accuracy(
-    time_axis: int = 1, *, ignore: int | None = None, class_weights: Any = None, start: int = 0
+    time_axis: int = 1,
+    *,
+    ignore: int | None = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
+    start: int = 0,
 ) -> MetricFn:
     """Accuracy of the class with the largest integral: `preds = argmax_c(sum_t v_t)`, `score = mean(preds == targets)`.
 
@@ -34,7 +42,7 @@ def integral_accuracy(
 
     Raises:
         ValueError: on a negative `start` or class weight; at the call, on shapes that do not fit. A label outside
-            [0, classes) counts as answered wrongly.
+            [0, classes) counts as a wrong prediction.
         TypeError: on `ignore` that is not a whole number, class weights that are not numbers.
 
     Example:
@@ -54,7 +62,11 @@ def integral_accuracy(
 
 
 def rate_accuracy(
-    time_axis: int = 1, *, ignore: int | None = None, class_weights: Any = None, start: int = 0
+    time_axis: int = 1,
+    *,
+    ignore: int | None = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
+    start: int = 0,
 ) -> MetricFn:
     """Accuracy of the neuron that fires most: `preds = argmax_c(sum_t s_t)`, `score = mean(preds == targets)`.
 
@@ -91,7 +103,11 @@ def rate_accuracy(
 
 
 def max_accuracy(
-    time_axis: int = 1, *, ignore: int | None = None, class_weights: Any = None, start: int = 0
+    time_axis: int = 1,
+    *,
+    ignore: int | None = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
+    start: int = 0,
 ) -> MetricFn:
     """Accuracy of the neuron with the highest membrane: `preds = argmax_c(max_t v_t)`; goes with `max_crossentropy`.
 
@@ -127,7 +143,11 @@ def max_accuracy(
 
 
 def first_spike_accuracy(
-    time_axis: int = 1, *, ignore: int | None = None, class_weights: Any = None, start: int = 0
+    time_axis: int = 1,
+    *,
+    ignore: int | None = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
+    start: int = 0,
 ) -> MetricFn:
     """Accuracy of the neuron that fires first: `preds = argmin_c(t_c)`; goes with `first_spike_loss`.
 
@@ -196,7 +216,7 @@ class Accuracy(TraceFunction):
             score = jnp.where(jnp.isnan(evidence).any(), jnp.nan, score)
         return score.astype(jnp.float32)
 
-    def _in_order(self, result: Any, axis: int) -> Any:
+    def _in_order(self, result: tuple[Array, Array], axis: int) -> tuple[Array, Array]:
         return result[0], jnp.moveaxis(result[1], 0, axis) if axis else result[1]
 
 

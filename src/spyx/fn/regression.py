@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from spyx.fn.traces import LossFn, as_arrays, as_float, check_time_axis, check_traces
 from spyx.fn.weighting import Given, at, check_start, check_start_of, only, weighted_mean
+
+if TYPE_CHECKING:
+    from jaxtyping import ArrayLike, Bool, Integer, Num, Real
 
 
 def mse(time_axis: int = 1, *, start: int = 0) -> LossFn:
@@ -135,7 +138,13 @@ class PairFunction:
         self._compiled = jax.jit(self._run)
 
     def __call__(
-        self, traces: Any, targets: Any, *, mask: Any = None, lengths: Any = None, weights: Any = None
+        self,
+        traces: Num[ArrayLike, "batch time classes"],
+        targets: Num[ArrayLike, "batch ..."],
+        *,
+        mask: Bool[ArrayLike, "batch time"] | None = None,
+        lengths: Integer[ArrayLike, " batch"] | None = None,
+        weights: Real[ArrayLike, "batch ..."] | None = None,
     ) -> jax.Array:
         """Check dtypes and shapes, then compute."""
         traces, targets = as_arrays(self._name, traces, targets)
@@ -149,7 +158,12 @@ class PairFunction:
         given = Given(mask, lengths, weights).checked(self._name, traces.shape, axis, per_step=self._per_step)
         return self._compiled(traces, targets, given)
 
-    def lower(self, traces: Any, targets: Any, **given: Any) -> Any:
+    def lower(
+        self,
+        traces: Num[ArrayLike, "batch time classes"],
+        targets: Num[ArrayLike, "batch ..."],
+        **given: ArrayLike | None,
+    ) -> jax.stages.Lowered:
         """The lowered computation for these arguments, as `jax.jit` functions offer it."""
         return jax.jit(self.__call__).lower(traces, targets, **given)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,16 @@ import optax
 
 from spyx.fn.traces import as_float
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Num, PyTree
+
+    from spyx.engine.types import State
+
 RegFn = Callable[[Any], jax.Array]
 """Type alias: `(spike counts of any structure) -> scalar`."""
 
 
-def spike_counts(model: Any, state: Any) -> list[jax.Array]:
+def spike_counts(model: Callable[..., object], state: State) -> list[Num[Array, "batch ..."]]:
     """The spike counts inside a network's state, in the order of its layers; membranes and currents are left out.
 
     Counts are the states of the layers that say `counts_spikes = True`, as `spyx.nn.ActivityRegularization` does. A
@@ -112,7 +117,7 @@ def sparsity_reg(max_spikes: float, norm: Callable[[jax.Array], jax.Array] = opt
     return _regulariser("sparsity_reg", penalty)
 
 
-def _counts_of(layer: Any, state: Any) -> list[jax.Array]:
+def _counts_of(layer: Any, state: State) -> list[jax.Array]:
     if getattr(layer, "counts_spikes", False):
         return jax.tree.leaves(state)
     children = layer.children(state) if hasattr(layer, "children") else []
@@ -120,7 +125,7 @@ def _counts_of(layer: Any, state: Any) -> list[jax.Array]:
 
 
 def _regulariser(name: str, penalty: Callable[[jax.Array], jax.Array]) -> RegFn:
-    def regularise(spikes: Any) -> jax.Array:
+    def regularise(spikes: PyTree[Num[Array, "batch ..."]]) -> Float[Array, ""]:
         layers = [jnp.asarray(layer) for layer in jax.tree.leaves(spikes)]
         if not layers:
             raise ValueError(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,9 @@ import numpy as np
 
 from spyx.fn.labels import labels_are_strict, note
 from spyx.fn.weighting import Given, check_class_weights, check_start, check_start_of, only
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float, Integer, Num, Real
 
 Body = Callable[..., jax.Array]
 """Type alias: what a loss or a metric computes of each sample, over time."""
@@ -34,7 +37,13 @@ class LossFn(Protocol):
     """
 
     def __call__(
-        self, traces: Any, targets: Any, *, mask: Any = None, lengths: Any = None, weights: Any = None
+        self,
+        traces: Num[ArrayLike, "batch time classes"],
+        targets: Num[ArrayLike, "batch ..."],
+        *,
+        mask: Bool[ArrayLike, "batch time"] | None = None,
+        lengths: Integer[ArrayLike, " batch"] | None = None,
+        weights: Real[ArrayLike, "batch ..."] | None = None,
     ) -> jax.Array:
         """The loss of a batch.
 
@@ -73,7 +82,13 @@ class MetricFn(Protocol):
     """
 
     def __call__(
-        self, traces: Any, targets: Any, *, mask: Any = None, lengths: Any = None, weights: Any = None
+        self,
+        traces: Num[ArrayLike, "batch time classes"],
+        targets: Num[ArrayLike, "batch ..."],
+        *,
+        mask: Bool[ArrayLike, "batch time"] | None = None,
+        lengths: Integer[ArrayLike, " batch"] | None = None,
+        weights: Real[ArrayLike, "batch ..."] | None = None,
     ) -> tuple[jax.Array, jax.Array]: ...
 
 
@@ -103,7 +118,7 @@ class TraceFunction(ABC):
         *,
         instead: str | None = None,
         ignore: int | None = None,
-        class_weights: Any = None,
+        class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
         start: int = 0,
     ):
         if ignore is not None and (isinstance(ignore, bool) or not isinstance(ignore, Integral)):
@@ -117,7 +132,15 @@ class TraceFunction(ABC):
         self._start = check_start(name, start)
         self._compiled = jax.jit(self._run, static_argnums=3)
 
-    def __call__(self, traces: Any, targets: Any, *, mask: Any = None, lengths: Any = None, weights: Any = None) -> Any:
+    def __call__(
+        self,
+        traces: Num[ArrayLike, "batch time classes"],
+        targets: Num[ArrayLike, "batch ..."],
+        *,
+        mask: Bool[ArrayLike, "batch time"] | None = None,
+        lengths: Integer[ArrayLike, " batch"] | None = None,
+        weights: Real[ArrayLike, "batch ..."] | None = None,
+    ) -> Any:
         """Check dtypes and shapes, then compute."""
         traces, targets = as_arrays(self._name, traces, targets)
         axis = check_traces(self._name, traces.shape, self.time_axis)
@@ -133,7 +156,12 @@ class TraceFunction(ABC):
         note(targets, traces.shape[-1], lambda: self._labels_that_count(traces.shape, targets, given))
         return self._compiled(traces, targets, given, labels_are_strict())
 
-    def lower(self, traces: Any, targets: Any, **given: Any) -> Any:
+    def lower(
+        self,
+        traces: Num[ArrayLike, "batch time classes"],
+        targets: Num[ArrayLike, "batch ..."],
+        **given: ArrayLike | None,
+    ) -> jax.stages.Lowered:
         """The lowered computation for these arguments, as `jax.jit` functions offer it."""
         return jax.jit(self.__call__).lower(traces, targets, **given)
 
@@ -179,7 +207,7 @@ class TraceFunction(ABC):
     def _all_counts(self, given: Given) -> bool:
         return given.nothing and self._ignore is None and self._class_weights is None and not self._start
 
-    def _weights(self, given: Given, steps: jax.Array, labels: jax.Array, axis: int, dtype: Any) -> jax.Array:
+    def _weights(self, given: Given, steps: jax.Array, labels: jax.Array, axis: int, dtype: DTypeLike) -> jax.Array:
         """The weight of each label, 0 where it does not count; classes left aside."""
         weights = jnp.broadcast_to(given.weigh(steps.shape, axis, dtype), labels.shape)
         counts = steps if labels.ndim == steps.ndim else steps.any(0)
@@ -187,7 +215,9 @@ class TraceFunction(ABC):
             counts = counts & ~_is(labels, self._ignore)
         return only(counts, weights)
 
-    def _labels_that_count(self, traces: tuple[int, ...], targets: Any, given: Given) -> Any:
+    def _labels_that_count(
+        self, traces: tuple[int, ...], targets: Num[Array, "batch ..."] | np.ndarray, given: Given
+    ) -> Bool[Array, "batch ..."] | np.ndarray:
         """Which targets count, in their order of axes, for who looks for wrong ones."""
         if self._all_counts(given):
             return np.ones(targets.shape, bool)
@@ -216,20 +246,20 @@ def as_float(x: jax.Array) -> jax.Array:
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
-def one_hot(labels: jax.Array, classes: int, dtype: Any, otherwise: float) -> jax.Array:
+def one_hot(labels: jax.Array, classes: int, dtype: DTypeLike, otherwise: float) -> jax.Array:
     """One-hot rows; a label that is no class (out of range, or not a whole number) gives a row of `otherwise`."""
     whole = labels.astype(jnp.int32)
     valid = (whole >= 0) & (whole < classes) & _is(labels, whole)
     return jnp.where(valid[..., None], jax.nn.one_hot(whole, classes, dtype=dtype), otherwise)
 
 
-def _is(labels: jax.Array, whole: Any) -> jax.Array:
+def _is(labels: jax.Array, whole: ArrayLike) -> jax.Array:
     """Is a label of any dtype this whole number?"""
     whole = jnp.asarray(whole, jnp.int32)
     return (labels.astype(jnp.int32) == whole) & (whole.astype(jnp.float32) == labels.astype(jnp.float32))
 
 
-def as_arrays(name: str, traces: Any, targets: Any) -> tuple[Any, Any]:
+def as_arrays(name: str, traces: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
     """Both as arrays of real numbers, or a TypeError."""
     if isinstance(traces, tuple):
         raise TypeError(
@@ -240,7 +270,7 @@ def as_arrays(name: str, traces: Any, targets: Any) -> tuple[Any, Any]:
     for argument, value in (("traces", traces), ("targets", targets)):
         if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == jnp.bool_) or jnp.iscomplexobj(value):
             raise TypeError(f"{name}: {argument} must be real numbers; got dtype {value.dtype}. Convert them first.")
-    return traces, targets
+    return traces, targets  # type: ignore[return-value]
 
 
 def check_fraction(name: str, argument: str, value: float, hint: str = "Give a number between 0 and 1.") -> None:
@@ -249,7 +279,7 @@ def check_fraction(name: str, argument: str, value: float, hint: str = "Give a n
         raise ValueError(f"{name}: {argument} must be in [0, 1]; got {value}. {hint}")
 
 
-def check_time_axis(name: str, time_axis: Any) -> int:
+def check_time_axis(name: str, time_axis: int) -> int:
     """As an int, or a TypeError."""
     try:
         return operator.index(time_axis)

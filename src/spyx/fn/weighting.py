@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Integer, Real
+
 
 class Given(NamedTuple):
     """The keywords of one call, each an array or None."""
 
-    mask: Any
-    lengths: Any
-    weights: Any
+    mask: Bool[ArrayLike, "batch time"] | None
+    lengths: Integer[ArrayLike, " batch"] | None
+    weights: Real[ArrayLike, "batch ..."] | None
 
     @property
     def nothing(self) -> bool:
@@ -57,7 +61,7 @@ class Given(NamedTuple):
             steps = steps & jnp.moveaxis(jnp.asarray(self.mask), axis, 0)
         return steps if self.lengths is None else steps & (at < jnp.asarray(self.lengths).astype(jnp.int32)[None])
 
-    def weigh(self, shape: tuple[int, ...], axis: int, dtype: Any) -> jax.Array:
+    def weigh(self, shape: tuple[int, ...], axis: int, dtype: DTypeLike) -> jax.Array:
         """The weights, (time, *batch) or (*batch,); NaN where a weight or a length is out of its range."""
         weights = jnp.ones(shape[1:], dtype)
         if self.weights is not None:
@@ -105,7 +109,7 @@ def count(steps: jax.Array) -> jax.Array:
     return jnp.maximum(steps.sum(0, dtype=jnp.int32), 1)
 
 
-def check_start(name: str, start: Any) -> int:
+def check_start(name: str, start: int) -> int:
     """Raise unless it is a number of steps."""
     if not isinstance(start, Integral) or isinstance(start, bool) or start < 0:
         raise ValueError(f"{name}: start must be a whole number of steps, 0 or more; got {start!r}. 0 leaves none out.")
@@ -121,7 +125,7 @@ def check_start_of(name: str, start: int, steps: int) -> None:
         )
 
 
-def check_class_weights(name: str, class_weights: Any) -> np.ndarray | None:
+def check_class_weights(name: str, class_weights: Sequence[float] | ArrayLike | None) -> np.ndarray | None:
     """As a float array, or raise unless there is one finite weight >= 0 per class, and one above 0."""
     if class_weights is None:
         return None
@@ -143,22 +147,24 @@ def _clock(shape: tuple[int, ...]) -> jax.Array:
     return jnp.arange(shape[0], dtype=jnp.int32).reshape(-1, *[1] * (len(shape) - 1))
 
 
-def _array(x: Any) -> Any:
+def _array(x: ArrayLike) -> Array | np.ndarray:
     return x if isinstance(x, jax.Array | np.ndarray) else np.asarray(x)
 
 
-def _kind(name: str, argument: str, value: Any, right: bool, what: str, hint: str) -> None:
+def _kind(name: str, argument: str, value: Array | np.ndarray, right: bool, what: str, hint: str) -> None:
     if not right:
         raise TypeError(f"{name}: {argument} must be {what}; got dtype {value.dtype}. {hint}")
 
 
-def _shape(name: str, argument: str, value: Any, accepted: list[tuple[int, ...]], meaning: str) -> None:
+def _shape(name: str, argument: str, value: Array | np.ndarray, accepted: list[tuple[int, ...]], meaning: str) -> None:
     if value.shape not in accepted:
         shapes = " or ".join(map(str, accepted))
         raise ValueError(f"{name}: {argument} must have shape {shapes}; got {value.shape}. Give {meaning}.")
 
 
-def _values(name: str, argument: str, value: Any, inside: Any, what: str) -> None:
+def _values(
+    name: str, argument: str, value: Array | np.ndarray, inside: Callable[[np.ndarray], np.ndarray], what: str
+) -> None:
     if isinstance(value, Tracer):
         return  # `weigh` makes the result NaN
     array = np.asarray(value)

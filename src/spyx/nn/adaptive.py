@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
 from spyx.nn.dynamics import detached
 from spyx.nn.fields import between, constant, decay, per_unit
 from spyx.nn.neuron import Neuron
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+    from spyx.engine.params import Params
+    from spyx.engine.types import State, Units
 
 
 class adLIF(Neuron):
@@ -47,11 +53,11 @@ class adLIF(Neuron):
     threshold = constant(1.0, doc="firing threshold")
 
     @staticmethod
-    def derive(p: Any) -> dict[str, Any]:
+    def derive(p: Params) -> dict[str, Array]:
         return dict(alpha=jnp.exp(-1 / p.tau_u), beta=jnp.exp(-1 / p.tau_w))
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         u = p.alpha * s.u + (1 - p.alpha) * (x - s.w)
         z = p.spike(u - p.threshold)
         u = u * (1 - detached(z))
@@ -86,7 +92,7 @@ class EFadLIF(adLIF):
     q = constant(60.0, doc="scale of the adaptation")
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         u = p.alpha * s.u + (1 - p.alpha) * (x - s.w)
         z = p.spike(u - p.threshold)
         w = p.beta * s.w + (1 - p.beta) * p.q * (p.a * s.u + p.b * s.z)
@@ -125,7 +131,7 @@ class cAdLIF(Neuron):
     threshold = constant(1.0, doc="firing threshold")
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         w = p.beta * s.w + p.a * s.u + p.b * s.z
         u = p.alpha * (s.u - s.z) + (1 - p.alpha) * (x - w)
         z = p.spike(u - p.threshold)
@@ -167,6 +173,6 @@ class SiLIF(Neuron):
     step = staticmethod(cAdLIF.step)
 
     @staticmethod
-    def derive(p: Any) -> dict[str, Any]:
+    def derive(p: Params) -> dict[str, Array]:
         rates = dict(alpha=p.log_rate_u, beta=p.log_rate_w)
         return {name: jnp.exp(-jnp.exp(rate + p.log_dt)) for name, rate in rates.items()}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
 from spyx.nn.fields import constant
 from spyx.nn.neuron import Neuron
+
+if TYPE_CHECKING:
+    from spyx.engine.params import Params
+    from spyx.engine.types import State, Units
 
 
 class Izhikevich(Neuron):
@@ -41,7 +45,7 @@ class Izhikevich(Neuron):
     peak = constant(30.0, doc="v of a spike in mV")
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         v = s.v + p.dt_ms * (0.04 * s.v**2 + 5 * s.v + 140 - s.u + x)
         u = s.u + p.dt_ms * p.a * (p.b * s.v - s.u)
         z = p.spike(v - p.peak)
@@ -85,7 +89,7 @@ class AdEx(Neuron):
     dt_ms = constant(0.1, doc="time per step in ms")
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         upswing = p.slope * jnp.exp((jnp.minimum(s.v, p.peak) - p.onset) / p.slope)
         v = s.v + p.dt_ms / p.capacitance * (p.conductance * (p.rest - s.v + upswing) - s.w + x)
         w = s.w + p.dt_ms / p.tau_w_ms * (p.a * (s.v - p.rest) - s.w)

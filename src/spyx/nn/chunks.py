@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,20 @@ from spyx.nn.layer import merged, over_time, step_through
 from spyx.nn.masks import without_rest
 from spyx.nn.parameters import UNCHANGING
 
+if TYPE_CHECKING:
+    from spyx.engine.derivative import Arguments, Tangents
+    from spyx.engine.types import Inputs, Outputs, State, Tree
+    from spyx.nn.layer import ByIdentity, Seen
+
+    Carry = tuple[nnx.State, State]
+    """What the model changes on itself, and its state."""
+
+    Found = tuple[Outputs, State, nnx.State, Seen]
+    """Outputs, the state after them, what the model changed on itself, and what was observed."""
+
+
+F = TypeVar("F", bound=Callable[..., object])
+
 
 @dataclass(frozen=True)
 class Chunks(Rule):
@@ -31,19 +46,19 @@ class Chunks(Rule):
     With a mask (`ends` is that of a `Mask`, None without one) x is `(x, alive)`, alive with time where x has it.
     """
 
-    graphdef: Any
+    graphdef: nnx.GraphDef | ByIdentity
     how: Execution
     axis: int
     cut: Cut
     ends: bool | None = None
 
-    def forward(self, weights: Any, changing: Any, x: Any, state: Any) -> Any:
+    def forward(self, weights: nnx.State, changing: nnx.State, x: Tree, state: State) -> Found:
         return self._run(weights, changing, x, state, self.axis, "nothing")
 
-    def jvp(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> tuple[Any, Changes]:
+    def jvp(self, args: Arguments, tangents: tuple[Tangents, ...]) -> tuple[Tree, Changes]:
         turned = any(t is not None for t in tangents[2])
 
-        def differentiated(weights: Any, changing: Any, x: Any, state: Any) -> Any:
+        def differentiated(weights: nnx.State, changing: nnx.State, x: Tree, state: State) -> Found:
             if turned or self.cut.inference_only:
                 x = jax.tree.map(lambda a: jnp.moveaxis(a, self.axis, 0), x)
             if self.cut.inference_only:
@@ -57,12 +72,12 @@ class Chunks(Rule):
             self.how.recorder.settled = True
         return found
 
-    def _whole(self, weights: Any, changing: Any, xs: Any, state: Any) -> Any:
+    def _whole(self, weights: nnx.State, changing: nnx.State, xs: Inputs, state: State) -> Found:
         if self.how.recorder is not None:
             self.how.recorder.time = None
         return self._call(self.how, weights, changing, xs, state)
 
-    def _call(self, how: Execution, weights: Any, changing: Any, xs: Any, state: Any) -> Any:
+    def _call(self, how: Execution, weights: nnx.State, changing: nnx.State, xs: Inputs, state: State) -> Found:
         how = how.fresh()
         layer = merged(self.graphdef, weights, changing)
         if self.ends is not None:
@@ -75,18 +90,20 @@ class Chunks(Rule):
         else:
             outs, state = over_time(layer, xs, state, how)
             check_granted(how)
-        return how.alive(outs), state, nnx.split(layer, UNCHANGING, ...)[2], how.seen
+        return how.alive(outs), state, nnx.split(layer, UNCHANGING, ...)[2], how.seen  # type: ignore[return-value]
 
-    def _run(self, weights: Any, changing: Any, x: Any, state: Any, axis: int, again: Again) -> Any:
+    def _run(self, weights: nnx.State, changing: nnx.State, x: Tree, state: State, axis: int, again: Again) -> Found:
         weights, x, (changing, state) = together(weights, x, (changing, state))
         steps = jax.tree.leaves(x)[0].shape[axis]
         length = self.cut.steps(steps)
         full, rest = divmod(steps, length)
 
-        def pieces(first: int, count: int, size: int, carry: Any, how: Execution) -> Any:
+        def pieces(
+            first: int, count: int, size: int, carry: Carry, how: Execution
+        ) -> tuple[Carry, tuple[Outputs, Seen]]:
             """`count` chunks of `size` steps, from step `first` on."""
 
-            def body(carry: Any, piece: Any) -> Any:
+            def body(carry: Carry, piece: Tree) -> tuple[Carry, tuple[Outputs, Seen]]:
                 changing, state = carry
                 state = jax.lax.stop_gradient(state) if self.cut.truncate else state
                 if axis:
@@ -96,7 +113,7 @@ class Chunks(Rule):
                 outs, state, changing, seen = self._call(how, weights, changing, piece, state)
                 return (changing, state), (outs, seen)
 
-            xs: Any = first + size * jnp.arange(count)
+            xs: Tree = first + size * jnp.arange(count)
             if not axis:
                 xs = jax.tree.map(lambda a: a[first : first + count * size].reshape(count, size, *a.shape[1:]), x)
             carry, found = jax.lax.scan(_recomputing(body, again), carry, xs)
@@ -113,8 +130,8 @@ class Chunks(Rule):
 _jitted = jit(0, 5, 6)(Chunks._run)
 
 
-def _recomputing(body: Any, again: Again) -> Any:
+def _recomputing(body: F, again: Again) -> F:
     if again == "nothing":
         return body
     policy = jax.checkpoint_policies.save_only_these_names(STATES) if again == "cheap" else None
-    return jax.checkpoint(body, prevent_cse=False, policy=policy)
+    return jax.checkpoint(body, prevent_cse=False, policy=policy)  # type: ignore[return-value]

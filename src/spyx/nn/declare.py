@@ -7,12 +7,19 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
 from spyx.nn.fields import Field, Number
 from spyx.nn.parameters import Fixed, public_name
+
+if TYPE_CHECKING:
+    from flax import nnx
+    from jaxtyping import Array
+
+    from spyx.nn.neuron import Neuron
+    from spyx.nn.parameters import ParameterLike
 
 Fields = Mapping[str, Field]
 
@@ -56,7 +63,7 @@ def constructor(fields: Fields, base: type) -> Callable[..., None]:
     """An `__init__` that takes the fields as arguments."""
     takes = signature(fields)
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self: object, *args: object, **kwargs: object) -> None:
         try:
             given = takes.bind(*args, **kwargs)
         except TypeError as error:
@@ -71,7 +78,7 @@ def constructor(fields: Fields, base: type) -> Callable[..., None]:
     return __init__
 
 
-def fill(neuron: Any, fields: Fields, given: dict[str, Any], rngs: Any) -> None:
+def fill(neuron: Neuron, fields: Fields, given: dict[str, Any], rngs: nnx.Rngs | None) -> None:
     """Set every field of a neuron from the arguments of its constructor."""
     owner, dt_ms = public_name(neuron), given.pop("dt_ms", None)
     taus = {name: given.pop(field.tau, None) for name, field in fields.items() if field.tau}
@@ -89,7 +96,9 @@ def fill(neuron: Any, fields: Fields, given: dict[str, Any], rngs: Any) -> None:
         raise TypeError(f"{owner}: expected arguments of its fields ({', '.join(fields)}); got {', '.join(given)}.")
 
 
-def _from_tau(owner: str, tau_name: str, name: str, value: Any, tau: Any, dt_ms: Any) -> Any:
+def _from_tau(
+    owner: str, tau_name: str, name: str, value: ParameterLike, tau: ParameterLike, dt_ms: float | None
+) -> Fixed | Array:
     """The decay per step of a time constant in milliseconds."""
     if value is not None:
         raise ValueError(f"{owner}({tau_name}=): expected it alone; got {name}={value!r} beside it. Give one of them.")

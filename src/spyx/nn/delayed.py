@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,14 @@ from spyx.nn.layer import Layer, as_layer, over_merged_time
 from spyx.nn.parameters import Constant, hidden_shape_of
 from spyx.nn.positions import OWNER, checked_delay, checked_width, positions, whole
 from spyx.nn.products import has_own_product
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, DTypeLike, Float, Num
+
+    from spyx.nn.fields import Initializer
+    from spyx.nn.parameters import Shape
+
+M = TypeVar("M", bound=nnx.Module)
 
 PER = ("synapse", "source", "target")
 KERNELS = ("gauss", "triangle", "fixed")
@@ -103,12 +112,12 @@ class Delayed(Layer):
 
     def __init__(
         self,
-        connection: Any,
+        connection: nnx.Linear | nnx.Conv | Shape,
         max_delay: int,
         per: str = "synapse",
         kernel: str = "gauss",
         *,
-        delays: Any = None,
+        delays: ArrayLike | Sequence[float] | Initializer | None = None,
         width: float | None = None,
         spread: bool = False,
         rngs: nnx.Rngs | None = None,
@@ -156,7 +165,7 @@ class Delayed(Layer):
         """A convolution takes images of any size."""
         return isinstance(self.connection, nnx.Conv)
 
-    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> jax.Array:
+    def initial_state(self, batch_size: int, dtype: DTypeLike = jnp.float32) -> Float[Array, "batch past *features"]:
         """Nothing on its way: zeros. Its dtype is the one that is computed in."""
         if self.state_needs_input:
             raise ValueError(
@@ -169,7 +178,9 @@ class Delayed(Layer):
             features = self.connection
         return jnp.zeros((batch_size, self.max_delay, *features), dtype)
 
-    def state_for(self, x: Any) -> jax.Array:
+    def state_for(
+        self, x: Num[Array, "batch *features"] | jax.ShapeDtypeStruct
+    ) -> Float[Array, "batch past *features"]:
         """The state for input like `x`: one time step, or its `jax.ShapeDtypeStruct`."""
         if not self.state_needs_input:
             return self.initial_state(x.shape[0])
@@ -179,13 +190,17 @@ class Delayed(Layer):
             features = jax.eval_shape(lambda x: self._product(x, bias=False), signal).shape[2:]
         return jnp.zeros((x.shape[0], self.max_delay, *features), jnp.float32)
 
-    def __call__(self, x: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: Num[Array, "batch *features"], state: Float[Array, "batch past *features"]
+    ) -> tuple[Num[Array, "batch *features_out"], Float[Array, "batch past *features"]]:
         """One time step: `(x, state) -> (out, new state)`."""
         outs, state = self.sequence(x[None], state)
         return outs[0], state
 
     @takes_masks
-    def sequence(self, xs: jax.Array, state: jax.Array, how: Execution = AUTO) -> tuple[jax.Array, jax.Array]:
+    def sequence(
+        self, xs: Num[Array, "time batch *features"], state: Float[Array, "batch past *features"], how: Execution = AUTO
+    ) -> tuple[Num[Array, "time batch *features_out"], Float[Array, "batch past *features"]]:
         """All of time at once: `xs` is (time, batch, *features)."""
         if how.watched(self) is not None or (how.mask is not None and not how.mask.ends):
             return super().sequence(xs, state, how)
@@ -200,18 +215,20 @@ class Delayed(Layer):
         outs = outs.astype(xs.dtype) if jnp.issubdtype(xs.dtype, jnp.floating) else outs
         return how.alive(outs), last_of_each(seen, self.max_delay, how.mask)
 
-    def signal(self, xs: jax.Array, how: Execution = AUTO) -> jax.Array:
+    def signal(self, xs: Float[Array, "time batch *features"], how: Execution = AUTO) -> Float[Array, "time batch ..."]:
         """What travels: the inputs (time, batch, *features), for "target" the currents."""
         return self._product(xs, how, bias=False) if self.per == "target" else xs
 
-    def weights(self, dtype: Any) -> jax.Array:
+    def weights(self, dtype: DTypeLike) -> Num[Array, "..."]:
         """What weighs the lags, once per sequence: kernels (lags, in, out), taps (lags, units), or fixed steps."""
         if self.kernel == "fixed" and self.per != "synapse":
             return self.delays[...]
         taps = self._taps(dtype)
         return taps if self.per != "synapse" else taps * self.connection.kernel[...].astype(dtype)[None]
 
-    def current(self, weights: jax.Array, seen: jax.Array, how: Execution = AUTO) -> jax.Array:
+    def current(
+        self, weights: Num[Array, "..."], seen: Float[Array, "past+time batch ..."], how: Execution = AUTO
+    ) -> Float[Array, "time batch *features_out"]:
         """The outputs for what came in, the `max_delay` steps before the first one included."""
         if self.per == "synapse":
             return self._with_bias(self._synapses(weights, seen))
@@ -243,7 +260,7 @@ class Delayed(Layer):
         stored = self.delays[...]
         return stored + jax.lax.stop_gradient(Within(0.0, float(self.max_delay))(stored) - stored)
 
-    def _taps(self, dtype: Any) -> jax.Array:
+    def _taps(self, dtype: DTypeLike) -> Float[Array, "lags ..."]:
         if self.kernel == "fixed":
             lags = jnp.arange(self.max_delay + 1, dtype=jnp.int32)
             return (self._over_lags(lags) == self.delays[...][None]).astype(dtype)
@@ -330,7 +347,7 @@ class Delayed(Layer):
             )
 
 
-def rounded(model: Any) -> Any:
+def rounded(model: M) -> M:
     """A copy of a network whose learned delays are rounded to whole steps and fixed: what is evaluated and exported.
 
     Args:
@@ -351,7 +368,7 @@ def rounded(model: Any) -> Any:
     return copy
 
 
-def set_width(model: Any, width: Any) -> None:
+def set_width(model: nnx.Module, width: ArrayLike) -> None:
     """Set the width of the kernels of every `Delayed` in a network, in place; fixed delays have none.
 
     Args:
@@ -374,7 +391,7 @@ def set_width(model: Any, width: Any) -> None:
             layer.width.set_value(width.astype(layer.width[...].dtype))
 
 
-def shrinking(epoch: Any, start: float, end: float = 0.23, *, epochs: float) -> jax.Array:
+def shrinking(epoch: Num[ArrayLike, ""], start: float, end: float = 0.23, *, epochs: float) -> Float[Array, ""]:
     """A width for `set_width` as a function of the epoch: `start (end / start)^min(epoch / epochs, 1)`.
 
     Args:
@@ -398,20 +415,20 @@ def shrinking(epoch: Any, start: float, end: float = 0.23, *, epochs: float) -> 
     return start * jnp.float32(end / start) ** done
 
 
-def _all_delayed(model: Any) -> list[Delayed]:
+def _all_delayed(model: nnx.Module) -> list[Delayed]:
     return [module for _, module in nnx.iter_modules(model) if isinstance(module, Delayed)]
 
 
-def without_bias(module: Any) -> Any:
+def without_bias(module: nnx.Linear | nnx.Conv) -> Any:
     """The same connection on the same weights, without its bias."""
     if module.bias is None:
         return module
-    same = nnx.merge(*nnx.split(module))
+    same: Any = nnx.merge(*nnx.split(module))
     same.bias, same.use_bias = nnx.data(None), False
     return same
 
 
-def _checked_connection(connection: Any, per: str) -> Any:
+def _checked_connection(connection: nnx.Linear | nnx.Conv | Shape, per: str) -> nnx.Linear | nnx.Conv | tuple[int, ...]:
     if isinstance(connection, (nnx.Linear, nnx.Conv)):
         if per == "synapse" and isinstance(connection, nnx.Linear) and has_own_product(connection, jnp.float32):
             raise ValueError(

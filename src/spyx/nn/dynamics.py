@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 
 from spyx.engine.derivative import Changes, Rule, call
 from spyx.nn.fields import Field
+
+if TYPE_CHECKING:
+    from flax import nnx
+    from jaxtyping import Array, ArrayLike, Shaped
+
+    from spyx.axn import Activation
+    from spyx.engine.derivative import Arguments, Tangents
+    from spyx.engine.types import Tree, Units
 
 CHOICES = {"spike": ("before", "after"), "reset": ("subtract", "zero", "none"), "gain": ("one", "complement")}
 
@@ -24,7 +31,7 @@ class Dynamics:
     the membrane, `v' = (1 - z) u`; before the update, the membrane that fired is emptied, `v' = u((1 - z) v)`.
 
     Args:
-        spike: "before" fires from the membrane before this step's update, so that the spike answers the inputs up to
+        spike: "before" fires from the membrane before this step's update, so that the spike depends on the inputs up to
             the step before. "after" fires from the updated membrane: no latency.
         reset: "subtract" takes the threshold away, "zero" empties the membrane, "none" leaves it.
         detach_reset: no gradient flows through the spike of the reset.
@@ -71,7 +78,7 @@ class Dynamics:
             )
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> Dynamics:
+    def preset(cls, name: str, **changes: str | bool) -> Dynamics:
         """The dynamics of a library, or of the papers: what `dynamics="snntorch"` means.
 
         Args:
@@ -92,19 +99,19 @@ class Dynamics:
             )
         return replace(PRESETS[name], **changes)
 
-    def scaled(self, x: Any, beta: Any) -> Any:
+    def scaled(self, x: Units, beta: ArrayLike) -> Units:
         """The input times its gain."""
-        return x if self.gain == "one" else (1 - beta) * x
+        return x if self.gain == "one" else (1 - beta) * x  # type: ignore[return-value]
 
     def fire(
         self,
-        spike: Callable[[Any], Any],
-        v: Any,
-        threshold: Any,
-        update: Callable[[Any], Any],
+        spike: Activation,
+        v: Units,
+        threshold: ArrayLike,
+        update: Callable[[Units], Units],
         *,
         inside: bool = False,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Units, Units]:
         """Spikes and new membrane of one step.
 
         Args:
@@ -126,12 +133,12 @@ class Dynamics:
             u = self._emptied(update(v), fired, threshold)
         return (z if self.spike == "before" else spike(u - threshold)), u
 
-    def _emptied(self, v: Any, z: Any, threshold: Any) -> Any:
+    def _emptied(self, v: Units, z: Units, threshold: ArrayLike) -> Units:
         if self.reset == "none":
             return v
         return v - z * threshold if self.reset == "subtract" else (1 - z) * v
 
-    def _held(self, z: Any) -> Any:
+    def _held(self, z: Units) -> Units:
         return detached(z) if self.detach_reset else z
 
 
@@ -149,14 +156,14 @@ PRESETS = {
 class Detached(Rule):
     """The identity without a derivative, in a form that kernels can hold."""
 
-    def forward(self, x: jax.Array) -> jax.Array:
+    def forward(self, x: Array) -> Array:
         return x
 
-    def jvp(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> tuple[Any, Changes]:
+    def jvp(self, args: Arguments, tangents: tuple[Tangents, ...]) -> tuple[Tree, Changes]:
         return call(self, *args), [jnp.zeros_like(args[0])]
 
 
-def detached(x: jax.Array) -> jax.Array:
+def detached(x: Shaped[ArrayLike, "*shape"]) -> Shaped[Array, "*shape"]:
     """`x` as a constant: no gradient flows through it. Unlike `jax.lax.stop_gradient` it runs in every mode.
 
     Args:
@@ -178,13 +185,15 @@ class DynamicsField(Field):
         delays: a delayed reset has a meaning.
     """
 
-    default: Any = "spyx"
+    default: str | Dynamics = "spyx"
     doc: str = "`Dynamics`: when it fires, how it resets, its input gain. Or a name of `Dynamics.preset`."
     keyword: bool = True
     leaks: bool = True
     delays: bool = True
 
-    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: Any) -> Dynamics:
+    def make(
+        self, owner: str, name: str, value: str | Dynamics, shape: tuple[int, ...], rngs: nnx.Rngs | None
+    ) -> Dynamics:
         if isinstance(value, str):
             value = Dynamics.preset(value)
             value = value if self.leaks else replace(value, gain="one")
@@ -211,13 +220,15 @@ class PerInstance:
         of: the value for an instance.
     """
 
-    def __init__(self, plain: Any, of: Callable[[Any], Any]) -> None:
+    def __init__(self, plain: object, of: Callable[[Any], object]) -> None:
         self.plain = plain
         self.of = of
 
-    def __get__(self, instance: Any, owner: type) -> Any:
+    def __get__(self, instance: object, owner: type) -> Any:
         return self.plain if instance is None else self.of(instance)
 
 
-RESET_FREE = PerInstance("given_spikes", lambda neuron: "always" if neuron.dynamics.reset == "none" else "given_spikes")
+RESET_FREE: Any = PerInstance(
+    "given_spikes", lambda neuron: "always" if neuron.dynamics.reset == "none" else "given_spikes"
+)
 """The trait `affine` of a neuron whose state depends on its spikes through the reset alone."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 
 from spyx.engine.masks import Mask, where
 from spyx.engine.plan import MODES, PARALLEL, Plan
+
+if TYPE_CHECKING:
+    from spyx.engine.types import Inputs, Outputs, States, Tree
+    from spyx.nn.layer import Layer
 
 
 class Recorder:
@@ -31,9 +35,9 @@ class Tap:
     """
 
     what: tuple[str, ...]
-    where: Any = None
+    where: Collection[str] | Callable[[str, Layer], object] | None = None
 
-    def takes(self, path: str, layer: Any) -> bool:
+    def takes(self, path: str, layer: Layer) -> bool:
         if self.where is None:
             return True
         return bool(self.where(path, layer)) if callable(self.where) else path in self.where
@@ -76,7 +80,7 @@ class Execution:
         """The same request for steps that all count; without arrays, so that it may be part of what is compiled."""
         return replace(self, mask=None)
 
-    def alive(self, outs: Any) -> Any:
+    def alive(self, outs: Outputs) -> Outputs:
         """Outputs (time, batch, ...), zero where a step does not count."""
         return outs if self.mask is None else where(self.mask.alive, outs)
 
@@ -85,12 +89,12 @@ class Execution:
         if self.recorder is not None and not self.recorder.settled:
             self.recorder.plans[self.path] = plan
 
-    def note(self, layer: Any, xs: Any, mode: str, why: str, *, granted: bool = False) -> None:
+    def note(self, layer: Layer, xs: Inputs, mode: str, why: str, *, granted: bool = False) -> None:
         """Record how a layer runs that runs itself."""
         shape = tuple(getattr(jax.tree.leaves(xs)[0], "shape", ())) if jax.tree.leaves(xs) else ()
         self.add(Plan(layer._kind, shape, mode, why, None, granted or mode == self.mode))
 
-    def input(self, layer: Any, xs: Any) -> None:
+    def input(self, layer: Layer, xs: Inputs) -> None:
         """Record what goes into this layer, if somebody asked for it."""
         if (
             self.tap is not None
@@ -100,26 +104,26 @@ class Execution:
         ):
             self.seen[f"{self._name}.inputs"] = xs
 
-    def output(self, layer: Any, outs: Any) -> None:
+    def output(self, layer: Layer, outs: Outputs) -> None:
         """Record the output of this layer, if somebody asked for it."""
         if self.tap is not None and "outputs" in self.tap.what and self.tap.takes(self._name, layer):
             self.seen[self._name] = outs
 
-    def watched(self, layer: Any) -> Callable[[str], bool] | None:
+    def watched(self, layer: Layer) -> Callable[[str], bool] | None:
         """Which state variables of this layer are asked for, by name; None if none can be."""
         if self.tap is None or set(self.tap.what) <= {"inputs", "outputs"} or not self.tap.takes(self._name, layer):
             return None
         what = self.tap.what
         return lambda name: "state" in what or name in what
 
-    def states(self, states: Mapping[str, Any]) -> None:
+    def states(self, states: Mapping[str, States]) -> None:
         """Record state variables over time, by name."""
         wanted = self.tap.what if self.tap is not None else ()
         for name, values in states.items():
             if "state" in wanted or name in wanted:
                 self.seen[".".join((*self.path, name))] = values
 
-    def absorb(self, seen: Mapping[str, Any]) -> None:
+    def absorb(self, seen: Mapping[str, Tree]) -> None:
         """Take over what the body of a loop saw; the loop has stacked it along a new axis 0."""
         self.seen.update({k: jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), v) for k, v in seen.items()})
 

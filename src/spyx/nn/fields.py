@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,9 @@ from flax import nnx
 from jax.core import Tracer
 
 from spyx.nn.parameters import constant_of, draw, parameter
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Key
 
 Initializer = Callable[..., jax.Array]
 WAYS = ("clip", "unit", "sigmoid", "exp")
@@ -39,7 +42,7 @@ class Within:
     high: float | None = 1.0
     by: str = "clip"
 
-    def __call__(self, stored: jax.Array) -> jax.Array:
+    def __call__(self, stored: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         value = stored
         if self.by == "sigmoid":
             value = self.low + (self.high - self.low) * jax.nn.sigmoid(stored)  # type: ignore[operator]
@@ -49,7 +52,7 @@ class Within:
             value = jnp.exp(-jnp.exp(stored))
         return jnp.clip(value, self.low, self.high)
 
-    def stored(self, value: jax.Array) -> jax.Array:
+    def stored(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The inverse, for values strictly inside the range."""
         if self.by == "exp":
             return jnp.log(-jnp.log(value))
@@ -58,7 +61,7 @@ class Within:
         unit = (value - self.low) / (self.high - self.low)  # type: ignore[operator]
         return unit if self.by == "unit" else jnp.log(unit) - jnp.log1p(-unit)
 
-    def holds(self, value: jax.Array) -> bool:
+    def holds(self, value: Float[Array, "..."]) -> bool:
         """The value has a finite stored form."""
         if self.by in ("clip", "unit"):
             return True
@@ -83,12 +86,12 @@ class Field:
     default: Any = None
     doc: str = ""
     keyword: bool = False
-    start: Any = None
+    start: float | Initializer | None = None
     within: Within | None = None
     tau: str = ""
     argument: str = ""
 
-    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: Any) -> Any:
+    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: nnx.Rngs | None) -> Any:
         """What the attribute holds."""
         return value
 
@@ -102,7 +105,7 @@ class Field:
 class Number(Field):
     """A number that is not trained unless an `nnx.Param` or a trainable field is given."""
 
-    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: Any) -> Any:
+    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: nnx.Rngs | None) -> Any:
         return constant_of(owner, name, value, shape)
 
     @property
@@ -114,12 +117,13 @@ class Number(Field):
 class Trainable(Field):
     """A trainable parameter."""
 
-    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: Any) -> Any:
+    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: nnx.Rngs | None) -> Any:
         if isinstance(value, nnx.Variable):
             return value
         if value is None:
             number = isinstance(self.start, Real)
-            value = jnp.full(shape, self.start, jnp.float32) if number else draw(owner, name, rngs, self.start, shape)
+            start: Any = self.start
+            value = jnp.full(shape, start, jnp.float32) if number else draw(owner, name, rngs, start, shape)
         found = parameter(owner, name, value, shape)
         if self.within is None:
             return found
@@ -151,7 +155,7 @@ def _range(within: Within) -> str:
     return f"in [{within.low:g}, {within.high:g}]" + (f", stored by {within.by}" if within.by != "clip" else "")
 
 
-def around_half(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def around_half(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "*shape"]:
     """drawn around 0.5"""  # noqa: D403
     return nnx.initializers.truncated_normal(0.25)(key, shape) + 0.5
 
@@ -169,7 +173,7 @@ def between(low: float, high: float) -> Initializer:
         True
     """
 
-    def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "*shape"]:
         return jax.random.uniform(key, shape, jnp.float32, low, high)
 
     uniform.__doc__ = f"drawn from [{low:g}, {high:g})"
@@ -254,7 +258,7 @@ def decay(
 ) -> Any:
     """Declare a trainable decay per time step, held in a range: `beta = decay()` in the body of a neuron.
 
-    What the argument takes is said at `per_unit`.
+    `per_unit` describes what the argument takes.
 
     Args:
         default: where every unit starts, a number or an initialiser; None is a truncated normal (mean 0.5, realised
@@ -302,11 +306,19 @@ def constant(default: float, *, keyword: bool = False, doc: str = "") -> Any:
 
 
 def _trainable(
-    who: str, start: Any, low: Any, high: Any, by: str, shared: bool, keyword: bool, doc: str, tau: str = ""
+    who: str,
+    start: float | Initializer,
+    low: float | None,
+    high: float | None,
+    by: str,
+    shared: bool,
+    keyword: bool,
+    doc: str,
+    tau: str = "",
 ) -> Trainable:
     if by not in WAYS:
         raise ValueError(f"spyx.nn.{who}(by=): expected one of {', '.join(WAYS)}; got {by!r}. Use 'clip'.")
-    if None not in (low, high) and not low < high:
+    if None not in (low, high) and not low < high:  # type: ignore[operator]
         raise ValueError(f"spyx.nn.{who}: expected low < high; got low={low} and high={high}. Give a range.")
     if by in ("unit", "sigmoid") and None in (low, high):
         raise ValueError(f"spyx.nn.{who}(by={by!r}): expected low and high; got {low} and {high}. Give both.")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 from flax import nnx
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 
 class EquinoxLayer(nnx.Module):
@@ -24,7 +28,7 @@ class EquinoxLayer(nnx.Module):
         (2, 4)
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Callable[..., Array]) -> None:
         import equinox
 
         arrays, rest = equinox.partition(module, equinox.is_inexact_array)
@@ -32,7 +36,7 @@ class EquinoxLayer(nnx.Module):
         self.weights = nnx.List([nnx.Param(leaf) for leaf in leaves])
         self._rest = nnx.static(_Opaque(rest))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
         import equinox
 
         arrays = jax.tree.unflatten(self._arrays_def, [weight[...] for weight in self.weights])
@@ -42,5 +46,5 @@ class EquinoxLayer(nnx.Module):
 class _Opaque:
     """Hides a pytree from Flax: what is not trained is compared by identity."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.value = value

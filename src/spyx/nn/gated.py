@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flax import nnx
 
@@ -12,6 +12,14 @@ from spyx.nn.integrate import LIF
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import Shape, hidden_shape_of
 from spyx.nn.sequential import Sequential
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+    from spyx.axn import Activation
+    from spyx.engine.params import Params
+    from spyx.engine.types import State, Units
+    from spyx.nn.parameters import ParameterLike
 
 SOMA = Dynamics("after", detach_reset=False, gain="complement", delayed=True)
 """The soma of DH-LIF: its reset takes the threshold away at the next step, outside the leak."""
@@ -81,7 +89,7 @@ class GLIF(Neuron):
     threshold = per_unit(0.5, low=0.0, high=1.0, by="sigmoid", doc="firing threshold")
 
     @staticmethod
-    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, v: Units) -> tuple[Units, Units]:
         z = p.spike(v - p.threshold)
         u = (1 - p.alpha * (1 - p.tau)) * v
         current = (1 - p.beta * (1 - p.conduct)) * x - (1 - p.alpha) * p.leak
@@ -120,7 +128,7 @@ class TCLIF(Neuron):
     threshold = constant(1.0, doc="firing threshold")
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         d = s.d - p.beta_d * s.v + x
         v = s.v + p.beta_v * d
         z = p.spike(v - p.threshold)
@@ -151,7 +159,7 @@ class Dendrites(Neuron):
     beta = decay(lambda key, shape: nnx.sigmoid(between(0.0, 4.0)(key, shape)), by="sigmoid", doc="decay per step")
 
     @staticmethod
-    def step(p: Any, x: Any, d: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, d: Units) -> tuple[Units, Units]:
         d = p.beta * d + (1 - p.beta) * x
         return d, d
 
@@ -193,8 +201,8 @@ class DHLIF(Sequential):
         self,
         hidden_shape: Shape,
         branches: int = 4,
-        threshold: Any = 1.0,
-        activation: Any = None,
+        threshold: ParameterLike = 1.0,
+        activation: Activation | None = None,
         *,
         rngs: nnx.Rngs | None = None,
     ) -> None:
@@ -206,6 +214,6 @@ class DHLIF(Sequential):
         super().__init__(dendrites, over_branches, LIF(shape, beta, threshold, activation, dynamics=SOMA, rngs=rngs))
 
 
-def over_branches(d: Any) -> Any:
+def over_branches(d: Float[Array, "batch branches *hidden"]) -> Units:
     """The current of the soma: the sum over branches."""
     return d.sum(axis=1)

@@ -1,13 +1,13 @@
 """Integrate-and-fire neurons without recurrent weights: IF, LIF, LI, ALIF, CuBaLIF.
 
-Unless `dynamics` says otherwise they spike from the membrane *before* this step's update: `out[t]` answers the inputs
-up to `t - 1`, every spiking layer adds one step of latency, and the last input of a sequence never reaches the output.
-LI, the readout, has no latency. The gradient flows through the reset. A decay is clipped to [0, 1] whenever it is used.
+By default they spike from the membrane *before* this step's update: `out[t]` depends on the inputs up to `t - 1`, every
+spiking layer adds one step of latency, and the last input of a sequence never reaches the output. LI, the readout, has
+no latency. The gradient flows through the reset. A decay is clipped to [0, 1] whenever it is used.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flax import nnx
 
@@ -16,11 +16,16 @@ from spyx.nn.fields import constant, decay
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import Shape
 
+if TYPE_CHECKING:
+    from spyx.engine.params import Params
+    from spyx.engine.types import State, Units
+    from spyx.nn.parameters import ParameterLike
+
 
 class IF(Neuron):
     """Integrate and fire, no leak: `z = H(v - threshold)`, then `v' = v + x - z threshold`.
 
-    The spike answers the inputs up to the step before. Simple to build in hardware.
+    The spike depends on the inputs up to the step before. Simple to build in hardware.
 
     Shapes:
         x, state v: (batch, *hidden_shape) -> spikes (batch, *hidden_shape), v.
@@ -40,19 +45,19 @@ class IF(Neuron):
         Lapicque 1907; Abbott 1999, doi:10.1016/S0361-9230(99)00161-6.
     """
 
-    affine: Any = RESET_FREE
+    affine = RESET_FREE
     threshold = constant(1.0, doc="firing threshold and size of the subtractive reset")
     dynamics = DynamicsField(leaks=False)
 
     @staticmethod
-    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, v: Units) -> tuple[Units, Units]:
         return p.dynamics.fire(p.spike, v, p.threshold, lambda v: v + x)
 
 
 class LIF(Neuron):
     """Leaky integrate and fire: `z = H(v - threshold)`, then `v' = beta v + x - z threshold`.
 
-    The spike answers the inputs up to the step before; input gain is 1 (not `1 - beta`).
+    The spike depends on the inputs up to the step before; input gain is 1 (not `1 - beta`).
 
     Shapes:
         x, state v: (batch, *hidden_shape) -> spikes (batch, *hidden_shape), v.
@@ -73,13 +78,13 @@ class LIF(Neuron):
         membrane.
     """
 
-    affine: Any = RESET_FREE
+    affine = RESET_FREE
     beta = decay(tau="tau_ms", doc="membrane decay per step")
     threshold = constant(1.0, doc="firing threshold and size of the subtractive reset")
     dynamics = DynamicsField()
 
     @staticmethod
-    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, v: Units) -> tuple[Units, Units]:
         current = p.dynamics.scaled(x, p.beta)
         return p.dynamics.fire(p.spike, v, p.threshold, lambda v: p.beta * v + current)
 
@@ -87,7 +92,7 @@ class LIF(Neuron):
 class LI(Neuron):
     """Leaky integrator, the readout: `v' = beta v + x`; the output is `v'`. It never spikes.
 
-    No latency: the output answers this step's input.
+    No latency: the output depends on this step's input.
 
     Args:
         hidden_shape: shape of one sample's units; int, list or tuple. Also accepted as `layer_shape=`.
@@ -121,10 +126,10 @@ class LI(Neuron):
     def __init__(
         self,
         hidden_shape: Shape | None = None,
-        beta: Any = None,
+        beta: ParameterLike = None,
         *,
         layer_shape: Shape | None = None,
-        tau_ms: Any = None,
+        tau_ms: ParameterLike = None,
         dt_ms: float | None = None,
         rngs: nnx.Rngs | None = None,
         name: str | None = None,
@@ -138,7 +143,7 @@ class LI(Neuron):
         super().__init__(shape, beta=beta, tau_ms=tau_ms, dt_ms=dt_ms, rngs=rngs, name=name)
 
     @staticmethod
-    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, v: Units) -> tuple[Units, Units]:
         v = p.beta * v + x
         return v, v
 
@@ -147,7 +152,7 @@ class ALIF(Neuron):
     """Adaptive LIF: every spike raises the threshold, which decays back.
 
     `th = threshold + adaptation a`, `z = H(v - th)`, `v' = beta v + x - z th`, `a' = gamma a + (1 - gamma) z`.
-    The spike answers the inputs up to the step before.
+    The spike depends on the inputs up to the step before.
 
     Shapes:
         x: (batch, *hidden_shape); state `ALIF.State(v, a)`, each (batch, *hidden_shape).
@@ -176,7 +181,7 @@ class ALIF(Neuron):
     dynamics = DynamicsField(delays=False)
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         threshold = p.threshold + p.adaptation * s.a
         current = p.dynamics.scaled(x, p.beta)
         z, v = p.dynamics.fire(p.spike, s.v, threshold, lambda v: p.beta * v + current)
@@ -187,7 +192,7 @@ class CuBaLIF(Neuron):
     """Current-based LIF, a synapse before the membrane.
 
     `z = H(v - threshold)`, `i' = alpha i + x`, `v' = beta (v - z threshold) + i'`. The reset is inside the leak. The
-    spike answers the inputs up to the step before.
+    spike depends on the inputs up to the step before.
 
     Shapes:
         x: (batch, *hidden_shape); state `CuBaLIF.State(v, i)`, each (batch, *hidden_shape).
@@ -208,14 +213,14 @@ class CuBaLIF(Neuron):
     """
 
     state = dict(v=0.0, i=0.0)
-    affine: Any = RESET_FREE
+    affine = RESET_FREE
     alpha = decay(tau="tau_syn_ms", doc="synaptic decay per step")
     beta = decay(tau="tau_ms", doc="membrane decay per step")
     threshold = constant(1.0, doc="firing threshold and size of the subtractive reset")
     dynamics = DynamicsField()
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         i = p.alpha * s.i + x
         current = p.dynamics.scaled(i, p.beta)
         inside = p.dynamics.spike == "before"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,22 @@ from spyx.engine.derivative import together
 from spyx.engine.masks import where
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.parameters import UNCHANGING
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Num, Shaped
+
+    from spyx.engine.types import Input, Inputs, Output, Outputs, Shapes, State, Tree
+
+    Carried = tuple[State, nnx.State]
+    """The state of a layer, and what it changes on itself."""
+
+    Seen = dict[str, Outputs]
+    """What was observed, by path."""
+
+
+Model = nnx.Module | Callable[..., Any]
+"""What `run` and every container accept: a `Layer`, an object with `initial_state` and `layer(x, state)` of any class,
+or a module or function without state."""
 
 
 class Layer(nnx.Module):
@@ -67,34 +84,34 @@ class Layer(nnx.Module):
         """The shape of its state depends on that of its input: `state_for` makes it, `initial_state` may not."""
         return False
 
-    def initial_state(self, batch_size: int) -> Any:
+    def initial_state(self, batch_size: int) -> State:
         """The state of `batch_size` samples before the first step; None for a layer without state."""
         return None
 
-    def state_for(self, x: Any) -> Any:
+    def state_for(self, x: Input | Shapes) -> State:
         """The state before the first step for input like `x`: one time step, or its `jax.ShapeDtypeStruct`."""
         return self.initial_state(jax.tree.leaves(x)[0].shape[0])
 
-    def __call__(self, x: Any, state: Any) -> tuple[Any, Any]:
+    def __call__(self, x: Input, state: State) -> tuple[Output, State]:
         """One time step: `(x, state) -> (out, new state)`."""
         raise NotImplementedError("spyx.nn.Layer: write __call__(x, state) -> (out, new_state) in your subclass.")
 
     @takes_masks
-    def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
+    def sequence(self, xs: Inputs, state: State, how: Execution = AUTO) -> tuple[Outputs, State]:
         """All of time: `xs` has time on axis 0. `how` is the request of the run; a layer may leave it alone."""
         how.note(self, xs, "step", "one call per time step")
         return step_through(self, xs, state, how)
 
-    def children(self, state: Any) -> list[tuple[Any, Any]]:
+    def children(self, state: State) -> list[tuple[Model, State]]:
         """The layers inside, each with its part of `state`; empty for a layer that is no container."""
         return list(self.named_children(state).values())
 
-    def named_children(self, state: Any) -> dict[str, tuple[Any, Any]]:
+    def named_children(self, state: State) -> dict[str, tuple[Model, State]]:
         """`children` by name: what a container writes."""
         return {}
 
 
-def as_layer(owner: str, module: Any) -> Layer:
+def as_layer(owner: str, module: Model) -> Layer:
     """The door: a layer as it is, and every foreign module in the view that makes it one.
 
     Args:
@@ -123,7 +140,7 @@ def as_layer(owner: str, module: Any) -> Layer:
     )
 
 
-def checked_module(owner: str, module: Any) -> Any:
+def checked_module(owner: str, module: Model) -> Model:
     """What a container stores: the module itself, an Equinox module wrapped, or the error of `as_layer`."""
     equinox = sys.modules.get("equinox")  # whoever holds an Equinox module has imported it
     if equinox is not None and isinstance(module, equinox.Module):
@@ -139,7 +156,7 @@ class View(Layer):
 
     module: Any
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Model) -> None:
         self.module = module if isinstance(module, nnx.Module) else nnx.static(module)
 
     @property
@@ -156,26 +173,26 @@ class View(Layer):
 class Stateful(View):
     """An object with `initial_state(batch_size)` and `layer(x, state)`, of a class that is not ours."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Model) -> None:
         super().__init__(module)
-        takes = inspect.signature(module.sequence).parameters if hasattr(module, "sequence") else None
+        takes = inspect.signature(module.sequence).parameters if hasattr(module, "sequence") else None  # type: ignore[union-attr]
         self._sequence, self._takes_how = takes is not None, takes is not None and "how" in takes
 
     @property
     def state_needs_input(self) -> bool:
         return getattr(self.module, "state_needs_input", False)
 
-    def initial_state(self, batch_size: int) -> Any:
+    def initial_state(self, batch_size: int) -> State:
         return self.module.initial_state(batch_size)
 
-    def state_for(self, x: Any) -> Any:
+    def state_for(self, x: Input | Shapes) -> State:
         return self.module.state_for(x) if hasattr(self.module, "state_for") else super().state_for(x)
 
-    def __call__(self, x: Any, state: Any) -> tuple[Any, Any]:
+    def __call__(self, x: Input, state: State) -> tuple[Output, State]:
         return self.module(x, state)
 
     @takes_masks
-    def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
+    def sequence(self, xs: Inputs, state: State, how: Execution = AUTO) -> tuple[Outputs, State]:
         if not self._sequence or how.watched(self) is not None or how.mask is not None:
             return super().sequence(xs, state, how)
         if self._takes_how:
@@ -187,18 +204,18 @@ class Stateful(View):
 class Stateless(View):
     """A function or a Flax module without state: it sees all of time in one call, time and batch merged."""
 
-    def __call__(self, x: Any, state: Any) -> tuple[Any, Any]:
+    def __call__(self, x: Input, state: State) -> tuple[Output, State]:
         check_features(self, x, lead=1)
         return self.module(jax.tree.map(as_current, x)), state
 
     @takes_masks
-    def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
+    def sequence(self, xs: Inputs, state: State, how: Execution = AUTO) -> tuple[Outputs, State]:
         check_features(self, xs, lead=2)
         how.note(self, xs, "layer", "no state: one call over all of time")
         return over_merged_time(lambda x: self.module(jax.tree.map(as_current, x)), xs), state
 
 
-def over_time(layer: Layer, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
+def over_time(layer: Layer, xs: Inputs, state: State, how: Execution = AUTO) -> tuple[Outputs, State]:
     """`layer.sequence`, or step by step where it does not know of masks and there is one."""
     how.input(layer, xs)
     if how.mask is None or getattr(type(layer).sequence, "takes_masks", False):
@@ -212,19 +229,19 @@ def over_time(layer: Layer, xs: Any, state: Any, how: Execution = AUTO) -> tuple
     return step_through(layer, xs, state, how)
 
 
-def over_merged_time(function: Any, xs: Any) -> Any:
+def over_merged_time(function: Callable[[Input], Output], xs: Inputs) -> Outputs:
     """One call with (time, batch) as one axis: one matrix product instead of one per step."""
     steps, batch = jax.tree.leaves(xs)[0].shape[:2]
     outs = function(jax.tree.map(lambda a: a.reshape(steps * batch, *a.shape[2:]), xs))
     return jax.tree.map(lambda a: a.reshape(steps, batch, *a.shape[1:]), outs)
 
 
-def as_current(x: jax.Array) -> jax.Array:
+def as_current(x: Shaped[Array, "..."]) -> Num[Array, "..."]:
     """Spikes travel as uint8 or bool; a product needs a floating dtype, and strict promotion would refuse the mix."""
     return x.astype(jnp.float32) if x.dtype in (jnp.uint8, jnp.bool_) else x
 
 
-def check_features(layer: Layer, x: Any, lead: int) -> None:
+def check_features(layer: Layer, x: Tree, lead: int) -> None:
     """Flax names the width that it takes; a wrong one is reported in the layer's words, not in those of a product."""
     expected, shape = layer._widths[0], getattr(x, "shape", None)
     if expected is not None and shape is not None and shape[-1] != expected:
@@ -235,11 +252,11 @@ def check_features(layer: Layer, x: Any, lead: int) -> None:
         )
 
 
-def step_shape(layer: Layer, x: Any) -> Any:
+def step_shape(layer: Layer, x: Input | Shapes) -> Shapes:
     """Shape and dtype of the output of one step for input like `x`; nothing is computed or changed."""
     graphdef, variables = nnx.split(layer)  # a copy, so that BatchNorm cannot store a tracer
 
-    def probe(variables: Any, x: Any) -> Any:
+    def probe(variables: nnx.State, x: Input) -> Output:
         copy = nnx.merge(graphdef, variables)
         return copy(x, copy.state_for(x))[0]
 
@@ -249,11 +266,11 @@ def step_shape(layer: Layer, x: Any) -> Any:
 class ByIdentity:
     """A structure that cannot be hashed, equal to itself alone: what is compiled with it serves one call."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: nnx.GraphDef) -> None:
         self.value = value
 
 
-def hashable(graphdef: Any) -> Any:
+def hashable(graphdef: nnx.GraphDef) -> nnx.GraphDef | ByIdentity:
     """The structure of a module as a static argument: a layer may store what has no hash, such as a list."""
     try:
         hash(graphdef)
@@ -262,22 +279,21 @@ def hashable(graphdef: Any) -> Any:
     return graphdef
 
 
-def merged(graphdef: Any, *states: Any) -> Any:
+def merged(graphdef: nnx.GraphDef | ByIdentity, *states: nnx.State) -> Any:
     """The module of a structure from `hashable`, on variables of its own."""
     structure = graphdef.value if isinstance(graphdef, ByIdentity) else graphdef
     return nnx.merge(structure, *states, copy=True)
 
 
-def step_through(layer: Layer, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
+def step_through(layer: Layer, xs: Inputs, state: State, how: Execution = AUTO) -> tuple[Outputs, State]:
     """One call of the layer per time step; what it changes on itself (BatchNorm, Dropout) is carried."""
     graphdef, weights, changing = nnx.split(layer, UNCHANGING, ...)
     inner = how.fresh().unmasked() if how.tap is not None else None
-    step: Any = Calls(hashable(graphdef), inner, _token(layer))
+    step: Calls | Masked = Calls(hashable(graphdef), inner, _token(layer))
     if how.mask is not None:
         step, xs = Masked(step), (xs, how.mask.alive)
     weights, xs, start = together(weights, xs, (state, changing))
-    if jax.tree.leaves(changing):
-        touched = _touched(step, weights, xs, start)
+    touched = _touched(step, weights, xs, start) if jax.tree.leaves(changing) else set()
     (outs, seen), (state, after) = loop.layer(step, weights, xs, start)
     how.absorb(seen)
     if jax.tree.leaves(changing):
@@ -290,21 +306,21 @@ def step_through(layer: Layer, xs: Any, state: Any, how: Execution = AUTO) -> tu
 class Calls:
     """A layer's call as a step of the engine: parameters are its weights, the state holds what it changes on itself."""
 
-    graphdef: Any
+    graphdef: nnx.GraphDef | ByIdentity
     how: Execution | None = None
-    token: Any = None
+    token: object = None
 
-    def __call__(self, weights: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, weights: nnx.State, x: Input, s: Carried) -> tuple[tuple[Output, Seen], Carried]:
         state, changing = s
         layer = merged(self.graphdef, weights, changing)
         if self.how is None:
             out, state = layer(x, state)
-            seen: Any = {}
+            seen: Seen = {}
         else:
             out, state, seen = self._observed(layer, x, state)
-        return (out, seen), (state, nnx.split(layer, UNCHANGING, ...)[2])
+        return (out, seen), (state, nnx.split(layer, UNCHANGING, ...)[2])  # type: ignore[return-value]
 
-    def _observed(self, layer: Layer, x: Any, state: Any) -> tuple[Any, Any, Any]:
+    def _observed(self, layer: Layer, x: Input, state: State) -> tuple[Output, State, Seen]:
         how = self.how.fresh()  # type: ignore[union-attr]
         first = partial(jax.tree.map, lambda a: a[None])
         if layer.container:
@@ -316,7 +332,7 @@ class Calls:
         return out, state, how.seen
 
 
-def named(state: Any) -> dict[str, Any]:
+def named(state: State) -> dict[str, State]:
     """State variables by name: fields of a NamedTuple, keys of a dict, "state" for a bare array."""
     if hasattr(state, "_asdict"):
         return state._asdict()
@@ -331,13 +347,13 @@ class Masked:
 
     step: Calls
 
-    def __call__(self, weights: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, weights: nnx.State, x: tuple[Input, Array], s: Carried) -> tuple[tuple[Output, Seen], Carried]:
         x, alive = x
         (out, seen), (state, changing) = self.step(weights, x, s)
         return (where(alive, out), seen), (unless(alive, state, s[0]), changing)
 
 
-def unless(alive: jax.Array, after: Any, before: Any) -> Any:
+def unless(alive: Bool[Array, " batch"], after: State, before: State) -> State:
     """The state `after` a step of the samples that are alive, and the state `before` it of those that are not.
 
     What has no batch axis, a position or a key, goes on for all. A part of the state that holds such a position beside
@@ -355,11 +371,11 @@ def unless(alive: jax.Array, after: Any, before: Any) -> Any:
     return jax.tree.map(one, after, before, is_leaf=lambda part: hasattr(part, "unless"))
 
 
-def _touched(step: Any, weights: Any, xs: Any, start: Any) -> set[Any]:
+def _touched(step: Calls | Masked, weights: nnx.State, xs: Inputs, start: Carried) -> set[tuple[Hashable, ...]]:
     """Paths of the variables that one call changes."""
-    found: set[Any] = set()
+    found: set[tuple[Hashable, ...]] = set()
 
-    def probe(weights: Any, x: Any, s: Any) -> None:
+    def probe(weights: nnx.State, x: Input, s: Carried) -> None:
         before = {path: v.get_value() for path, v in nnx.to_flat_state(s[1])}
         _, (_, after) = step(weights, x, s)
         found.update(path for path, v in nnx.to_flat_state(after) if v.get_value() is not before[path])
@@ -368,7 +384,7 @@ def _touched(step: Any, weights: Any, xs: Any, start: Any) -> set[Any]:
     return found
 
 
-def _token(layer: Layer) -> Any:
+def _token(layer: Layer) -> object:
     """Arrays inside a foreign object are constants of a compiled loop: it is compiled again for every call."""
     foreign = isinstance(layer, Stateful) and not isinstance(layer.module, nnx.Module)
     return object() if foreign else None

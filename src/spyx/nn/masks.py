@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,17 @@ from jax.core import Tracer
 
 from spyx.engine.masks import Mask, where
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Bool, Int
 
-def asked(x: Any, axis: int, lengths: Any, mask: Any) -> Mask:
+    from spyx.engine.types import Alive, Inputs, Tree
+
+
+Lengths = jax.Array | np.ndarray | Sequence[int]
+"""How many steps of each sample count."""
+
+
+def asked(x: Tree, axis: int, lengths: Lengths | None, mask: ArrayLike | None) -> Mask:
     """The mask of a run on `x`, whose time is on `axis`.
 
     Raises:
@@ -25,7 +35,7 @@ def asked(x: Any, axis: int, lengths: Any, mask: Any) -> Mask:
     shape = jax.tree.leaves(x)[0].shape
     batch, steps = shape[0 if axis else 1], shape[axis]
     if mask is None:
-        return Mask(jnp.arange(steps)[:, None] < _lengths(lengths, batch, steps)[None], True)
+        return Mask(jnp.arange(steps)[:, None] < _lengths(lengths, batch, steps)[None], True)  # type: ignore[arg-type]
     mask = mask if isinstance(mask, jax.Array) else np.asarray(mask)
     if mask.dtype != jnp.bool_:
         raise TypeError(f"spyx.nn.run(mask=): expected bool; got {mask.dtype}. Write mask != 0.")
@@ -39,12 +49,12 @@ def asked(x: Any, axis: int, lengths: Any, mask: Any) -> Mask:
     return Mask(jnp.asarray(by_time), not isinstance(mask, Tracer) and _ends(np.asarray(by_time)))
 
 
-def placed(alive: jax.Array, axis: int) -> jax.Array:
+def placed(alive: Alive, axis: int) -> Bool[Array, "..."]:
     """`alive` (time, batch) with time on the axis that x has it on, to be cut and turned as x is."""
     return alive if axis == 0 else alive.T.reshape(alive.shape[1], *(1,) * (axis - 1), alive.shape[0])
 
 
-def without_rest(xs: Any, mask: Mask | None) -> Any:
+def without_rest(xs: Inputs, mask: Mask | None) -> Inputs:
     """`xs` (time, batch, ...) with zeros at the steps that do not count: NaN there would reach every gradient.
 
     A number that is no NaN has no part in them, so integers stay as they are.
@@ -58,7 +68,7 @@ def _ends(by_time: np.ndarray) -> bool:
     return not (~by_time[:-1] & by_time[1:]).any()
 
 
-def _lengths(lengths: Any, batch: int, steps: int) -> jax.Array:
+def _lengths(lengths: Lengths, batch: int, steps: int) -> Int[Array, " batch"]:
     lengths = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
     if lengths.dtype.kind not in "iu":
         raise TypeError(f"spyx.nn.run(lengths=): expected whole numbers; got {lengths.dtype}. Use astype(int).")

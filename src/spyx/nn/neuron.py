@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -24,6 +24,11 @@ from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.fields import Field, Within
 from spyx.nn.layer import Layer
 from spyx.nn.parameters import Shape, as_rank, hidden_shape_of, public_name
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, DTypeLike, Float, Num, PyTree
+
+    from spyx.engine.types import Step, Units
 
 RESERVED = ("spike",)
 """Names in `p` that are not the neuron's to give."""
@@ -87,7 +92,7 @@ class Neuron(Layer):
     clipped: ClassVar[tuple[str, ...]] = ()
     State: ClassVar[Any]
     hidden_shape: tuple[int, ...]
-    activation: Callable[..., Any]
+    activation: Callable[..., Array]
     name: str | None
     _fields: ClassVar[Mapping[str, Field]] = MappingProxyType({})
 
@@ -119,14 +124,14 @@ class Neuron(Layer):
             declare.fill(self, self._fields, values, rngs)
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: PyTree[Units], /) -> tuple[Units, PyTree[Units]]:
         """One time step: `(out, new state)` from the parameters, this step's input and the state before it."""
         raise NotImplementedError("spyx.nn.Neuron: write `step(p, x, s) -> (out, new_state)` in your subclass.")
 
     def params(self) -> Params:
         """What `step` sees as `p`. Constraints apply here: once per sequence, not once per time step."""
-        arrays: dict[str, Any] = {}
-        static: dict[str, Any] = {"spike": self.activation}
+        arrays: dict[str, Array] = {}
+        static: dict[str, Hashable] = {"spike": self.activation}
         rank = 1 + len(self.hidden_shape)
         for name, value in vars(self).items():
             if name.startswith("_"):
@@ -149,11 +154,11 @@ class Neuron(Layer):
         return Params({**arrays, **derived}, static) if derived else p
 
     @staticmethod
-    def derive(p: Any) -> dict[str, Any]:
+    def derive(p: Params) -> dict[str, Array]:
         """What a step reads beside the parameters and follows from them: computed once per sequence, not per step."""
         return {}
 
-    def constraint_of(self, name: str, variable: nnx.Variable) -> Any:
+    def constraint_of(self, name: str, variable: nnx.Variable) -> Callable[[jax.Array], jax.Array] | None:
         """What `params` does to the stored value of a parameter, a `Within` as a rule; None for nothing."""
         own = Within() if name in self.clipped else self._range_of(name)
         return variable.get_metadata().get("constraint", own)
@@ -163,7 +168,7 @@ class Neuron(Layer):
         within = self._fields[name].within if name in self._fields else None
         return None if within is None else replace(within, by="clip")
 
-    def _static(self, name: str, value: Any) -> Any:
+    def _static(self, name: str, value: Hashable) -> Hashable:
         try:
             hash(value)
         except TypeError as error:
@@ -173,7 +178,7 @@ class Neuron(Layer):
             ) from error
         return value
 
-    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> Any:
+    def initial_state(self, batch_size: int, dtype: DTypeLike = jnp.float32) -> PyTree[Units]:
         """The resting state of `batch_size` samples. Its dtype is the one `step` computes in.
 
         Args:
@@ -183,7 +188,7 @@ class Neuron(Layer):
         values = [jnp.full((batch_size, *self.hidden_shape), rest, dtype) for rest in self.state.values()]
         return values[0] if len(values) == 1 else self.State(*values)
 
-    def __call__(self, x: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def __call__(self, x: Num[Array, "batch *hidden"], state: PyTree[Units]) -> tuple[Units, PyTree[Units]]:
         """One time step: `(x, state) -> (out, new state)`; the output has the dtype of a floating `x`."""
         self._check(x.shape, state)
         dtype = compute_dtype(state)
@@ -191,7 +196,9 @@ class Neuron(Layer):
         return like(out, x), state
 
     @takes_masks
-    def sequence(self, xs: jax.Array, state: Any, how: Execution = AUTO) -> tuple[jax.Array, Any]:
+    def sequence(
+        self, xs: Num[Array, "time batch *hidden"], state: PyTree[Units], how: Execution = AUTO
+    ) -> tuple[Float[Array, "time batch *hidden"], PyTree[Units]]:
         """All of time at once: `xs` (time, batch, *hidden_shape) -> outputs of that layout and the last state."""
         self._check(xs.shape[1:], state)
         dtype = compute_dtype(state)
@@ -208,8 +215,8 @@ class Neuron(Layer):
             how.mode, self._kind, step, p, inputs, state, affine=self.affine, local=self.local, ends=ends
         )
         how.add(chosen)
-        run: Any = chosen.run
-        outs, end = run(p, inputs if chosen.mode == "fused" else inputs.astype(dtype), state, *alive)
+        inputs = inputs if chosen.mode == "fused" else inputs.astype(dtype)
+        outs, end = chosen.run(p, inputs, state, *alive)  # type: ignore[misc]
         if watched is not None:
             outs, states = outs
             how.states(states._asdict() if len(self.state) > 1 else {next(iter(self.state)): states})
@@ -221,7 +228,13 @@ class Neuron(Layer):
         if trait is not None and self.affine == trait and self.local:
             traits.verify(self)
 
-    def _checked_step(self, p: Params, xs: Any, state: Any, dtype: Any) -> Any:
+    def _checked_step(
+        self,
+        p: Params,
+        xs: Num[Array, "time batch *hidden"] | jax.ShapeDtypeStruct,
+        state: PyTree[Units],
+        dtype: np.dtype,
+    ) -> Step:
         """The step, after one abstract call of it: what it returns must be an output and the new state."""
         x = jax.ShapeDtypeStruct(xs.shape[1:], dtype)
         who = f"{public_name(self)}.step"
@@ -256,7 +269,7 @@ class Neuron(Layer):
                 )
         return self.step
 
-    def _check(self, shape: tuple[int, ...], state: Any) -> None:
+    def _check(self, shape: tuple[int, ...], state: PyTree[Units]) -> None:
         """Broadcasting here would be a wrong network that runs, so shapes must match exactly."""
         who = public_name(self)
         if len(shape) != 1 + len(self.hidden_shape) or shape[1:] != self.hidden_shape:
@@ -277,20 +290,20 @@ class Neuron(Layer):
 class Watched:
     """A step whose outputs are its own and the state after it."""
 
-    step: Any
+    step: Step
 
-    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Params, x: Units, s: PyTree[Units]) -> tuple[tuple[Units, PyTree[Units]], PyTree[Units]]:
         out, after = self.step(p, x, s)
         return (out, after), after
 
 
-def compute_dtype(state: Any) -> Any:
+def compute_dtype(state: PyTree[Units]) -> np.dtype:
     """The dtype that a step computes in: that of the first floating state variable."""
     dtypes = (leaf.dtype for leaf in jax.tree.leaves(state))
     return next((dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)), jnp.float32)
 
 
-def like(out: jax.Array, x: jax.Array) -> jax.Array:
+def like(out: Float[Array, "*shape"], x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The output in the dtype of a floating input."""
     return out.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else out
 

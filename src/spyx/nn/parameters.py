@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-Shape = int | tuple[int, ...] | list[int]
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Shaped
+
+Shape = int | np.integer | tuple[int, ...] | list[int]
 
 
 class Constant(nnx.Variable):
@@ -26,7 +29,7 @@ class Constant(nnx.Variable):
     """
 
 
-def plain_array(path: Any, value: Any) -> bool:
+def plain_array(path: tuple[Hashable, ...], value: object) -> bool:
     """An array that a layer stores as it is, for instance a mask: a constant, as `Constant` is."""
     return not isinstance(value, nnx.Variable)
 
@@ -48,21 +51,26 @@ class Fixed:
         0
     """
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: float | np.floating | np.ndarray | jax.Array | Sequence[float]) -> None:
         self.value = value
 
     def __repr__(self) -> str:
         return f"Fixed({self.value!r})"
 
 
-def public_name(layer: Any) -> str:
+ParameterLike = float | np.floating | np.ndarray | jax.Array | Sequence[float] | nnx.Variable | Fixed | None
+"""What a constructor takes for a parameter: one number, an array that broadcasts to the units, a variable, or None for
+the default."""
+
+
+def public_name(layer: object) -> str:
     """The name that error messages begin with: `spyx.nn.LIF` for ours, the bare class name for yours."""
     package, _, module = type(layer).__module__.partition(".")
     where = f"spyx.{module.split('.')[0]}." if package == "spyx" else ""
     return where + type(layer).__name__
 
 
-def hidden_shape_of(owner: str, shape: Any) -> tuple[int, ...]:
+def hidden_shape_of(owner: str, shape: Shape) -> tuple[int, ...]:
     """`shape` (int, list or tuple) as a tuple of positive ints, or an error that names `owner`."""
     sizes = (shape,) if isinstance(shape, (int, np.integer)) and not isinstance(shape, bool) else shape
     if not isinstance(sizes, (tuple, list)) or not all(
@@ -76,7 +84,9 @@ def hidden_shape_of(owner: str, shape: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in sizes)
 
 
-def draw(owner: str, what: str, rngs: Any, init: Callable[..., jax.Array], shape: tuple[int, ...]) -> jax.Array:
+def draw(
+    owner: str, what: str, rngs: nnx.Rngs | None, init: Callable[..., jax.Array], shape: tuple[int, ...]
+) -> Float[Array, "..."]:
     """A random initial value, or a clear error when no `rngs` was given."""
     if rngs is None:
         raise ValueError(
@@ -89,7 +99,12 @@ def draw(owner: str, what: str, rngs: Any, init: Callable[..., jax.Array], shape
 
 
 def parameter(
-    owner: str, name: str, value: Any, shape: tuple[int, ...], *, constraint: Callable[..., Any] | None = None
+    owner: str,
+    name: str,
+    value: ParameterLike,
+    shape: tuple[int, ...],
+    *,
+    constraint: Callable[[jax.Array], jax.Array] | None = None,
 ) -> nnx.Variable:
     """A trainable (or `Fixed`) parameter: a number is shared by the layer, an array broadcasts to the hidden shape."""
     if isinstance(value, nnx.Variable):
@@ -100,7 +115,7 @@ def parameter(
     return kind(_per_unit(owner, name, value, shape), constraint=constraint)
 
 
-def constant_of(owner: str, name: str, value: Any, shape: tuple[int, ...]) -> float | nnx.Variable:
+def constant_of(owner: str, name: str, value: ParameterLike, shape: tuple[int, ...]) -> float | nnx.Variable:
     """A number stays a number (static); an array becomes a `Constant`; an `nnx.Variable` is taken as it is."""
     if isinstance(value, nnx.Variable):
         return value
@@ -116,7 +131,7 @@ def _finite(owner: str, name: str, value: float) -> float:
     return value
 
 
-def _per_unit(owner: str, name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
+def _per_unit(owner: str, name: str, value: ParameterLike, shape: tuple[int, ...]) -> Float[Array, "..."]:
     if isinstance(value, (str, bool)) or callable(value):
         raise TypeError(f"{owner}({name}=): expected a number or an array; got {value!r}. Pass a float.")
     try:
@@ -138,6 +153,6 @@ def _per_unit(owner: str, name: str, value: Any, shape: tuple[int, ...]) -> jax.
     return array
 
 
-def as_rank(array: jax.Array, rank: int) -> jax.Array:
+def as_rank(array: Shaped[Array, "..."], rank: int) -> Shaped[Array, "..."]:
     """Leading axes of size 1 up to `rank`, so that per-unit values meet (batch, *hidden) without rank promotion."""
     return array.reshape((1,) * (rank - array.ndim) + array.shape) if 0 < array.ndim < rank else array

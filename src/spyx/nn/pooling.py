@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Num
+
 
 def sum_pool(
-    value: jax.Array,
+    value: Num[ArrayLike, "batch *spatial channels"],
     window_shape: int | Sequence[int],
     strides: int | Sequence[int],
     padding: str,
     channel_axis: int | None = -1,
-) -> jax.Array:
+) -> Num[Array, "batch *spatial_out channels"]:
     """Sum over windows: the total number of spikes in each receptive field.
 
     Args:
@@ -84,11 +88,11 @@ class SumPool(nnx.Module):
         self.channel_axis = channel_axis
         self.name = name
 
-    def __call__(self, value: jax.Array) -> jax.Array:
+    def __call__(self, value: Num[Array, "batch *spatial channels"]) -> Num[Array, "batch *spatial_out channels"]:
         return sum_pool(value, self.window_shape, self.strides, self.padding, self.channel_axis)
 
 
-def _per_axis(name: str, value: jax.Array, size: int | Sequence[int], channel_axis: int | None) -> tuple[int, ...]:
+def _per_axis(name: str, value: Array, size: int | Sequence[int], channel_axis: int | None) -> tuple[int, ...]:
     rank = value.ndim
     if channel_axis and not abs(channel_axis) < rank:
         raise ValueError(
@@ -113,7 +117,7 @@ def _per_axis(name: str, value: jax.Array, size: int | Sequence[int], channel_ax
     return (1,) * (rank - len(sizes)) + sizes
 
 
-def _tile_sum(value: jax.Array, window: tuple[int, ...]) -> jax.Array:
+def _tile_sum(value: Array, window: tuple[int, ...]) -> Array:
     # Windows that do not overlap are a reshape: its gradient is a broadcast, much cheaper than a window's.
     value = value[tuple(slice(0, n // w * w) for n, w in zip(value.shape, window, strict=True))]
     split = [part for n, w in zip(value.shape, window, strict=True) for part in (n // w, w)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,11 @@ from spyx.engine import events
 from spyx.engine.convolution import convolve
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Stateless, as_current, check_features, over_merged_time
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, DTypeLike, Float, Num
+
+    from spyx.engine.types import Inputs, Outputs, State
 
 WHY = "no state: one call over all of time"
 BY_EVENTS = f"{WHY}; zeros are skipped where few entries of the input are not zero"
@@ -38,7 +43,9 @@ class Linear(nnx.Linear):
         (2, 4)
     """
 
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> jax.Array:
+    def __call__(
+        self, inputs: Num[Array, "... features"], *args: Any, **kwargs: Any
+    ) -> Float[Array, "... features_out"]:
         found = None if args or kwargs else by_events(self, inputs)
         return super().__call__(inputs, *args, **kwargs) if found is None else found
 
@@ -75,12 +82,12 @@ class Product(Stateless):
     """
 
     @takes_masks
-    def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
+    def sequence(self, xs: Inputs, state: State, how: Execution = AUTO) -> tuple[Outputs, State]:
         check_features(self, xs, lead=2)
         plain = type(self.module).__call__ in PLAIN
         why = WHY if plain else f"{WHY}; dense, {self._kind} has a __call__ of its own"
 
-        def product(x: jax.Array) -> jax.Array:
+        def product(x: Array) -> Array:
             nonlocal why
             found = by_events(self.module, x) if plain and how.mode in ("auto", "fused") else None
             if found is not None:
@@ -97,26 +104,28 @@ PLAIN = (nnx.Linear.__call__, Linear.__call__, nnx.Conv.__call__)
 """Calls that are the product and nothing else."""
 
 
-def has_own_product(layer: nnx.Linear, dtype: Any) -> bool:
+def has_own_product(layer: nnx.Linear, dtype: DTypeLike) -> bool:
     """For input of this dtype, it is more than `x kernel + bias` in that dtype."""
     x = jax.ShapeDtypeStruct((1, layer.in_features), dtype)
     numbers = _plain_numbers(layer, x) and layer.dot_general is jax.lax.dot_general
     return type(layer).__call__ not in PLAIN or not numbers
 
 
-def dense(layer: Any, x: jax.Array) -> jax.Array:
+def dense(layer: nnx.Linear | nnx.Conv, x: Float[Array, "rows ... features"]) -> Float[Array, "rows ... features_out"]:
     """Flax's own product."""
     return nnx.Linear.__call__(layer, x) if isinstance(layer, nnx.Linear) else layer(x)
 
 
-def by_events(layer: Any, x: jax.Array) -> jax.Array | None:
+def by_events(
+    layer: nnx.Linear | nnx.Conv, x: Num[Array, "rows ... features"]
+) -> Float[Array, "rows ... features_out"] | None:
     """`layer(x)` for x (rows, ..., features) by events, or None if it has no such form or x is too small."""
     if getattr(x, "ndim", 0) < 2 or not _plain_numbers(layer, x):
         return None
     return _linear(layer, x) if isinstance(layer, nnx.Linear) else _conv(layer, x)
 
 
-def _linear(layer: nnx.Linear, x: jax.Array) -> jax.Array | None:
+def _linear(layer: nnx.Linear, x: Array) -> Array | None:
     large = events.by_events(math.prod(x.shape[:-1]) * layer.kernel.size)
     if layer.dot_general is not jax.lax.dot_general or not large or x.shape[-1] != layer.in_features:
         return None
@@ -126,7 +135,7 @@ def _linear(layer: nnx.Linear, x: jax.Array) -> jax.Array | None:
     return rows.reshape(*x.shape[:-1], layer.out_features)
 
 
-def _conv(layer: nnx.Conv, x: jax.Array) -> jax.Array | None:
+def _conv(layer: nnx.Conv, x: Array) -> Array | None:
     moves = (layer.strides, layer.kernel_dilation, layer.input_dilation, layer.feature_group_count)
     if not (
         layer.conv_general_dilated in (jax.lax.conv_general_dilated, convolve)
@@ -140,7 +149,7 @@ def _conv(layer: nnx.Conv, x: jax.Array) -> jax.Array | None:
     return nnx.Conv.__call__(same, x.astype(layer.kernel.dtype))
 
 
-def _plain_numbers(layer: Any, x: Any) -> bool:
+def _plain_numbers(layer: nnx.Linear | nnx.Conv, x: Array | jax.ShapeDtypeStruct) -> bool:
     """One floating dtype throughout, or spikes as integers, and nothing that the user asked of the product."""
     dtype = layer.kernel.dtype
     return (

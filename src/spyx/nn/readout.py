@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Layer
 from spyx.nn.parameters import Shape, hidden_shape_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, DTypeLike, Num
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class PopulationCode:
         if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
             raise ValueError(f"spyx.nn.PopulationCode: expected at least 1 class; got {classes!r}. Pass an int.")
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Num[Array, "... neurons"]) -> Num[Array, "... classes"]:
         x = jnp.asarray(x)
         if x.ndim < 1 or x.shape[-1] % self.num_classes:
             raise ValueError(
@@ -82,23 +84,27 @@ class ActivityRegularization(Layer):
     counts_spikes = True
 
     def __init__(
-        self, hidden_shape: Shape, batch_size: int = 1, dtype: Any = jnp.float32, *, name: str | None = None
+        self, hidden_shape: Shape, batch_size: int = 1, dtype: DTypeLike = jnp.float32, *, name: str | None = None
     ) -> None:
         self.hidden_shape = hidden_shape_of("spyx.nn.ActivityRegularization", hidden_shape)
         self.dtype = jnp.dtype(dtype)
         self.name = name
 
-    def initial_state(self, batch_size: int) -> jax.Array:
+    def initial_state(self, batch_size: int) -> Num[Array, "batch *hidden"]:
         """Zero counts for `batch_size` samples."""
         return jnp.zeros((batch_size, *self.hidden_shape), self.dtype)
 
-    def __call__(self, spikes: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, spikes: Num[Array, "batch *hidden"], count: Num[Array, "batch *hidden"]
+    ) -> tuple[Num[Array, "batch *hidden"], Num[Array, "batch *hidden"]]:
         """One time step: `(spikes, count) -> (spikes, count + spikes)`."""
         self._check(spikes.shape)
         return spikes, count + spikes.astype(self.dtype)
 
     @takes_masks
-    def sequence(self, xs: jax.Array, count: jax.Array, how: Execution = AUTO) -> tuple[jax.Array, jax.Array]:
+    def sequence(  # type: ignore[override]
+        self, xs: Num[Array, "time batch *hidden"], count: Num[Array, "batch *hidden"], how: Execution = AUTO
+    ) -> tuple[Num[Array, "time batch *hidden"], Num[Array, "batch *hidden"]]:
         """All of time at once: `xs` is (time, batch, *hidden_shape)."""
         self._check(xs.shape[1:])
         if how.watched(self) is not None:

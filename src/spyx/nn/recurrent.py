@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,13 @@ from spyx.nn.layer import Layer, Stateful, as_layer, checked_module, hashable, m
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import UNCHANGING, draw
 
+if TYPE_CHECKING:
+    from jax.extend.core import Literal
+    from jaxtyping import Array, DTypeLike, Float, PyTree
+
+    from spyx.engine.types import StateType, Units
+    from spyx.nn.layer import ByIdentity, Model
+
 Initializer = Callable[..., jax.Array]
 
 WEIGHT = Dense("recurrent_w")
@@ -38,7 +45,9 @@ WEIGHT = Dense("recurrent_w")
 class Weight(Field):
     """The trainable matrix of a recurrent layer, from an initialiser."""
 
-    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: Any) -> nnx.Param:
+    def make(
+        self, owner: str, name: str, value: Initializer | None, shape: tuple[int, ...], rngs: nnx.Rngs | None
+    ) -> nnx.Param:
         init = nnx.initializers.truncated_normal() if value is None else value
         return nnx.Param(draw(owner, "recurrent_w", rngs, init, shape * 2))
 
@@ -55,13 +64,13 @@ WEIGHT_FIELD = Weight(
 class ModuleConnection:
     """A module without state as a connection; its variables are the entry `via` of `p`."""
 
-    graphdef: Any
+    graphdef: nnx.GraphDef | ByIdentity
 
     @property
     def names(self) -> tuple[str, ...]:
         return ("via",)
 
-    def __call__(self, p: Params, sent: jax.Array) -> jax.Array:
+    def __call__(self, p: Params, sent: Units) -> Units:
         layer = self.module(p)
         current = layer(sent, None)[0]
         if current.shape != sent.shape:
@@ -80,16 +89,16 @@ class ModuleConnection:
 class DelayedConnection:
     """A `Delayed` as a connection; the entry `via` of `p` holds its variables and, made once, its weights."""
 
-    graphdef: Any
+    graphdef: nnx.GraphDef | ByIdentity
 
     @property
     def names(self) -> tuple[str, ...]:
         return ("via",)
 
-    def send(self, p: Params, sent: jax.Array) -> jax.Array:
+    def send(self, p: Params, sent: Float[Array, "time batch *hidden"]) -> Float[Array, "time batch ..."]:
         return self.module(p).signal(sent)
 
-    def current(self, p: Params, seen: jax.Array) -> jax.Array:
+    def current(self, p: Params, seen: Float[Array, "past+time batch ..."]) -> Float[Array, "time batch *hidden"]:
         return self.module(p).current(p.via["weights"], seen)
 
     def module(self, p: Params) -> Delayed:
@@ -98,7 +107,7 @@ class DelayedConnection:
 
 
 class Recurrent(Neuron):
-    """Any neuron fed back into itself: the current `x` becomes `x + via(z)`; the neuron's own equation stays as it is.
+    """A neuron fed back into itself: the current `x` becomes `x + via(z)`; the neuron's own equation stays as it is.
 
     `z` is the output of the same step where that follows from the state alone, as in IF, LIF, ALIF and CuBaLIF, which
     spike from the membrane before its update. Where the output depends on this step's input, `z` is the output of the
@@ -109,7 +118,7 @@ class Recurrent(Neuron):
         via: the connection from outputs to currents. None: a trainable dense weight `recurrent_w`, where
             `recurrent_w[i, j]` leads from unit i to unit j. Or any layer without state that takes and returns
             (batch, *hidden_shape): masked, convolutional, symmetric, without self-connections. Or a `Delayed`: what is
-            sent then arrives its delays later than without, so one step later at least than the spike it comes of.
+            sent then arrives its delays later than without, so at least one step after the spike it comes from.
         recurrent_init: initialiser `(key, shape) -> array` of the dense weight; None is a truncated normal of std 0.01.
         rngs: needed for the dense weight, which starts from a random draw.
         name: stored, for your own use.
@@ -137,7 +146,7 @@ class Recurrent(Neuron):
     def __init__(
         self,
         neuron: Neuron,
-        via: Any = None,
+        via: Model | None = None,
         *,
         recurrent_init: Initializer | None = None,
         rngs: nnx.Rngs | None = None,
@@ -159,7 +168,7 @@ class Recurrent(Neuron):
         if via is None:
             self.recurrent_w = WEIGHT_FIELD.make("spyx.nn.Recurrent", "", recurrent_init, self.hidden_shape, rngs)
         else:
-            self.via = _checked_connection(via, self.hidden_shape)
+            self.via: Any = _checked_connection(via, self.hidden_shape)
         sent_late, spikes = _look_inside(neuron)
         self._carried = nnx.static(_carried(neuron, sent_late))
         self._ring = nnx.static(_ring(neuron, self._carried) if self._delayed else None)
@@ -190,9 +199,9 @@ class Recurrent(Neuron):
         return getattr(self.neuron, "State", None) if last is None else last.outer
 
     @property
-    def affine(self) -> Any:  # type: ignore[override]
+    def affine(self) -> Literal["always", "given_spikes", "never"]:  # type: ignore[override]
         """The trait of the neuron; where it is affine whatever it fires, the spikes that are fed back must be known."""
-        return self._affine
+        return self._affine  # type: ignore[return-value]
 
     @property
     def _kind(self) -> str:
@@ -211,7 +220,7 @@ class Recurrent(Neuron):
             arrays["via"] = nnx.split(self._connection())[1]
         return Params(arrays, dict(own._static))
 
-    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> Any:
+    def initial_state(self, batch_size: int, dtype: DTypeLike = jnp.float32) -> PyTree[Float[Array, "batch ..."]]:
         """The resting state of `batch_size` samples; with delays, nothing is on its way."""
         if not self._delayed:
             return super().initial_state(batch_size, dtype)
@@ -219,7 +228,7 @@ class Recurrent(Neuron):
         past = jnp.zeros((batch_size, self.via.max_delay, *self.hidden_shape), dtype)
         return self.State(*values[:-1], past)
 
-    def _check(self, shape: tuple[int, ...], state: Any) -> None:
+    def _check(self, shape: tuple[int, ...], state: PyTree[Float[Array, "batch ..."]]) -> None:
         if not self._delayed:
             return super()._check(shape, state)
         expected = (shape[0], self.via.max_delay, *self.hidden_shape)
@@ -245,7 +254,7 @@ class Recurrent(Neuron):
 
 def _look_inside(neuron: Neuron) -> tuple[bool, bool]:
     """Does the output of a step depend on its input, and does the step spike?"""
-    spikes: list[Any] = []
+    spikes: list[jax.Array] = []
     p, s = jax.eval_shape(lambda: (neuron.params().astype(jnp.float32), neuron.initial_state(1)))
     x = jax.ShapeDtypeStruct((1, *neuron.hidden_shape), jnp.float32)
 
@@ -253,7 +262,7 @@ def _look_inside(neuron: Neuron) -> tuple[bool, bool]:
         spikes.append(u)
         return neuron.activation(u)
 
-    def out(x: jax.Array, p: Any, s: Any) -> Any:
+    def out(x: Units, p: Params, s: PyTree[Units]) -> Units:
         return neuron.step(p.replace(spike=spike), x, s)[0]
 
     return depends(lambda x: out(x, *jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (p, s))), x), bool(spikes)
@@ -274,17 +283,17 @@ def _ring(neuron: Neuron, carried: Carried | None) -> Carried:
 
 
 @functools.lru_cache(maxsize=256)
-def _with_past(names: tuple[str, ...]) -> Any:
-    return collections.namedtuple("DelayedState", (*names, "past" if "past" not in names else "past_sent"))
+def _with_past(names: tuple[str, ...]) -> StateType:
+    return collections.namedtuple("DelayedState", (*names, "past" if "past" not in names else "past_sent"))  # type: ignore[return-value]
 
 
 @functools.lru_cache(maxsize=256)
-def _with_output(names: tuple[str, ...]) -> Any:
+def _with_output(names: tuple[str, ...]) -> StateType:
     """The state type of a neuron whose output is carried; one for equal names, so that equal layers are equal."""
-    return collections.namedtuple("RecurrentState", (*names, "z" if "z" not in names else "z_before"))
+    return collections.namedtuple("RecurrentState", (*names, "z" if "z" not in names else "z_before"))  # type: ignore[return-value]
 
 
-def _checked_connection(via: Any, hidden_shape: tuple[int, ...]) -> Any:
+def _checked_connection(via: Model, hidden_shape: tuple[int, ...]) -> Model:
     who = "spyx.nn.Recurrent(via=)"
     if isinstance(via, Delayed):
         found = step_shape(via, jax.ShapeDtypeStruct((1, *hidden_shape), jnp.float32)).shape[1:]
@@ -311,12 +320,12 @@ class FedBack:
     local = False
     _fields: Mapping[str, Field] = MappingProxyType({"recurrent_w": WEIGHT_FIELD})
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         base: Any = cls.__bases__[1]
         late = Carried(base.State if len(base.state) > 1 else None, _with_output(tuple(base.state)))
         of_same_step, of_step_before = (RecurrentStep(base.step, WEIGHT, carried) for carried in (None, late))
 
-        def choose(same_step: Any, step_before: Any) -> PerInstance:
+        def choose(same_step: object, step_before: object) -> PerInstance:
             """A spike after the update depends on this step's input, so that of the step before is fed back."""
             return PerInstance(same_step, lambda self: same_step if self.dynamics.spike == "before" else step_before)
 

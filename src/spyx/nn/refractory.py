@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
 from spyx.engine.params import Params
 from spyx.nn.neuron import Neuron
+
+if TYPE_CHECKING:
+    from spyx.engine.types import State, StateType, Step, Units
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,11 @@ class Resting:
         inner: the type of the neuron's state, a NamedTuple; None where it is a bare array.
     """
 
-    step: Callable[..., Any]
+    step: Step
     steps: int
-    inner: Any
+    inner: StateType | None
 
-    def __call__(self, p: Params, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(self, p: Params, x: Units, s: State) -> tuple[Units, State]:
         *before, wait = s
         free = (wait <= 0).astype(x.dtype)
         local = before[0] if self.inner is None else self.inner(*before)
@@ -96,7 +99,7 @@ class Refractory(Neuron):
         return {**self.neuron.state, "wait": 0.0}
 
     @property
-    def State(self) -> Any:  # type: ignore[override]
+    def State(self) -> StateType:  # type: ignore[override]
         """The NamedTuple of the state."""
         return _with_wait(tuple(self.neuron.state))
 
@@ -110,6 +113,6 @@ class Refractory(Neuron):
 
 
 @functools.lru_cache(maxsize=256)
-def _with_wait(names: tuple[str, ...]) -> Any:
+def _with_wait(names: tuple[str, ...]) -> StateType:
     """One type for equal names, so that equal layers are equal."""
-    return collections.namedtuple("RefractoryState", (*names, "wait"))
+    return collections.namedtuple("RefractoryState", (*names, "wait"))  # type: ignore[return-value]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from spyx.nn.fields import between, constant, per_unit
 from spyx.nn.neuron import Neuron
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+    from spyx.engine.params import Params
+    from spyx.engine.types import State, Units
 
 
 def log_uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -50,13 +56,13 @@ class CSiLIF(Neuron):
     threshold = constant(1.0, doc="firing threshold")
 
     @staticmethod
-    def derive(p: Any) -> dict[str, Any]:
+    def derive(p: Params) -> dict[str, Array]:
         dt = jnp.exp(p.log_dt)
         size = jnp.exp(-dt * jnp.exp(p.log_rate))
         return dict(real=size * jnp.cos(dt * p.omega), imaginary=size * jnp.sin(dt * p.omega))
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         u = s.x - 0.5 * s.z
         real = p.real * u - p.imaginary * s.y + p.b * x
         z = p.spike(2 * real - p.threshold)
@@ -95,12 +101,12 @@ class BRF(Neuron):
     threshold = constant(1.0, doc="firing threshold")
 
     @staticmethod
-    def derive(p: Any) -> dict[str, Any]:
+    def derive(p: Params) -> dict[str, Array]:
         turn = jnp.minimum((p.dt * p.omega) ** 2, 1 - 1e-6)
         return dict(speed=jnp.abs(p.omega), balance=(jnp.sqrt(1 - turn) - 1) / p.dt - jnp.abs(p.b_offset))
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         b = p.balance - s.q
         u = s.u + p.dt * (b * s.u - p.speed * s.v + x)
         v = s.v + p.dt * (p.speed * s.u + b * s.v)

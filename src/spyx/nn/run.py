@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,22 +23,29 @@ from spyx.nn.layer import Layer, Stateless, as_layer, hashable, over_time, step_
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import UNCHANGING
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Shaped
+
+    from spyx.engine.types import Data, Inputs, Outputs, State, Tree
+    from spyx.nn.layer import Model
+    from spyx.nn.masks import Lengths
+
 
 def run(
-    model: Any,
-    x: Any,
-    state: Any = None,
+    model: Model,
+    x: PyTree[Shaped[ArrayLike, "batch time ..."]],
+    state: State | None = None,
     *,
     time_axis: int = 1,
     mode: str = "auto",
     chunk: int | None = None,
     remat: bool = False,
     truncate: bool = False,
-    lengths: Any = None,
-    mask: Any = None,
+    lengths: Lengths | None = None,
+    mask: Bool[ArrayLike, "batch time"] | None = None,
     check_finite: bool = False,
     batch_major: bool | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[PyTree[Shaped[Array, "batch time ..."]], State]:
     """Run a model over time: `out[t], state = model(x[t], state)` for every `t`.
 
     Args:
@@ -99,17 +107,17 @@ def run(
 
 
 def observe(
-    model: Any,
-    x: Any,
-    state: Any = None,
+    model: Model,
+    x: PyTree[Shaped[ArrayLike, "batch time ..."]],
+    state: State | None = None,
     *,
     what: str | tuple[str, ...] = ("outputs",),
-    where: Any = None,
+    where: str | Collection[str] | Callable[[str, Layer], object] | None = None,
     time_axis: int = 1,
     mode: str = "auto",
-    lengths: Any = None,
-    mask: Any = None,
-) -> tuple[Any, Any, dict[str, Any]]:
+    lengths: Lengths | None = None,
+    mask: Bool[ArrayLike, "batch time"] | None = None,
+) -> tuple[PyTree[Shaped[Array, "batch time ..."]], State, dict[str, PyTree[Shaped[Array, "batch time ..."]]]]:
     """`run` with a tap: outputs and states of the layers inside, at every time step; the network is not changed.
 
     Args:
@@ -168,15 +176,15 @@ class Explanation(list[Plan]):
 
 
 def explain(
-    model: Any,
-    x: Any,
-    state: Any = None,
+    model: Model,
+    x: PyTree[Shaped[ArrayLike, "batch time ..."]],
+    state: State | None = None,
     *,
     time_axis: int = 1,
     mode: str = "auto",
     grad: bool = False,
-    lengths: Any = None,
-    mask: Any = None,
+    lengths: Lengths | None = None,
+    mask: Bool[ArrayLike, "batch time"] | None = None,
 ) -> Explanation:
     """The plan that `run` would carry out, for these very dtypes, state and shapes. Nothing is computed.
 
@@ -208,10 +216,12 @@ def explain(
     layer = as_layer("spyx.nn.explain", model)
     graphdef, weights, rest = nnx.split(layer, nnx.Param, ...)  # a copy, so that BatchNorm cannot store a tracer
 
-    def carried_out(weights: Any, rest: Any, x: Any) -> Any:
+    def carried_out(
+        weights: nnx.State, rest: nnx.State, x: PyTree[Shaped[Array, "batch time ..."]]
+    ) -> Float[Array, ""]:
         copy = nnx.merge(graphdef, weights, rest, copy=True)
         outs, _, _ = _carry_out(_prepare(copy, x, state, time_axis, how, None, False, lengths, mask))
-        return sum(jnp.sum(jnp.real(leaf).astype(jnp.float32)) for leaf in jax.tree.leaves(outs))
+        return sum(jnp.sum(jnp.real(leaf).astype(jnp.float32)) for leaf in jax.tree.leaves(outs))  # type: ignore[return-value]
 
     jax.eval_shape(jax.grad(carried_out) if grad else carried_out, weights, rest, jax.tree.map(jnp.asarray, x))
     found = Explanation(recorder.plans.values())
@@ -223,9 +233,9 @@ class _Job(NamedTuple):
     """A run, checked: what runs, on what, and how time is cut."""
 
     layer: Layer
-    x: Any
+    x: PyTree[Shaped[Array, "batch time ..."]]
     axis: int
-    state: Any
+    state: State
     how: Execution
     cut: Cut | None
 
@@ -234,23 +244,23 @@ class _Job(NamedTuple):
         """It needs more than one call of the layer's `sequence`."""
         return self.cut is not None or self.how.mode == "step" or self.how.tap is not None
 
-    def time_major(self) -> Any:
+    def time_major(self) -> Inputs:
         return masks.without_rest(jax.tree.map(lambda a: jnp.moveaxis(a, self.axis, 0), self.x), self.how.mask)
 
-    def as_given(self, outs: Any) -> Any:
+    def as_given(self, outs: Outputs) -> PyTree[Shaped[Array, "batch time ..."]]:
         return jax.tree.map(lambda a: jnp.moveaxis(a, 0, self.axis), outs)
 
 
 def _prepare(
-    model: Any,
-    x: Any,
-    state: Any,
+    model: Model,
+    x: PyTree[Shaped[ArrayLike, "batch time ..."]],
+    state: State | None,
     axis: int,
     how: Execution,
     cut: Cut | None,
     check_finite: bool,
-    lengths: Any,
-    mask: Any,
+    lengths: Lengths | None,
+    mask: Bool[ArrayLike, "batch time"] | None,
 ) -> _Job:
     layer = as_layer("spyx.nn.run", model)
     if isinstance(layer, Stateless):
@@ -276,7 +286,7 @@ def _prepare(
     return _Job(layer, x, axis, state, how, cut if steps else None)
 
 
-def _carry_out(job: _Job) -> tuple[Any, Any, dict[str, Any]]:
+def _carry_out(job: _Job) -> tuple[Outputs, State, dict[str, Outputs]]:
     """Outputs with time on axis 0, the last state, and what was seen."""
     how = job.how.fresh()
     if job.cut is not None:
@@ -293,7 +303,7 @@ def _carry_out(job: _Job) -> tuple[Any, Any, dict[str, Any]]:
     return outs, state, {path: how.alive(values) for path, values in how.seen.items()}
 
 
-def _in_chunks(job: _Job, cut: Cut) -> tuple[Any, Any, dict[str, Any]]:
+def _in_chunks(job: _Job, cut: Cut) -> tuple[Outputs, State, dict[str, Outputs]]:
     """The layer, a chunk of time at a time with the state carried over."""
     graphdef, weights, changing = nnx.split(job.layer, UNCHANGING, ...)
     how = replace(job.how, seen={}, mask=None)
@@ -309,7 +319,7 @@ def _in_chunks(job: _Job, cut: Cut) -> tuple[Any, Any, dict[str, Any]]:
     return outs, state, seen
 
 
-def _automatic_cut(layer: Layer, x: Any, axis: int) -> Cut | None:
+def _automatic_cut(layer: Layer, x: Tree, axis: int) -> Cut | None:
     """What the plan needs to know of the model, read off its modules."""
     size = jax.tree.leaves(x)[0].shape
     modules = [module for _, module in nnx.iter_modules(layer)]
@@ -336,13 +346,13 @@ def _check_takes_masks(layer: Layer) -> None:
             )
 
 
-def _varying_together(layer: Layer, x: Any, state: Any) -> tuple[Any, Any]:
+def _varying_together(layer: Layer, x: Tree, state: State) -> tuple[Tree, State]:
     """Inside `jax.shard_map`, the state made here varies from device to device as the input and the weights do."""
     _, x, state = together(jax.tree.leaves(nnx.state(layer)), x, state)
     return x, state
 
 
-def _asked_cut(chunk: Any, remat: bool, truncate: bool) -> Cut | None:
+def _asked_cut(chunk: int | None, remat: bool, truncate: bool) -> Cut | None:
     """The cut that the arguments of `run` ask for, None for none."""
     if chunk is not None and (not isinstance(chunk, (int, np.integer)) or isinstance(chunk, bool) or chunk < 1):
         raise ValueError(f"spyx.nn.run(chunk=): expected at least 1 time step; got {chunk!r}. Pass an int, or None.")
@@ -356,7 +366,7 @@ def _asked_cut(chunk: Any, remat: bool, truncate: bool) -> Cut | None:
 _ALIASES = {"membrane": "v", "current": "i", "adaptation": "a", "spikes": "outputs"}
 
 
-def _tap(what: Any, where: Any) -> Tap:
+def _tap(what: str | tuple[str, ...], where: str | Collection[str] | Callable[[str, Layer], object] | None) -> Tap:
     names = (what,) if isinstance(what, str) else tuple(what)
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f"spyx.nn.observe(what=): expected names; got {what!r}. For example ('outputs', 'v').")
@@ -365,7 +375,7 @@ def _tap(what: Any, where: Any) -> Tap:
     return Tap(tuple(dict.fromkeys(_ALIASES.get(name, name) for name in names)), where)
 
 
-def _refuse_nan(x: Any) -> None:
+def _refuse_nan(x: Data) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(x):
         if isinstance(leaf, Tracer):
             raise ValueError(
@@ -397,7 +407,7 @@ def _axis(time_axis: int, batch_major: bool | None) -> int:
     return axis
 
 
-def _checked_axis(x: Any, time_axis: int) -> int:
+def _checked_axis(x: Tree, time_axis: int) -> int:
     leaves = jax.tree.leaves(x)
     if not leaves:
         raise ValueError("spyx.nn.run: expected an array (batch, time, ...); got an empty tree. Pass the input spikes.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 from flax import nnx
@@ -11,12 +12,18 @@ from flax import nnx
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Layer, as_layer, checked_module, over_time, step_shape
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Shaped
+
+    from spyx.engine.types import Input, Inputs, Output, Outputs, Shapes, State, Tree
+    from spyx.nn.layer import Model
+
 
 class Sequential(Layer):
     """A chain of layers, each fed with the output of the one before at the same time step.
 
     Layers with a state (`initial_state` and `layer(x, state)`) and without (Flax or Equinox modules, plain functions)
-    mix freely. A spiking layer answers one step late, see its own docstring.
+    mix freely. A spiking layer may add one step of latency, see its own docstring.
 
     Args:
         *layers: at least one layer.
@@ -40,14 +47,14 @@ class Sequential(Layer):
 
     container = True
 
-    def __init__(self, *layers: Any) -> None:
+    def __init__(self, *layers: Model) -> None:
         if not layers:
             raise ValueError("spyx.nn.Sequential: expected at least one layer; got none. Pass layers as arguments.")
         if len(layers) == 1 and isinstance(layers[0], (list, tuple)):
             raise TypeError("spyx.nn.Sequential: expected layers as arguments; got a list. Write Sequential(*layers).")
         self.layers = nnx.List([checked_module("spyx.nn.Sequential", layer) for layer in layers])
 
-    def initial_state(self, batch_size: int) -> list[Any]:
+    def initial_state(self, batch_size: int) -> list[State]:
         """One state per layer, None for a layer without state."""
         return [layer.initial_state(batch_size) for layer in self._layers()]
 
@@ -56,7 +63,7 @@ class Sequential(Layer):
         """A layer has a state whose shape depends on its input: `state_for` makes it, not `initial_state`."""
         return any(layer.state_needs_input for layer in self._layers())
 
-    def state_for(self, x: Any) -> list[Any]:
+    def state_for(self, x: Input | Shapes) -> list[State]:
         """One state per layer for input like `x`: one time step (batch, *features), or its `jax.ShapeDtypeStruct`."""
         if not self.state_needs_input:
             return self.initial_state(jax.tree.leaves(x)[0].shape[0])
@@ -69,7 +76,7 @@ class Sequential(Layer):
                 raise _blame(index, layer, x, 1, error) from error
         return states
 
-    def __call__(self, x: Any, state: list[Any]) -> tuple[Any, list[Any]]:
+    def __call__(self, x: Input, state: list[State]) -> tuple[Output, list[State]]:
         """One time step: `(x, state) -> (out, new state)`."""
         after = []
         for index, (layer, s) in enumerate(zip(self._layers(), self._checked(state), strict=True)):
@@ -82,7 +89,7 @@ class Sequential(Layer):
         return x, after
 
     @takes_masks
-    def sequence(self, xs: Any, state: list[Any], how: Execution = AUTO) -> tuple[Any, list[Any]]:
+    def sequence(self, xs: Inputs, state: list[State], how: Execution = AUTO) -> tuple[Outputs, list[State]]:
         """All of time, layer after layer: `xs` is (time, batch, *features)."""
         after = []
         for index, (layer, s) in enumerate(zip(self._layers(), self._checked(state), strict=True)):
@@ -96,14 +103,14 @@ class Sequential(Layer):
             after.append(s)
         return xs, after
 
-    def named_children(self, state: list[Any]) -> dict[str, tuple[Any, Any]]:
+    def named_children(self, state: list[State]) -> dict[str, tuple[Model, State]]:
         """Every layer by its index, with its part of `state`."""
         return {str(i): (layer, s) for i, (layer, s) in enumerate(zip(self.layers, state, strict=True))}
 
     def _layers(self) -> list[Layer]:
         return [as_layer("spyx.nn.Sequential", layer) for layer in self.layers]
 
-    def _checked(self, state: Any) -> list[Any]:
+    def _checked(self, state: Sequence[State]) -> list[State]:
         if not isinstance(state, (list, tuple)) or len(state) != len(self.layers):
             got = f"{len(state)} entries" if isinstance(state, (list, tuple)) else type(state).__name__
             raise ValueError(
@@ -113,7 +120,7 @@ class Sequential(Layer):
         return list(state)
 
 
-def _blame(index: int, layer: Layer, x: Any, lead: int, error: Exception) -> Exception:
+def _blame(index: int, layer: Layer, x: Tree, lead: int, error: Exception) -> Exception:
     shape = jax.tree.map(lambda a: ("batch", *a.shape[lead:]), x)
     text = "(" + ", ".join(map(str, shape)) + ")" if isinstance(shape, tuple) else str(shape)
     return type(error)(
@@ -131,5 +138,5 @@ class Flatten(nnx.Module):
         (2, 12)
     """
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Shaped[Array, "batch *features"]) -> Shaped[Array, "batch features"]:
         return x.reshape(x.shape[0], math.prod(x.shape[1:]))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
 from spyx.nn.fields import constant, per_unit
 from spyx.nn.neuron import Neuron
+
+if TYPE_CHECKING:
+    from spyx.engine.params import Params
+    from spyx.engine.types import State, Units
 
 
 class SigmaDelta(Neuron):
@@ -39,7 +43,7 @@ class SigmaDelta(Neuron):
     threshold = constant(0.1, doc="smallest change that is sent")
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         total = s.s + x
         change = jnp.maximum(total + p.bias, 0) - s.r
         z = change * p.spike(jnp.abs(change) - p.threshold)

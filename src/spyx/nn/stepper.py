@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +24,18 @@ from spyx.nn.products import Product, has_own_product
 from spyx.nn.run import Explanation
 from spyx.nn.sequential import Flatten, Sequential
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Integer, Num, PyTree
+
+    from spyx.engine.types import Data, Input, Leaves, Output, State, Structure
+    from spyx.nn.layer import Model
+
 WHO = "spyx.nn.stepper"
 SPIKES = (np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.bool_))
 """What a native step reads."""
 
 
-def stepper(model: Any, batch_size: int = 1, *, check_finite: bool = False) -> Stepper:
+def stepper(model: Model, batch_size: int = 1, *, check_finite: bool = False) -> Stepper:
     """A compiled step that holds the state of a model: `out[t] = step(x[t])` on NumPy arrays, as `run` computes it.
 
     A chain of `Linear`, `Flatten` and neurons, recurrent ones with a dense weight included, is one native call on
@@ -90,7 +96,7 @@ class Stepper:
         LI  (1, 1, 2)  fused  one native step: a kernel generated from step
     """
 
-    def __init__(self, model: Any, batch_size: int = 1, *, check_finite: bool = False) -> None:
+    def __init__(self, model: Model, batch_size: int = 1, *, check_finite: bool = False) -> None:
         if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
             raise ValueError(f"{WHO}(batch_size=): expected at least 1 sample; got {batch_size!r}. Pass an int.")
         self._model, self._batch, self._check_finite = model, int(batch_size), check_finite
@@ -101,7 +107,9 @@ class Stepper:
         """What runs, a `Plan` per layer: mode "fused" for the native step, "step" for JAX's, and why."""
         return self._step.plan
 
-    def __call__(self, x: Any, *, out: np.ndarray | None = None) -> Any:
+    def __call__(
+        self, x: PyTree[Num[ArrayLike, "batch ..."]], *, out: np.ndarray | None = None
+    ) -> PyTree[Num[np.ndarray, "batch ..."]]:
         """One time step.
 
         Args:
@@ -118,7 +126,9 @@ class Stepper:
             _check_out(out, self._step.out)
         return _given(self._step.dense(x), out)
 
-    def events(self, indices: Any, *, out: np.ndarray | None = None) -> Any:
+    def events(
+        self, indices: Sequence[int] | Integer[np.ndarray, " active"], *, out: np.ndarray | None = None
+    ) -> PyTree[Num[np.ndarray, "1 ..."]]:
         """One time step on an input that is 1 at `indices` and 0 elsewhere, for a batch of 1.
 
         Args:
@@ -142,7 +152,7 @@ class Stepper:
         return _given(self._step.events(indices), out)
 
     @property
-    def state(self) -> Any:
+    def state(self) -> State | None:
         """The state after the last step, as `run` takes and returns it: a copy, in NumPy arrays.
 
         Assign such a state to go on from it; to assign None is `reset`. It is None before the first step of a model
@@ -151,7 +161,7 @@ class Stepper:
         return jax.tree.map(_as_numpy, self._step.state)
 
     @state.setter
-    def state(self, state: Any) -> None:
+    def state(self, state: State | None) -> None:
         if state is None:
             self.reset()
         else:
@@ -161,7 +171,7 @@ class Stepper:
         """Back to the state before the first step."""
         self._step.reset()
 
-    def update(self, model: Any = None) -> None:
+    def update(self, model: Model | None = None) -> None:
         """Copy the parameters again, after a training step for example; the state stays.
 
         Args:
@@ -182,7 +192,14 @@ class Stepper:
 class _Native:
     """A chain as one native call."""
 
-    def __init__(self, layer: Layer, shape: tuple[int, ...], stages: list[Any], plan: Explanation, flat: bool) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        shape: tuple[int, ...],
+        stages: list[chain.Product | chain.Lanes],
+        plan: Explanation,
+        flat: bool,
+    ) -> None:
         out = step_shape(layer, jax.ShapeDtypeStruct(shape, jnp.float32))  # refuses layers that do not fit
         self.plan, self._shape, self._flat = plan, shape, flat
         self._chain = chain.Chain(shape, stages)
@@ -190,7 +207,7 @@ class _Native:
         leaves, self._tree = jax.tree.flatten(layer.initial_state(shape[0]))
         self._rest = [np.array(leaf) for leaf in leaves]
 
-    def dense(self, x: Any) -> np.ndarray:
+    def dense(self, x: Data) -> np.ndarray:
         x = np.asarray(x)
         if x.shape != self._shape:
             if not self._flat or x.shape[:1] != self._shape[:1] or x.size != self._x.size:
@@ -208,10 +225,10 @@ class _Native:
         return self.out
 
     @property
-    def state(self) -> Any:
+    def state(self) -> State:
         return jax.tree.unflatten(self._tree, self._chain.states)
 
-    def accept(self, state: Any) -> None:
+    def accept(self, state: State) -> None:
         for mine, given in zip(self._chain.states, _checked_state(state, self.state), strict=True):
             mine[...] = given
 
@@ -221,7 +238,7 @@ class _Native:
 
 
 class _Jitted:
-    """Any model as one jitted step of JAX."""
+    """A model of whatever layers as one jitted step of JAX."""
 
     def __init__(self, layer: Layer, batch: int, features: tuple[int, ...] | None, plan: Explanation) -> None:
         if any(isinstance(module, Layer) and module.whole_time for _, module in nnx.iter_modules(layer)):
@@ -230,14 +247,14 @@ class _Jitted:
                 "Use spyx.nn.run."
             )
         self.plan, self._layer, self._batch, self._features = plan, layer, batch, features
-        self.out: Any = None
+        self.out: Output | None = None
         graphdef, weights, changing = nnx.split(layer, UNCHANGING, ...)
         self._weights, of_weights = jax.tree.flatten(jax.tree.map(_copied, weights))
         self._changing, of_changing = jax.tree.flatten(jax.tree.map(_copied, changing))
         self._step = _jitted(graphdef, of_weights, of_changing, _token(layer))
         self.reset()
 
-    def dense(self, x: Any) -> Any:
+    def dense(self, x: Data) -> Output:
         x = jax.tree.map(np.asarray, x)
         for leaf in jax.tree.leaves(x):
             if leaf.shape[:1] != (self._batch,):
@@ -250,7 +267,7 @@ class _Jitted:
         self._features = getattr(x, "shape", (self._batch,))[1:]
         return self.out
 
-    def events(self, indices: np.ndarray) -> Any:
+    def events(self, indices: np.ndarray) -> Output:
         if self._features is None:
             raise ValueError(
                 f"{WHO}.events: expected a model whose first layer tells the shape of its input; got another one. "
@@ -263,7 +280,7 @@ class _Jitted:
             x[indices] = 1
         return self.dense(x.reshape(1, *self._features))
 
-    def accept(self, state: Any) -> None:
+    def accept(self, state: State) -> None:
         leaves, tree = jax.tree.flatten(state)
         if self.state is not None:
             leaves, tree = _checked_state(state, self.state), jax.tree.structure(self.state)
@@ -279,11 +296,13 @@ class _Jitted:
 
 
 @cache(64)
-def _jitted(graphdef: Any, of_weights: Any, of_changing: Any, token: Any) -> Any:
+def _jitted(
+    graphdef: nnx.GraphDef, of_weights: Structure, of_changing: Structure, token: object
+) -> Callable[[Leaves, Leaves, State, Input], tuple[Output, State, Leaves]]:
     """`(weights, changing, state, x) -> (out, state', changing')`, one for equal networks; variables are flat lists."""
 
     @partial(jax.jit, donate_argnums=(1, 2))
-    def step(weights: Any, changing: Any, state: Any, x: Any) -> Any:
+    def step(weights: Leaves, changing: Leaves, state: State, x: Input) -> tuple[Output, State, Leaves]:
         variables = jax.tree.unflatten(of_weights, weights), jax.tree.unflatten(of_changing, changing)
         layer: Layer = nnx.merge(graphdef, *variables, copy=True)
         out, state = layer(x, state)
@@ -292,7 +311,7 @@ def _jitted(graphdef: Any, of_weights: Any, of_changing: Any, token: Any) -> Any
     return step
 
 
-def _made(model: Any, batch: int) -> _Native | _Jitted:
+def _made(model: Model, batch: int) -> _Native | _Jitted:
     """The decision between the two, and its plan."""
     layer = as_layer(WHO, model)
     if isinstance(layer, Stateless):
@@ -338,7 +357,9 @@ def _is_flatten(layer: Layer) -> bool:
     return isinstance(layer, Stateless) and type(layer.module) is Flatten
 
 
-def _stages(layers: list[Any], shape: tuple[int, ...]) -> tuple[list[chain.Product | chain.Lanes], Explanation]:
+def _stages(
+    layers: list[tuple[tuple[str, ...], Layer]], shape: tuple[int, ...]
+) -> tuple[list[chain.Product | chain.Lanes], Explanation]:
     """What the native step does, and its plan, for input of this shape.
 
     Raises:
@@ -380,7 +401,7 @@ def _named(path: tuple[str, ...], layer: Layer) -> str:
     return f"layer {'.'.join(path)} ({layer._kind})" if path else layer._kind
 
 
-def _given(found: Any, out: np.ndarray | None) -> Any:
+def _given(found: Output, out: np.ndarray | None) -> PyTree[np.ndarray]:
     """The output in an array of the caller's own."""
     if out is None:
         return found.copy() if type(found) is np.ndarray else jax.tree.map(np.array, found)
@@ -388,16 +409,16 @@ def _given(found: Any, out: np.ndarray | None) -> Any:
     return out
 
 
-def _as_numpy(leaf: Any) -> Any:
+def _as_numpy(leaf: Array | np.ndarray) -> Array | np.ndarray:
     return leaf.copy() if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.array(leaf)
 
 
-def _copied(leaf: Any) -> Any:
+def _copied(leaf: ArrayLike) -> Array:
     """A copy of JAX's own: buffers are given away in every step."""
     return leaf.copy() if isinstance(leaf, jax.Array) else jnp.array(leaf)
 
 
-def _checked_state(state: Any, like: Any) -> list[Any]:
+def _checked_state(state: State, like: State) -> Leaves:
     """Its leaves."""
     leaves, structure = jax.tree.flatten(state)
     if structure != jax.tree.structure(like):
@@ -415,7 +436,7 @@ def _checked_state(state: Any, like: Any) -> list[Any]:
     return leaves
 
 
-def _check_out(out: Any, like: Any) -> None:
+def _check_out(out: np.ndarray, like: np.ndarray | Output | None) -> None:
     """`like` is None before the first step of a model that is not native."""
     if not isinstance(out, np.ndarray) or (like is not None and (out.shape, out.dtype) != (like.shape, like.dtype)):
         expected = "a NumPy array" if like is None else f"a NumPy array of shape {like.shape} and dtype {like.dtype}"
@@ -423,7 +444,7 @@ def _check_out(out: Any, like: Any) -> None:
         raise ValueError(f"{WHO}(out=): expected {expected}; got {got}. Take one that the stepper returned.")
 
 
-def _refuse_nan(x: Any) -> None:
+def _refuse_nan(x: Data) -> None:
     for leaf in map(np.asarray, jax.tree.leaves(x)):
         if leaf.dtype.kind == "f" and (count := int(np.isnan(leaf).sum())):
             raise ValueError(
@@ -432,7 +453,7 @@ def _refuse_nan(x: Any) -> None:
             )
 
 
-def _wrong_shape(x: np.ndarray, expected: tuple[Any, ...]) -> ValueError:
+def _wrong_shape(x: np.ndarray, expected: tuple[int | str, ...]) -> ValueError:
     return ValueError(
         f"{WHO}: expected the input of one step, ({', '.join(map(str, expected))}); got shape {x.shape}. "
         "Add the batch axis with x[None], or give batch_size= another value."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flax import nnx
 
@@ -12,10 +12,21 @@ from spyx.nn.execution import known_mode
 from spyx.nn.layer import Stateful, as_layer, hashable, merged
 from spyx.nn.run import run
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, PyTree, Shaped
+
+    from spyx.engine.types import State, Tree
+    from spyx.nn.layer import ByIdentity, Model
+
 
 def stream(
-    model: Any, chunks: Iterable[Any], state: Any = None, *, time_axis: int = 1, mode: str = "auto"
-) -> Iterator[tuple[Any, Any]]:
+    model: Model,
+    chunks: Iterable[PyTree[Shaped[ArrayLike, "batch time ..."]]],
+    state: State | None = None,
+    *,
+    time_axis: int = 1,
+    mode: str = "auto",
+) -> Iterator[tuple[PyTree[Shaped[Array, "batch time ..."]], State]]:
     """Run a model over an endless input: yields `(outputs, state)` for every chunk that comes in.
 
     The state is carried from chunk to chunk, so the outputs are those of one `run` over all of it. Chunks of one
@@ -53,7 +64,15 @@ def stream(
 
 
 @jit(0, 1, 2, 3)
-def _chunk(graphdef: Any, time_axis: int, mode: str, token: Any, variables: Any, x: Any, state: Any) -> Any:
+def _chunk(
+    graphdef: nnx.GraphDef | ByIdentity,
+    time_axis: int,
+    mode: str,
+    token: object,
+    variables: nnx.State,
+    x: Tree,
+    state: State | None,
+) -> tuple[Tree, State, nnx.State]:
     """Compiled once for equal networks and shapes, whatever stream they belong to."""
     layer = merged(graphdef, variables)
     outs, state = run(layer, x, state, time_axis=time_axis, mode=mode)

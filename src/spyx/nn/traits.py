@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 if TYPE_CHECKING:
+    from jaxtyping import Array
+
+    from spyx.engine.params import Params
+    from spyx.engine.types import State, Units
     from spyx.nn.neuron import Neuron
 
-_verified: weakref.WeakKeyDictionary[type, set[Any]] = weakref.WeakKeyDictionary()
+_verified: weakref.WeakKeyDictionary[type, set[Hashable]] = weakref.WeakKeyDictionary()
 """What was tried of a class, each with what its step reads that is no array: a step may branch on that."""
 
 
@@ -53,11 +58,11 @@ def affine_kind(neuron: Neuron) -> str:
     spikes = jax.random.bernoulli(keys[3], 0.5, x.shape).astype(x.dtype)
     known = _concrete(neuron)
 
-    def holds(p: Any, scale: float) -> bool:
-        def new_state(s: Any) -> Any:
+    def holds(p: Params, scale: float) -> bool:
+        def new_state(s: State) -> State:
             return neuron.step(p, x, s)[1]
 
-        def near(key: Any) -> Any:
+        def near(key: Array) -> State:
             leaves, tree = jax.tree.flatten(rest)
             each = jax.random.split(key, len(leaves))
             moved = [
@@ -66,7 +71,7 @@ def affine_kind(neuron: Neuron) -> str:
             ]
             return jax.tree.unflatten(tree, moved)
 
-        def mix(u: Any, v: Any) -> Any:
+        def mix(u: State, v: State) -> State:
             return jax.tree.map(lambda a, b: 0.3 * a + 0.7 * b, u, v)
 
         a, b = near(keys[1]), near(keys[2])
@@ -89,7 +94,7 @@ def is_local(neuron: Neuron) -> bool:
     x = jnp.ones((1, *neuron.hidden_shape), jnp.float32)
     p = _concrete(neuron)
 
-    def new(shift: float) -> Any:
+    def new(shift: float) -> tuple[Units, State]:
         # Each variable moves by another amount: a membrane and its threshold that move together would not spike.
         by = [shift * (-1.0) ** i for i in range(len(rest))]
         moved = [leaf.reshape(-1).at[0].add(d).reshape(leaf.shape) for leaf, d in zip(rest, by, strict=True)]
@@ -103,17 +108,17 @@ def is_local(neuron: Neuron) -> bool:
     return True
 
 
-def _rest(neuron: Neuron, batch_size: int) -> Any:
+def _rest(neuron: Neuron, batch_size: int) -> State:
     """What a step takes as the state; a stochastic neuron's `initial_state` has keys beside it."""
     from spyx.nn.neuron import Neuron
 
     return Neuron.initial_state(neuron, batch_size)
 
 
-def _concrete(neuron: Neuron) -> Any:
+def _concrete(neuron: Neuron) -> Params:
     """The neuron's parameters in float32; numbers of the same shape in place of those that are being traced."""
 
-    def known(a: Any) -> Any:
+    def known(a: Array) -> Array:
         if not isinstance(a, Tracer):
             return a
         if not jnp.issubdtype(a.dtype, jnp.floating):

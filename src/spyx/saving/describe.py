@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -19,6 +19,9 @@ from spyx.saving.rebuild import otherwise
 from spyx.saving.registry import KINDS, TELL, VALUES, Elsewhere, escaped, joined, names, parameters
 from spyx.saving.tensors import DTYPES
 
+if TYPE_CHECKING:
+    from spyx.saving.tensors import Object
+
 
 class Unknown(ValueError):
     """Something that has no description."""
@@ -28,10 +31,10 @@ class Describer:
     """One description; afterwards `own` holds the classes of the user that are part of it."""
 
     def __init__(self) -> None:
-        self.own: dict[str, Any] = {}
+        self.own: dict[str, object] = {}
         self._seen: dict[int, str] = {}
 
-    def module(self, value: nnx.Module, path: str) -> dict[str, Any]:
+    def module(self, value: nnx.Module, path: str) -> Object:
         """A module by its class and arguments."""
         if id(value) in self._seen:
             return {"same": self._seen[id(value)]}
@@ -48,7 +51,7 @@ class Describer:
             return {"own": word, "args": None}
         return described
 
-    def _arguments(self, value: Any, path: str) -> dict[str, Any]:
+    def _arguments(self, value: nnx.Module, path: str) -> Object:
         cls = type(value)
         told = TELL[cls](value) if cls in TELL else {}
         held = vars(value)
@@ -71,7 +74,7 @@ class Describer:
                 found[name] = self.value(given, joined(path, name))
         return found
 
-    def value(self, value: Any, path: str) -> Any:
+    def value(self, value: object, path: str) -> Any:
         """An argument."""
         if value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
             return value
@@ -97,7 +100,7 @@ class Describer:
             return {"dict": {key: self.value(item, f"{path}.{escaped(key)}") for key, item in value.items()}}
         return self._named(value, path)
 
-    def _named(self, value: Any, path: str) -> Any:
+    def _named(self, value: object, path: str) -> Any:
         if isinstance(value, Within):
             return {"within": [value.low, value.high, value.by]}
         if isinstance(value, axn.Surrogate):
@@ -109,7 +112,7 @@ class Describer:
             return {"own": self._owned(getattr(value.slope_fn, "__name__", "surrogate"), value, path)}
         for name, known in VALUES.items():
             if type(value) is known:
-                fields = [field.name for field in dataclasses.fields(value)]
+                fields = [field.name for field in dataclasses.fields(value)]  # type: ignore[arg-type]
                 return {"value": name, "fields": {f: self.value(getattr(value, f), path) for f in fields}}
         dtype = _dtype(value)
         if dtype is not None:
@@ -118,13 +121,13 @@ class Describer:
             return {"own": self._owned(getattr(value, "__name__", type(value).__name__), value, path)}
         raise Unknown(f"{path} is {type(value).__name__} {str(value)[:40]!r}")
 
-    def _owned(self, name: str, value: Any, path: str) -> str:
+    def _owned(self, name: str, value: object, path: str) -> str:
         if self.own.setdefault(name, value) != value:
             raise Unknown(f"{path}: another thing is called {name} in this model, too")
         return name
 
 
-def _dtype(value: Any) -> np.dtype[Any] | None:
+def _dtype(value: Any) -> np.dtype | None:
     try:
         dtype = np.dtype(value) if isinstance(value, (type, np.dtype)) or hasattr(value, "dtype") else None
     except TypeError:
@@ -132,12 +135,12 @@ def _dtype(value: Any) -> np.dtype[Any] | None:
     return dtype if dtype in DTYPES.values() else None
 
 
-def _is_default(value: Any, default: Any) -> bool:
+def _is_default(value: object, default: object) -> bool:
     plain = value is None or isinstance(value, (bool, int, float, str, tuple))
     return value is default or plain and type(value) is type(default) and bool(value == default)
 
 
-def _is_library_function(value: Any) -> bool:
+def _is_library_function(value: object) -> bool:
     """The product of a layer and the like: a constructor chooses it, and what is made is compared with what was."""
     where = (getattr(value, "__module__", None) or "").partition(".")[0]
     return isinstance(value, (types.FunctionType, types.BuiltinFunctionType)) and where in ("jax", "flax", "spyx")

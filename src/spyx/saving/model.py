@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,15 @@ from spyx.saving.rebuild import abstract, otherwise
 from spyx.saving.registry import named
 from spyx.saving.tensors import Damaged
 
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from spyx.saving.tensors import Object
+
 FORMAT, MODEL = "spyx", "spyx.model"
 
 
-def save(path: Any, model: nnx.Module) -> None:
+def save(path: str | PathLike[str], model: nnx.Module) -> None:
     """Write a model to a safetensors file: its arrays, and a description that makes it again.
 
     Every layer of `spyx.nn`, `spyx.graph` and `spyx.experimental` and the common ones of Flax are described by their
@@ -71,7 +76,9 @@ def save(path: Any, model: nnx.Module) -> None:
     tensors.write(path, arrays, {"format": FORMAT, "spyx": spyx.__version__, MODEL: text})
 
 
-def load(path: Any, *, classes: Mapping[str, Any] | None = None, into: Any = None) -> Any:
+def load(
+    path: str | PathLike[str], *, classes: Mapping[str, object] | None = None, into: nnx.Module | None = None
+) -> Any:
     """The model in a file that `save` wrote.
 
     No code of the file runs: a description names classes of spyx and Flax, which are made with checked arguments. Sizes
@@ -124,7 +131,7 @@ def load(path: Any, *, classes: Mapping[str, Any] | None = None, into: Any = Non
     return nnx.merge(structure, filled)
 
 
-def _described(who: str, model: nnx.Module) -> tuple[Any, dict[str, Any]]:
+def _described(who: str, model: nnx.Module) -> tuple[Object, dict[str, object]]:
     describer = Describer()
     try:
         return describer.module(model, ""), describer.own
@@ -135,7 +142,7 @@ def _described(who: str, model: nnx.Module) -> tuple[Any, dict[str, Any]]:
         ) from error
 
 
-def _same_structure(described: Any, into: Any) -> tuple[Any, Any]:
+def _same_structure(described: Any, into: nnx.Module) -> tuple[nnx.GraphDef, nnx.State]:
     if not isinstance(into, nnx.Module):
         raise TypeError(f"spyx.load(into=): expected a Flax module; got {type(into).__name__}. Pass the model itself.")
     # Through JSON, so that both are read alike.
@@ -158,7 +165,7 @@ def _check_width(arrays: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def _filled(variables: Any, arrays: dict[str, np.ndarray]) -> Any:
+def _filled(variables: nnx.State, arrays: dict[str, np.ndarray]) -> nnx.State:
     wanted = named(variables)
     lost, more = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
     if lost or more:
@@ -170,7 +177,7 @@ def _filled(variables: Any, arrays: dict[str, np.ndarray]) -> Any:
     return jax.tree.unflatten(jax.tree.structure(variables), leaves)
 
 
-def _leaf(name: str, wanted: Any, array: np.ndarray) -> jax.Array:
+def _leaf(name: str, wanted: jax.Array | jax.ShapeDtypeStruct, array: np.ndarray) -> jax.Array:
     if jnp.issubdtype(wanted.dtype, jax.dtypes.prng_key):
         if array.dtype != np.uint32 or array.ndim != wanted.ndim + 1:
             raise Damaged(f"{name} of {array.dtype} {array.shape}, where a random key belongs")
@@ -187,12 +194,12 @@ def _leaf(name: str, wanted: Any, array: np.ndarray) -> jax.Array:
     return jnp.array(array)
 
 
-def _plain(leaf: Any) -> np.ndarray:
+def _plain(leaf: jax.Array) -> np.ndarray:
     keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if keys else leaf)
 
 
-def _not_finite(arrays: Mapping[str, np.ndarray], variables: Any) -> str:
+def _not_finite(arrays: Mapping[str, np.ndarray], variables: nnx.State) -> str:
     """The first NaN, or infinity in a parameter, in words; other arrays may hold infinities."""
     trained = set(named(nnx.filter_state(variables, nnx.Param)))
     for name, array in arrays.items():
@@ -204,14 +211,14 @@ def _not_finite(arrays: Mapping[str, np.ndarray], variables: Any) -> str:
     return ""
 
 
-def _open(described: Any) -> bool:
+def _open(described: object) -> bool:
     """Somewhere inside is a class of the user's whose arguments are not known."""
     if isinstance(described, dict):
         return ("own" in described and described.get("args", 0) is None) or any(map(_open, described.values()))
     return isinstance(described, list) and any(map(_open, described))
 
 
-def _innermost(described: Any, model: nnx.Module, own: Mapping[str, Any], problem: str) -> str:
+def _innermost(described: Object, model: nnx.Module, own: Mapping[str, object], problem: str) -> str:
     """The problem of the innermost layer that has one."""
     for name, inner in _inside(described):
         layer = _at(model, name)
@@ -221,7 +228,7 @@ def _innermost(described: Any, model: nnx.Module, own: Mapping[str, Any], proble
     return problem
 
 
-def _inside(described: Any) -> list[tuple[str, Any]]:
+def _inside(described: Object) -> list[tuple[str, Object]]:
     found = []
     for name, value in described.get("args", {}).items():
         items = value.get("dict", {}) if isinstance(value, dict) and "dict" in value else {"": value}

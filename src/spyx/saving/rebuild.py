@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
+import numpy as np
 from flax import nnx
 
 from spyx import axn
@@ -13,18 +14,24 @@ from spyx.nn.fields import WAYS, Within
 from spyx.saving.registry import KINDS, POSITIONAL, VALUES, escaped, joined, named, parameters, registry
 from spyx.saving.tensors import DTYPES, Damaged
 
+if TYPE_CHECKING:
+    from spyx.engine.types import Shapes
+    from spyx.saving.tensors import Object
+
+T = TypeVar("T")
+
 DEEPEST, LONGEST, LARGEST = 48, 1 << 16, 1 << 53
 
 
 class Builder:
     """Makes a model of a description; arrays come from `arrays`, by path."""
 
-    def __init__(self, arrays: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    def __init__(self, arrays: Mapping[str, Shapes], own: Mapping[str, object]) -> None:
         self.arrays = arrays
         self.own = own
-        self._made: dict[str, Any] = {}
+        self._made: dict[str, object] = {}
 
-    def module(self, found: Any, path: str, depth: int = 0) -> Any:
+    def module(self, found: object, path: str, depth: int = 0) -> object:
         """A module, or whatever the user gave under its name."""
         if not isinstance(found, dict) or depth > DEEPEST:
             raise Damaged(f"{path or 'the model'} that is no layer, or is nested too deeply")
@@ -51,7 +58,7 @@ class Builder:
         self._made[path] = made
         return made
 
-    def _given(self, name: str) -> Any:
+    def _given(self, name: str) -> object:
         if name not in self.own:
             raise Damaged(
                 f"one with {name!r}, which is not of spyx or Flax",
@@ -59,7 +66,7 @@ class Builder:
             )
         return self.own[name]
 
-    def _called(self, cls: type, arguments: Any, path: str, depth: int) -> Any:
+    def _called(self, cls: type, arguments: object, path: str, depth: int) -> object:
         takes = parameters(cls)
         if not isinstance(arguments, dict) or not set(arguments) <= set(takes):
             raise Damaged(f"{path or 'the model'} with other arguments than {cls.__name__} takes")
@@ -96,23 +103,23 @@ class Builder:
             raise Damaged(f"{path} with {', '.join(map(str, found))[:80]}")
         return make(found, path, depth)
 
-    def _at(self, found: Any, path: str, depth: int) -> Any:
+    def _at(self, found: Object, path: str, depth: int) -> object:
         outer = path.rpartition(".")[0]
         return self.value(found["is"], joined(outer, _checked(found["at"], str, path)), depth + 1)
 
-    def _tuple(self, found: Any, path: str, depth: int) -> Any:
+    def _tuple(self, found: Object, path: str, depth: int) -> tuple[object, ...]:
         return tuple(self.value(_checked(found["tuple"], list, path), path, depth + 1))
 
-    def _dict(self, found: Any, path: str, depth: int) -> Any:
+    def _dict(self, found: Object, path: str, depth: int) -> dict[str, object]:
         items = _checked(found["dict"], dict, path).items()
         return {key: self.value(item, f"{path}.{escaped(key)}", depth + 1) for key, item in items}
 
-    def _array(self, found: Any, path: str, depth: int) -> Any:
+    def _array(self, found: Object, path: str, depth: int) -> object:
         if path not in self.arrays:
             raise Damaged(f"no array {path!r}")
         return self.arrays[path]
 
-    def _variable(self, found: Any, path: str, depth: int) -> Any:
+    def _variable(self, found: Object, path: str, depth: int) -> nnx.Variable:
         kind = KINDS.get(found["variable"]) if isinstance(found["variable"], str) else None
         meta = _checked(found["meta"], dict, path)
         if kind is None or not all(isinstance(key, str) and key.isidentifier() for key in meta):
@@ -123,34 +130,34 @@ class Builder:
             raise Damaged(f"{path} with a constraint that is no range")
         return kind(self._array(found, path, depth), **values)
 
-    def _within(self, found: Any, path: str, depth: int) -> Any:
+    def _within(self, found: Object, path: str, depth: int) -> Within:
         held = _checked(found["within"], list, path)
         numbers = all(end is None or (type(end) in (int, float)) for end in held[:2])
         if len(held) != 3 or not numbers or held[2] not in WAYS or (None in held[:2] and held[2] in WAYS[1:3]):
             raise Damaged(f"{path} with the range {str(held)[:60]}")
         return Within(*held)
 
-    def _surrogate(self, found: Any, path: str, depth: int) -> Any:
+    def _surrogate(self, found: Object, path: str, depth: int) -> axn.Surrogate:
         name, options = found["surrogate"], _checked(found["options"], dict, path)
         factory = getattr(axn, name) if isinstance(name, str) and name in axn.__all__ else None
         if getattr(factory, "__wrapped__", None) is None:
             raise Damaged(f"{path} with the surrogate {str(name)[:40]!r}, which is not known")
-        return _made(factory, options, path)
+        return _made(factory, options, path)  # type: ignore[arg-type]
 
-    def _value(self, found: Any, path: str, depth: int) -> Any:
+    def _value(self, found: Object, path: str, depth: int) -> object:
         known = VALUES.get(found["value"]) if isinstance(found["value"], str) else None
         if known is None:
             raise Damaged(f"{path} with the value {str(found['value'])[:40]!r}, which is not known")
         fields = _checked(found["fields"], dict, path).items()
         return _made(known, {name: self.value(value, path, depth + 1) for name, value in fields}, path)
 
-    def _dtype(self, found: Any, path: str, depth: int) -> Any:
+    def _dtype(self, found: Object, path: str, depth: int) -> np.dtype:
         dtype = next((known for known in DTYPES.values() if known.name == found["dtype"]), None)
         if dtype is None:
             raise Damaged(f"{path} with the dtype {str(found['dtype'])[:20]!r}")
         return dtype
 
-    def _rngs(self, found: Any, path: str, depth: int) -> Any:
+    def _rngs(self, found: Object, path: str, depth: int) -> nnx.Rngs:
         names = _checked(found["rngs"], list, path)
         if not names or not all(isinstance(name, str) and name.isidentifier() for name in names):
             raise Damaged(f"{path} with the random streams {str(names)[:60]}")
@@ -172,11 +179,13 @@ TAGS = {
 """The forms of an argument that is no plain value, by their first word."""
 
 
-def abstract(described: Any, arrays: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Any, Any]:
+def abstract(
+    described: object, arrays: Mapping[str, Shapes], own: Mapping[str, object]
+) -> tuple[nnx.GraphDef, nnx.State]:
     """Structure and variables of what a description makes; no memory is taken, whatever its sizes are."""
-    structure: list[Any] = []
+    structure: list[nnx.GraphDef] = []
 
-    def make(arrays: Any) -> Any:
+    def make(arrays: Mapping[str, Shapes]) -> nnx.State:
         found, variables = nnx.split(Builder(arrays, own).module(described, ""))
         structure.append(found)
         return variables
@@ -186,7 +195,7 @@ def abstract(described: Any, arrays: Mapping[str, Any], own: Mapping[str, Any]) 
     return structure[0], variables
 
 
-def otherwise(described: Any, value: nnx.Module, own: Mapping[str, Any]) -> str:
+def otherwise(described: object, value: nnx.Module, own: Mapping[str, object]) -> str:
     """Why a description does not make a module of the structure of `value`; empty where it does."""
     structure, variables = nnx.split(value)
     arrays = named(variables)
@@ -201,13 +210,13 @@ def otherwise(described: Any, value: nnx.Module, own: Mapping[str, Any]) -> str:
     return "" if found == structure else f"{type(value).__name__} with other attributes than its constructor makes"
 
 
-def _checked(value: Any, kind: type, path: str) -> Any:
+def _checked(value: object, kind: type[T], path: str) -> T:
     if not isinstance(value, kind):
         raise Damaged(f"{path} with a {type(value).__name__} in the place of a {kind.__name__}")
     return value
 
 
-def _made(make: Any, arguments: dict[str, Any], path: str) -> Any:
+def _made(make: Callable[..., T], arguments: Object, path: str) -> T:
     try:
         return make(**arguments)
     except Exception as error:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 from flax import nnx
 
 from spyx import experimental, graph, nn
+
+if TYPE_CHECKING:
+    from spyx.engine.types import Tree
 
 FLAX = (
     "BatchNorm", "Conv", "ConvTranspose", "Dropout", "Embed", "GroupNorm", "LayerNorm", "Linear", "RMSNorm",
@@ -18,7 +21,7 @@ FLAX = (
 )  # fmt: skip
 """Layers of `flax.nnx` that are made by name."""
 ABSTRACT = (nn.Layer, nn.Neuron, nn.EquinoxLayer, experimental.StochasticNeuron, graph.StatefulModel)
-KINDS: dict[str, Any] = {
+KINDS: dict[str, type[nnx.Variable]] = {
     "Param": nnx.Param,
     "Constant": nn.Constant,
     "BatchStat": nnx.BatchStat,
@@ -38,7 +41,7 @@ def registry() -> dict[str, type]:
     return found
 
 
-VALUES: dict[str, Any] = {"spyx.nn.Dynamics": nn.Dynamics, "spyx.nn.PopulationCode": nn.PopulationCode}
+VALUES: dict[str, type] = {"spyx.nn.Dynamics": nn.Dynamics, "spyx.nn.PopulationCode": nn.PopulationCode}
 """Frozen values that are made by name of their fields."""
 
 
@@ -46,10 +49,10 @@ class Elsewhere(NamedTuple):
     """An argument that the module holds deeper inside."""
 
     place: str
-    value: Any
+    value: object
 
 
-def _graph_arguments(net: graph.Graph) -> dict[str, Any]:
+def _graph_arguments(net: graph.Graph) -> dict[str, object]:
     return {
         "nodes": dict(net.nodes),
         "edges": [list(edge) for edge in net.edges],
@@ -60,12 +63,12 @@ def _graph_arguments(net: graph.Graph) -> dict[str, Any]:
     }
 
 
-def _odds(layer: Any) -> dict[str, Any]:
+def _odds(layer: Any) -> dict[str, object]:
     options = dict(layer.activation.options)
     return {"k": options["k"], "threshold": options["threshold"], "grad": layer.activation.grad}
 
 
-TELL: dict[type, Callable[[Any], dict[str, Any]]] = {
+TELL: dict[type, Callable[[Any], dict[str, object]]] = {
     nn.Sequential: lambda net: {"layers": list(net.layers)},
     nnx.Sequential: lambda net: {"layers": list(net.layers)},
     nn.DHLIF: lambda net: {
@@ -106,12 +109,12 @@ def parameters(cls: type) -> dict[str, inspect.Parameter]:
     return {}
 
 
-def named(variables: Any) -> dict[str, Any]:
+def named(variables: nnx.State | Tree) -> dict[str, jax.Array]:
     """The arrays of a state of Flax by path."""
     return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables)}
 
 
-def path_name(path: Any) -> str:
+def path_name(path: tuple[object, ...]) -> str:
     """`layers.0.kernel`."""
     words = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
     last = getattr(path[-1], "name", None)

@@ -13,12 +13,18 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from spyx.data._disk import naming, part_of
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+Object = dict[str, Any]
+"""A JSON object; whoever reads an entry of it checks what the entry is."""
 
 DTYPES = {
     "BOOL": np.dtype(np.bool_),
@@ -56,9 +62,9 @@ class Contents(NamedTuple):
     texts: dict[str, str]
 
 
-def write(path: Any, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
+def write(path: str | PathLike[str], arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
     """Write a file with a SHA-256 of all that it holds."""
-    table: dict[str, Any] = {}
+    table: Object = {}
     place = 0
     # Wide items first, so that every array lies at a multiple of its item's size.
     ordered = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
@@ -89,7 +95,7 @@ def write(path: Any, arrays: Mapping[str, np.ndarray], texts: Mapping[str, str])
             part.unlink(missing_ok=True)
 
 
-def read(path: Any) -> Contents:
+def read(path: str | PathLike[str]) -> Contents:
     """Every array and every text but the digest.
 
     Raises:
@@ -125,13 +131,13 @@ def read(path: Any) -> Contents:
 def parsed_json(text: str | bytes) -> Any:
     """JSON without repeated names, NaN or infinity, and without deep nesting."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, object]]) -> Object:
         found = dict(pairs)
         if len(found) != len(pairs):
             raise Damaged("JSON that repeats a name")
         return found
 
-    def finite(word: str) -> Any:
+    def finite(word: str) -> float:
         value = float(word)
         if not math.isfinite(value):
             raise Damaged(f"the number {word[:20]}")
@@ -147,20 +153,20 @@ def parsed_json(text: str | bytes) -> Any:
         raise Damaged(f"no JSON: {str(error)[:100]}") from error
 
 
-def _parsed(header: bytes) -> dict[str, Any]:
+def _parsed(header: bytes) -> Object:
     found = parsed_json(header)
     if not isinstance(found, dict):
         raise Damaged("a header that is no JSON object")
     return found
 
 
-def _begin(item: tuple[str, Any]) -> tuple[int, int]:
+def _begin(item: tuple[str, object]) -> tuple[int, int]:
     offsets = item[1].get("data_offsets") if isinstance(item[1], dict) else None
     whole = isinstance(offsets, list) and len(offsets) == 2 and all(type(n) is int for n in offsets)
     return (offsets[0], offsets[1]) if whole else (0, 0)  # type: ignore[index]
 
 
-def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
+def _entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise Damaged(f"{name!r} without dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -174,8 +180,8 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, 
     return DTYPES[dtype], tuple(shape), offsets[0], offsets[1]
 
 
-def _digest(table: Mapping[str, Any], texts: Mapping[str, str], buffers: list[Any]) -> str:
+def _digest(table: Object, texts: Mapping[str, str], buffers: list[np.ndarray]) -> str:
     found = hashlib.sha256(json.dumps([dict(texts), dict(table)], sort_keys=True).encode())
     for buffer in buffers:
-        found.update(buffer)
+        found.update(buffer)  # type: ignore[arg-type]
     return found.hexdigest()

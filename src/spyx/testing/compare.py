@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+if TYPE_CHECKING:
+    from spyx.engine.types import Tree
 
-def require(holds: bool, subject: Any, promise: str) -> None:
+
+def require(holds: bool, subject: object, promise: str) -> None:
     """Raise AssertionError naming the subject and the promise, unless it holds."""
     if not holds:
         raise AssertionError(f"{subject}: {promise}")
 
 
-def require_close(got: Any, expected: Any, subject: Any, promise: str, tolerance: float = 1e-4) -> None:
+def require_close(got: Tree, expected: Tree, subject: object, promise: str, tolerance: float = 1e-4) -> None:
     """Same structure, shapes, dtypes, and values within `tolerance` relative to the largest expected value."""
     got_leaves, expected_leaves = jax.tree.leaves(got), jax.tree.leaves(expected)
     same = len(got_leaves) == len(expected_leaves)

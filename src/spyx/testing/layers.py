@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,21 @@ from flax import nnx
 from spyx import nn
 from spyx.testing.compare import require, require_close
 
+if TYPE_CHECKING:
+    from jaxtyping import Array
 
-def check_layer(layer: Any, input_shape: tuple[int, ...], *, tolerance: float = 1e-4) -> None:
+    from spyx.engine.types import Input, Leaves, Output, State, Tree
+
+
+class Stepped(Protocol):
+    """What is checked: a `spyx.nn.Layer`, or an object of any class with these two methods."""
+
+    def initial_state(self, batch_size: int, /) -> State: ...
+
+    def __call__(self, x: Input, state: State, /) -> tuple[Output, State]: ...
+
+
+def check_layer(layer: Stepped, input_shape: tuple[int, ...], *, tolerance: float = 1e-4) -> None:
     """Check a layer: batch elements are independent, modes agree in value and every gradient, streams can be cut.
 
     Args:
@@ -48,8 +61,8 @@ def check_layer(layer: Any, input_shape: tuple[int, ...], *, tolerance: float = 
     check_gradients(name, layer, x, ("layer", "auto"), tolerance)
 
 
-def check_batch_independence(name: str, layer: Any, x: jax.Array, tolerance: float) -> None:
-    """Changing one sample changes no other one; an empty batch gives an empty answer."""
+def check_batch_independence(name: str, layer: Stepped, x: jax.Array, tolerance: float) -> None:
+    """Changing one sample changes no other one; an empty batch gives an empty output."""
     outs = nn.run(layer, x)[0]
     changed = nn.run(layer, x.at[0].add(5.0))[0]
     require_close(changed[1:], outs[1:], name, "samples of a batch do not see each other", tolerance)
@@ -57,7 +70,7 @@ def check_batch_independence(name: str, layer: Any, x: jax.Array, tolerance: flo
     require(empty.shape == (0, *outs.shape[1:]), name, "an empty batch gives an empty output")
 
 
-def check_streaming(name: str, layer: Any, x: jax.Array, tolerance: float) -> None:
+def check_streaming(name: str, layer: Stepped, x: jax.Array, tolerance: float) -> None:
     """Two chunks with the state carried over equal one run; no time at all gives back the state."""
     whole, end = nn.run(layer, x)
     first, middle = nn.run(layer, x[:, :2])
@@ -69,15 +82,15 @@ def check_streaming(name: str, layer: Any, x: jax.Array, tolerance: float) -> No
     require_close(same, middle, name, "zero time steps leave the state alone", 0.0)
 
 
-def check_gradients(name: str, layer: Any, x: jax.Array, modes: tuple[str, ...], tolerance: float) -> None:
+def check_gradients(name: str, layer: Stepped, x: jax.Array, modes: tuple[str, ...], tolerance: float) -> None:
     """Every mode gives the plain scan's outputs, final state and gradients (input, parameters, initial state)."""
     state = layer.initial_state(x.shape[0])
     graphdef, weights, rest = nnx.split(layer, nnx.Param, ...) if isinstance(layer, nnx.Module) else (None, {}, {})
-    inexact, kept = _split_floating(state)
+    inexact, others = _split_floating(state)
 
-    def outcome(weights: Any, x: jax.Array, inexact: Any, mode: str) -> tuple[jax.Array, Any]:
-        model: Any = layer if graphdef is None else nnx.merge(graphdef, weights, rest)
-        outs, end = nn.run(model, x, _join(inexact, kept, state), mode=mode)
+    def outcome(weights: Tree, x: jax.Array, inexact: Leaves, mode: str) -> tuple[jax.Array, tuple[Tree, State]]:
+        model: Stepped = layer if graphdef is None else nnx.merge(graphdef, weights, rest)
+        outs, end = nn.run(model, x, _join(inexact, others, state), mode=mode)
         floats = [leaf for leaf in jax.tree.leaves((outs, end)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
         # A cosine weighs every output differently, so that no two errors cancel.
         total = sum(
@@ -85,7 +98,7 @@ def check_gradients(name: str, layer: Any, x: jax.Array, modes: tuple[str, ...],
         )
         return jnp.asarray(total), (outs, end)
 
-    def evaluate(mode: str) -> Any:
+    def evaluate(mode: str) -> tuple[Tree, Tree]:
         (_, values), gradients = jax.value_and_grad(outcome, argnums=(0, 1, 2), has_aux=True)(weights, x, inexact, mode)
         return values, gradients
 
@@ -98,7 +111,7 @@ def check_gradients(name: str, layer: Any, x: jax.Array, modes: tuple[str, ...],
         require_close(got_gradients, gradients, name, f"mode {mode!r} gives the gradients of 'step'", tolerance)
 
 
-def _split_floating(state: Any) -> tuple[list[Any], list[Any]]:
+def _split_floating(state: State) -> tuple[Leaves, list[Array | None]]:
     leaves = jax.tree.leaves(state)
     floating = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
     return (
@@ -107,7 +120,7 @@ def _split_floating(state: Any) -> tuple[list[Any], list[Any]]:
     )
 
 
-def _join(inexact: list[Any], kept: list[Any], like: Any) -> Any:
+def _join(inexact: Leaves, others: list[Array | None], like: State) -> State:
     rest = iter(inexact)
-    leaves = [next(rest) if leaf is None else leaf for leaf in kept]
+    leaves = [next(rest) if leaf is None else leaf for leaf in others]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)

@@ -70,7 +70,7 @@ def input_with_margin(neuron: nn.Neuron, steps: int = 8) -> jax.Array:
         nearest = _nearest_to_threshold(neuron, x)
         if nearest > 2e-3:
             return x
-    return x
+    return x  # type: ignore[possibly-unbound]
 
 
 def _nearest_to_threshold(neuron: nn.Neuron, x: jax.Array) -> float:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from spyx.testing.compare import require, require_close
 
+if TYPE_CHECKING:
+    from spyx.axn import Surrogate
+
 _GRID = (-30.0, -2.0, -1.0, -0.51, -0.3, -0.01, 0.0, 0.01, 0.2, 0.49, 1.0, 2.0, 30.0)
 
 
-def check_surrogate(spike: Any, *, binary: bool = True) -> None:
-    """Check a surrogate: hashable, shape and dtype kept, and its slope is its derivative in every mode of JAX.
+def check_surrogate(spike: Surrogate, *, binary: bool = True) -> None:
+    """Check a surrogate: hashable, shape and dtype unchanged, and its slope is its derivative in every mode of JAX.
 
     Args:
         spike: what a factory of `spyx.axn`, or your own `@surrogate`, returns.

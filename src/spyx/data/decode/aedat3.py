@@ -43,13 +43,13 @@ def decode(source: Source) -> Columns:
             if size != 8:
                 raise source.error(at, "polarity events of 8 bytes", f"{size} bytes")
             records = source.data[body:end].view("<u4").reshape(-1, 2)
-            kept = np.flatnonzero(records[:, 0] & 1)
-            stamp = records[kept, 1]
+            valid = np.flatnonzero(records[:, 0] & 1)
+            stamp = records[valid, 1]
             if len(stamp) and int(stamp.max()) >= 2**31:
-                worst = body + 8 * int(kept[int(np.argmax(stamp))])
+                worst = body + 8 * int(valid[int(np.argmax(stamp))])
                 raise source.error(worst, "a time of 31 bits", f"{int(stamp.max())}")
-            parts.append((stamp.astype(np.int64) + (overflow << 31), records[kept, 0]))
-            places.append(body + 8 * kept)
+            parts.append((stamp.astype(np.int64) + (overflow << 31), records[valid, 0]))
+            places.append(body + 8 * valid)
         at = end
     if not parts:
         return Columns(np.empty(0, np.int64), {n: np.empty(0, np.uint16) for n in "xyp"}, lambda i: start)

@@ -29,7 +29,7 @@ def decode(source: Source) -> Columns:
     overflow = y == OVERFLOW_ROW
     if not overflow.any():
         return Columns(t, {"x": x.astype(np.uint16), "y": y.astype(np.uint16), "p": p}, lambda i: 5 * i)
-    kept = np.flatnonzero(~overflow)
-    t = (t + OVERFLOW_US * np.cumsum(overflow))[kept]
-    addresses = {"x": x[kept].astype(np.uint16), "y": y[kept].astype(np.uint16), "p": p[kept]}
-    return Columns(t, addresses, lambda i: 5 * int(kept[i]))
+    events = np.flatnonzero(~overflow)
+    t = (t + OVERFLOW_US * np.cumsum(overflow))[events]
+    addresses = {"x": x[events].astype(np.uint16), "y": y[events].astype(np.uint16), "p": p[events]}
+    return Columns(t, addresses, lambda i: 5 * int(events[i]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class Source:
                 offset, f"{what} of at most {most} bytes", f"{size}", "Pass max_bytes= if you trust the file."
             )
 
-    def records(self, start: int, dtype: Any) -> np.ndarray:
+    def records(self, start: int, dtype: np.dtype | str) -> np.ndarray:
         """Views everything from `start` as records of `dtype`; a file that ends inside a record is truncated."""
         kind = np.dtype(dtype)
         rest = len(self.data) - start

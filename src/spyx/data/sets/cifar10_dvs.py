@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from spyx.data.archive_or_folder import Store
 from spyx.data.decode import decode_bytes
 from spyx.data.events import Events
 from spyx.data.recordings import Recordings
 from spyx.data.split import Dataset, Split, stratified
-from spyx.data.store import Store
 
 CITATION = (
     "H. Li, H. Liu, X. Ji, G. Li and L. Shi (2017). CIFAR10-DVS: An Event-Stream Dataset for Object Classification. "
@@ -58,10 +58,10 @@ def load(*, root: str | Path, first_test: int = 900, validation: float = 0.1, sp
     recordings = Recordings(names, read, stamp=store.stamp(names), sensor_size=SENSOR)
     whole = Split(recordings, np.array([CLASSES.index(match[1]) for _, match in found], np.int32))
     rest = np.flatnonzero(~is_test)
-    held_out, kept = stratified(whole.y[rest], [validation], split_seed)
+    held_out, training = stratified(whole.y[rest], [validation], split_seed)
     return Dataset(
         name="cifar10_dvs",
-        train=whole.take(rest[kept]),
+        train=whole.take(rest[training]),
         validation=whole.take(rest[held_out]),
         test=whole.take(np.flatnonzero(is_test)),
         num_classes=len(CLASSES),

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from spyx.data.archive_or_folder import Store
 from spyx.data.decode import decode_bytes
 from spyx.data.events import Events
 from spyx.data.recordings import Recordings
 from spyx.data.split import Dataset, Split
-from spyx.data.store import Store
 
 CITATION = (
     "A. Amir et al. (2017). A Low Power, Fully Event-Based Gesture Recognition System. "
@@ -41,15 +41,15 @@ def load(*, root: str | Path, validation_users: tuple[int, ...] = (21, 22, 23)) 
     store = Store(root)
     trials, test_trials = _trials(store, "trials_to_train.txt"), _trials(store, "trials_to_test.txt")
     held_out = [name for name in trials if _user(name) in validation_users]
-    kept = [name for name in trials if name not in held_out]
-    if not held_out or not kept:
+    training = [name for name in trials if name not in held_out]
+    if not held_out or not training:
         raise ValueError(
             f"dvs_gesture: expected validation_users among {sorted({_user(name) for name in trials})}, but not all of "
             f"them; got {validation_users}."
         )
     return Dataset(
         name="dvs_gesture",
-        train=_split(store, kept),
+        train=_split(store, training),
         validation=_split(store, held_out),
         test=_split(store, test_trials),
         num_classes=NUM_CLASSES,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from spyx.data.archive_or_folder import Store
 from spyx.data.decode import decode_bytes
 from spyx.data.events import Events
 from spyx.data.recordings import Recordings
 from spyx.data.split import Dataset, Split, stratified
-from spyx.data.store import Store
 
 PARTS = ("train", "validation", "test")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from spyx.data.archive_or_folder import Store
 from spyx.data.decode import decode_bytes
 from spyx.data.recordings import Recordings
 from spyx.data.split import Dataset, Split, stratified
-from spyx.data.store import Store
 
 CITATION = (
     "G. Orchard, A. Jayawant, G. K. Cohen and N. Thakor (2015). Converting Static Image Datasets to Spiking "
@@ -34,10 +34,10 @@ def load(*, root: str | Path, validation: float = 0.1, split_seed: int = 0) -> D
     """
     store = Store(root)
     train, test = (_part(store, part) for part in ("Train", "Test"))
-    held_out, kept = stratified(train.y, [validation], split_seed)
+    held_out, training = stratified(train.y, [validation], split_seed)
     return Dataset(
         name="nmnist",
-        train=train.take(kept),
+        train=train.take(training),
         validation=train.take(held_out),
         test=test,
         num_classes=10,

@@ -36,18 +36,18 @@ def load(*, root: str | Path, validation: float = 0.1, unlabelled: int = 0) -> D
         ValueError: if files are missing, damaged or of another layout.
     """
     whole, test = (_read(Path(root) / f"QTDB_{part}.mat", unlabelled) for part in ("train", "test"))
-    kept = len(whole) - round(validation * len(whole))
-    if not 0 < kept < len(whole):
+    training = len(whole) - round(validation * len(whole))
+    if not 0 < training < len(whole):
         raise ValueError(f"qtdb_ecg: expected validation in (0, 1) that leaves both parts; got {validation}.")
     return Dataset(
         name="qtdb_ecg",
-        train=whole.take(range(kept)),
-        validation=whole.take(range(kept, len(whole))),
+        train=whole.take(range(training)),
+        validation=whole.take(range(training, len(whole))),
         test=test,
         num_classes=NUM_CLASSES,
         citation=CITATION,
         licence="ODC-By 1.0 (PhysioNet); spike files MIT",
-        split_note=f"test as published; the last {len(whole) - kept} training segments held out in one block",
+        split_note=f"test as published; the last {len(whole) - training} training segments held out in one block",
         sensor_size=(4,),
     )
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from spyx.data.archive_or_folder import Store
 from spyx.data.cochlea import Cochlea
 from spyx.data.decode.wav import read_sound
 from spyx.data.events import Events
 from spyx.data.recordings import Recordings
 from spyx.data.split import Dataset, Split
-from spyx.data.store import Store
 
 CITATION = "Z. Jackson et al. Free Spoken Digit Dataset (FSDD). doi:10.5281/zenodo.1342401"
 NAME = re.compile(r"(?:.*/)?(\d)_([a-z]+)_(\d+)\.wav")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,9 @@ import numpy as np
 
 from spyx.engine import device
 from spyx.engine.kernels import native, rows
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Shaped
 
 SAMPLED_ROWS = 400
 """Rows, at least, whose entries are counted: they tell a fifth from a tenth, and a look at all would cost time."""
@@ -26,21 +30,21 @@ def by_events(multiplications: int) -> bool:
     return multiplications >= SMALLEST and device.one_cpu() and device.has_compiler() and native.obstacle() is None
 
 
-def choose(plain: Any, events: Any, most: float, *operands: jax.Array) -> jax.Array:
+def choose(plain: Callable[..., Array], events: Callable[..., Array], most: float, *operands: Array) -> Array:
     """The kernel where at most the share `most` of the first operand is not zero. Mapped over an axis: always dense."""
 
     @jax.custom_batching.custom_vmap
-    def product(*operands: jax.Array) -> jax.Array:
+    def product(*operands: Array) -> Array:
         return jax.lax.cond(density(operands[0]) <= most, events, plain, *operands)
 
     @product.def_vmap
-    def _(size: int, mapped: Any, *operands: Any) -> tuple[jax.Array, bool]:
+    def _(size: int, mapped: Sequence[bool], *operands: Array) -> tuple[Array, bool]:
         return jax.vmap(plain, in_axes=tuple(0 if m else None for m in mapped))(*operands), True
 
     return product(*operands)
 
 
-def density(x: jax.Array) -> jax.Array:
+def density(x: Shaped[Array, "rows ..."]) -> Float[Array, ""]:
     """Share of the entries of x (rows, ...) that are not zero, from a sample of its rows."""
     stride = max((s for s in STRIDES if s * SAMPLED_ROWS <= x.shape[0]), default=1)
     size = x.size // x.shape[0] * -(-x.shape[0] // stride)

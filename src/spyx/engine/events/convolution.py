@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,12 @@ from spyx.engine import convolution
 from spyx.engine.derivative import Changes, Rule, call
 from spyx.engine.events.choice import by_events, choose
 from spyx.engine.kernels import maps
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Shaped
+
+    from spyx.engine.derivative import Arguments, Tangents
+    from spyx.engine.types import Tree
 
 DENSITY = 0.5
 """Share of entries that are not zero up to which the kernels beat the products over patches."""
@@ -31,14 +37,19 @@ Size = tuple[int, int]
 
 
 def convolve(
-    lhs: jax.Array, rhs: jax.Array, window_strides: Sequence[int], padding: Any, *args: Any, **options: Any
-) -> jax.Array:
+    lhs: Shaped[Array, "batch *spatial features"],
+    rhs: Shaped[Array, "*window features features_out"],
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    *args: Any,
+    **options: Any,
+) -> Shaped[Array, "batch *spatial_out features_out"]:
     """`spyx.engine.convolution.convolve`, by events where few entries of `lhs` are not zero.
 
     Arguments and result are those of `jax.lax.conv_general_dilated`.
     """
     pads = convolution.dense_pads(lhs, rhs, window_strides, padding, *args, **options)
-    dilation: Any = options.get("rhs_dilation") or ()
+    dilation: Sequence[int] = options.get("rhs_dilation") or ()
     by_ones = all(n == 1 for n in (*window_strides, *dilation))
     rank, dtype = lhs.ndim - 2, lhs.dtype
     if (
@@ -55,14 +66,14 @@ def convolve(
         return convolution.convolve(lhs, rhs, window_strides, padding, *args, **options)
     if rank == 2:
         return call(_Map(pads), lhs, rhs)
-    flat: jax.Array = call(_Map(((0, 0), *pads)), lhs[:, None], rhs[None])
+    flat: Array = call(_Map(((0, 0), *pads)), lhs[:, None], rhs[None])
     return flat[:, 0]
 
 
 class _Bilinear(Rule):
     """A function that is linear in each of its two arguments, with the two transposes to go with it."""
 
-    def tangent(self, args: tuple[Any, ...], tangents: tuple[Changes, ...]) -> Changes:
+    def tangent(self, args: Arguments, tangents: tuple[Tangents, ...]) -> Changes:
         (a, b), ((d_a,), (d_b,)) = args, tangents
         parts = [] if d_a is None else [call(self, d_a, b)]
         parts += [] if d_b is None else [call(self, a, d_b)]
@@ -75,15 +86,15 @@ class _Map(_Bilinear):
 
     pads: Pads
 
-    def forward(self, x: jax.Array, w: jax.Array) -> jax.Array:
+    def forward(self, x: Array, w: Array) -> Array:
         size = _moved(x.shape[1:3], self.pads, w.shape[:2], 1)
 
-        def events(x: jax.Array, w: jax.Array) -> jax.Array:
+        def events(x: Array, w: Array) -> Array:
             return maps.scatter(x, w[::-1, ::-1].transpose(0, 2, 1, 3), _offset(self.pads, w.shape), size)
 
         return choose(partial(_by_patches, self.pads), events, DENSITY, x, w)
 
-    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+    def backward(self, args: Arguments, residuals: Tree, cotangents: Changes) -> tuple[Changes, ...]:
         (x, w), (g,) = args, cotangents
         return [call(_InputGradient(self.pads), g, w)], [call(_WeightGradient(self.pads, w.shape[:2]), x, g)]
 
@@ -94,19 +105,19 @@ class _InputGradient(_Bilinear):
 
     pads: Pads
 
-    def forward(self, g: jax.Array, w: jax.Array) -> jax.Array:
+    def forward(self, g: Array, w: Array) -> Array:
         size = _moved(g.shape[1:3], self.pads, w.shape[:2], -1)
 
-        def events(g: jax.Array, w: jax.Array) -> jax.Array:
+        def events(g: Array, w: Array) -> Array:
             return maps.scatter(g, w.transpose(0, 3, 1, 2), (self.pads[0][0], self.pads[1][0]), size)
 
-        def by_patches(g: jax.Array, w: jax.Array) -> jax.Array:
+        def by_patches(g: Array, w: Array) -> Array:
             x = jnp.zeros((g.shape[0], *size, w.shape[2]), g.dtype)
             return jax.vjp(lambda x: _by_patches(self.pads, x, w), x)[1](g)[0]
 
         return choose(by_patches, events, 1.0 if w.size <= CACHED_WEIGHTS else DENSITY, g, w)
 
-    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+    def backward(self, args: Arguments, residuals: Tree, cotangents: Changes) -> tuple[Changes, ...]:
         (g, w), (c,) = args, cotangents
         return [call(_Map(self.pads), c, w)], [call(_WeightGradient(self.pads, w.shape[:2]), c, g)]
 
@@ -118,23 +129,23 @@ class _WeightGradient(_Bilinear):
     pads: Pads
     window: Size
 
-    def forward(self, x: jax.Array, g: jax.Array) -> jax.Array:
-        def events(x: jax.Array, g: jax.Array) -> jax.Array:
+    def forward(self, x: Array, g: Array) -> Array:
+        def events(x: Array, g: Array) -> Array:
             found = maps.gather(x, g, _offset(self.pads, self.window), self.window)
             return found.transpose(0, 2, 1, 3)[::-1, ::-1]
 
-        def by_patches(x: jax.Array, g: jax.Array) -> jax.Array:
+        def by_patches(x: Array, g: Array) -> Array:
             w = jnp.zeros((*self.window, x.shape[-1], g.shape[-1]), g.dtype)
             return jax.vjp(lambda w: _by_patches(self.pads, x, w), w)[1](g)[0]
 
         return choose(by_patches, events, DENSITY, x, g)
 
-    def backward(self, args: tuple[Any, ...], kept: Any, cotangents: Changes) -> tuple[Changes, ...]:
+    def backward(self, args: Arguments, residuals: Tree, cotangents: Changes) -> tuple[Changes, ...]:
         (x, g), (c,) = args, cotangents
         return [call(_InputGradient(self.pads), g, c)], [call(_Map(self.pads), x, c)]
 
 
-def _by_patches(pads: Pads, x: jax.Array, w: jax.Array) -> jax.Array:
+def _by_patches(pads: Pads, x: Array, w: Array) -> Array:
     return convolution.by_patches(x, w, (1, 1), pads, (1, 1), None)
 
 

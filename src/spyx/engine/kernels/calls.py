@@ -7,8 +7,8 @@ is compiled for a platform that is not used. The operands of a recurrent step en
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -20,22 +20,30 @@ from spyx.engine.derivative import types
 from spyx.engine.kernels import cpu, pallas, plain
 from spyx.engine.kernels.spec import Spec
 
+if TYPE_CHECKING:
+    from jax.core import ShapedArray
+    from jaxtyping import Array
+
+    from spyx.engine.types import Checkpoints, Leaves, OverTime, PerLane
+
 Kernel = Callable[..., list[jax.Array]]
 
 
-def forward(spec: Spec, xs: Any, ps: Any, ss: Any, w: Any) -> tuple[Any, Any, Any]:
+def forward(spec: Spec, xs: OverTime, ps: PerLane, ss: PerLane, w: Leaves) -> tuple[OverTime, PerLane, Checkpoints]:
     """Outputs, last states, checkpoints."""
     flat = _forward.bind(*xs, *ps, *ss, *w, spec=spec)
-    return _split(flat, spec.outputs, spec.n_s, spec.n_s)
+    return _split(flat, spec.outputs, spec.n_s, spec.n_s)  # type: ignore[return-value]
 
 
-def backward(spec: Spec, xs: Any, ps: Any, marks: Any, g_ys: Any, g_ends: Any, z: Any, w: Any) -> tuple[Any, Any, Any]:
+def backward(
+    spec: Spec, xs: OverTime, ps: PerLane, marks: Checkpoints, g_ys: OverTime, g_ends: PerLane, z: OverTime, w: Leaves
+) -> tuple[OverTime, PerLane, PerLane]:
     """Cotangents of inputs, parameters and first states; `z` and `w` are lists, empty for a local step."""
     flat = _backward.bind(*xs, *ps, *marks, *g_ys, *g_ends, *z, *w, spec=spec)
-    return _split(flat, spec.inputs, spec.n_p, spec.n_s)
+    return _split(flat, spec.inputs, spec.n_p, spec.n_s)  # type: ignore[return-value]
 
 
-def _split(flat: Any, *counts: int) -> Any:
+def _split(flat: Sequence[jax.Array], *counts: int) -> tuple[Leaves, ...]:
     values = iter(flat)
     return tuple([next(values) for _ in range(n)] for n in counts)
 
@@ -55,7 +63,7 @@ def _run_backward(kernel: Kernel, *flat: jax.Array, spec: Spec) -> list[jax.Arra
 def _on_cpu(kernel: Kernel, otherwise: Kernel) -> Kernel:
     """Kernels have one dtype: narrow input and output are cast outside of them."""
 
-    def run(spec: Spec, *groups: Any) -> list[jax.Array]:
+    def run(spec: Spec, *groups: Leaves | Array) -> list[jax.Array]:
         if not device.has_compiler():
             return otherwise(spec, *groups)
         wide = jax.tree.map(lambda a: a.astype(spec.dtype), groups)
@@ -66,7 +74,12 @@ def _on_cpu(kernel: Kernel, otherwise: Kernel) -> Kernel:
     return run
 
 
-def _new_primitive(name: str, run: Any, shapes: Any, kernels: dict[str | None, Kernel]) -> Primitive:
+def _new_primitive(
+    name: str,
+    run: Callable[..., Leaves],
+    shapes: Callable[..., list[jax.ShapeDtypeStruct]],
+    kernels: dict[str | None, Kernel],
+) -> Primitive:
     """A primitive with `kernels` by platform.
 
     Args:
@@ -79,11 +92,11 @@ def _new_primitive(name: str, run: Any, shapes: Any, kernels: dict[str | None, K
     primitive.multiple_results = True
 
     @primitive.def_abstract_eval
-    def _(*avals: Any, spec: Spec) -> Any:
+    def _(*avals: ShapedArray, spec: Spec) -> list[ShapedArray]:
         return types(shapes(spec, *avals[0].shape), avals[0])
 
     @primitive.def_impl
-    def _(*flat: jax.Array, spec: Spec) -> Any:
+    def _(*flat: jax.Array, spec: Spec) -> Leaves:
         with jax.disable_jit(False):  # there is no other way to run a kernel
             return jax.jit(functools.partial(primitive.bind, spec=spec))(*flat)
 
@@ -96,7 +109,9 @@ def _new_primitive(name: str, run: Any, shapes: Any, kernels: dict[str | None, K
     return primitive
 
 
-def _more_samples(primitive: Primitive, plain: Any, flat: Any, axes: Any, *, spec: Spec) -> tuple[Any, Any]:
+def _more_samples(
+    primitive: Primitive, plain: Callable[..., Leaves], flat: Leaves, axes: Sequence[int | None], *, spec: Spec
+) -> tuple[Leaves, list[int]]:
     """A mapped axis is more samples, unless every one has a weight of its own."""
     shared = 1 if spec.recurrent else 0
     if shared and axes[-1] is not None:

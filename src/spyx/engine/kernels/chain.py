@@ -14,7 +14,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -29,6 +29,13 @@ from spyx.engine.kernels.source import Lines, write
 from spyx.engine.kernels.spec import Spec, spec_of
 from spyx.engine.params import Params
 from spyx.engine.recurrent import Dense, Recurrent
+
+if TYPE_CHECKING:
+    from jaxtyping import ArrayLike
+
+    from spyx.engine.types import State, Step
+
+Buffers = Sequence[np.ndarray]
 
 DTYPE = np.dtype(np.float32)
 """Of every buffer and of the arithmetic."""
@@ -68,12 +75,12 @@ class Lanes:
     """
 
     spec: Spec
-    params: Sequence[Any]
-    state: Sequence[Any]
+    params: Sequence[ArrayLike]
+    state: Sequence[ArrayLike]
     weight: np.ndarray | None = None
 
 
-def lanes(step: Any, p: Params, x: Any, s: Any) -> Lanes:
+def lanes(step: Step, p: Params, x: jax.ShapeDtypeStruct, s: State) -> Lanes:
     """The lanes of a neuron.
 
     Args:
@@ -182,7 +189,9 @@ class Chain:
         self._lanes(parts.after_spikes(spec), size, [x, current], params, states, rest)
         return outs[0]
 
-    def _lanes(self, program: Program, size: int, xs: Any, ps: Any, es: Any, ys: Any, *, changes: bool = True) -> None:
+    def _lanes(
+        self, program: Program, size: int, xs: Buffers, ps: Buffers, es: Buffers, ys: Buffers, *, changes: bool = True
+    ) -> None:
         """A lane program among the calls, which reads `xs`, `ps` and `es` and writes `ys` and, in place, `es`."""
         counts = len(xs), len(ps), len(es), len(ys)
         body = _source("{name}", program, *counts, changes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 
@@ -11,6 +11,11 @@ from spyx.engine.kernels import functions, native
 from spyx.engine.kernels.language import Kernel, parse
 from spyx.engine.kernels.source import backward_source, forward_source
 from spyx.engine.kernels.spec import Spec
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+    from spyx.engine.types import Checkpoints, Leaves, OverTime, PerLane
 
 LANES = native.Share(axis=1, smallest=64, largest=1024)
 """Of a local step: a block's state fits the first-level cache and its loop is made of whole vectors."""
@@ -20,19 +25,21 @@ SAMPLES = native.Share(axis=1, smallest=4, largest=32)
 cache."""
 
 
-def forward(spec: Spec, xs: Any, ps: Any, ss: Any, *w: jax.Array) -> list[jax.Array]:
+def forward(spec: Spec, xs: OverTime, ps: PerLane, ss: PerLane, *w: Float[Array, "units units"]) -> Leaves:
     """Outputs (time, samples, units), last states (samples, units), checkpoints (chunks, samples, units)."""
     return _call(spec, "forward", forward_source(spec), [*xs, *ps, *ss, *w], spec.forward_shapes(*xs[0].shape))
 
 
-def backward(spec: Spec, xs: Any, ps: Any, marks: Any, g_ys: Any, g_ends: Any, *z_w: jax.Array) -> list[jax.Array]:
+def backward(
+    spec: Spec, xs: OverTime, ps: PerLane, marks: Checkpoints, g_ys: OverTime, g_ends: PerLane, *z_w: Array
+) -> Leaves:
     """Cotangents of inputs (time, samples, units), parameters and first states (samples, units)."""
     transposed = [a.T for a in z_w[1:]]
     arrays, shapes = [*xs, *ps, *marks, *g_ys, *g_ends, *z_w, *transposed], spec.backward_shapes(*xs[0].shape)
     return _call(spec, "backward", backward_source(spec), arrays, shapes)
 
 
-def _call(spec: Spec, name: str, source: str, arrays: list[jax.Array], shapes: list[Any]) -> list[jax.Array]:
+def _call(spec: Spec, name: str, source: str, arrays: Leaves, shapes: list[jax.ShapeDtypeStruct]) -> Leaves:
     share, count = SAMPLES if spec.recurrent else LANES, len(arrays) + len(shapes)
     types = {"real": spec.dtype.name, "spikes": spec.dtype.name}
     target = native.register(name, source, types, share, lambda: _entry(name, source, count))

@@ -2,7 +2,7 @@
 
 A file is a magic line, a header in JSON and the object. Nothing of it reaches the machine before the owner and the mode
 of folder and file, every fact of the header and the object's digest have been checked. Whatever is wrong with it is
-said in one line, and the kernel is compiled as if there were no cache.
+logged in one line, and the kernel is compiled as if there were no cache.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -36,9 +35,9 @@ ABANDONED_S = 3600.0
 
 _log = logging.getLogger("spyx")
 _folder: Path | None = None
-_jax_settings: tuple[Any, ...] | None = None
+_jax_settings: tuple[object, ...] | None = None
 """What JAX's cache was set to before it was turned on here."""
-_said: set[str] = set()
+_logged: set[str] = set()
 _addresses: dict[str, int] = {}
 _lock = threading.Lock()
 
@@ -53,12 +52,12 @@ def compilation_cache(folder: str | Path | None = None) -> Path | None:
     Call it before the first computation. Two caches are turned on: JAX's persistent compilation cache, unless one is
     set already, and the machine code of fused and event-driven CPU kernels. The folder must belong to you and be
     writable for nobody else, because code is executed from it: a new one gets the mode 0700, and one that others can
-    write to is not used, which one line of the log `spyx` says. A damaged file, or one of other versions or of another
-    CPU, is not executed either; what it held is compiled again. The command line calls this function.
+    write to is not used, which the log `spyx` reports. A damaged file, or one of other versions or of another CPU,
+    is not executed either; what it held is compiled again. The command line calls this function.
 
     Args:
-        folder: where; "off" turns both caches off. By default what the environment variable SPYX_CACHE says, a folder
-            or "off", otherwise `spyx/compiled` in the user's folder for caches.
+        folder: where; "off" turns both caches off. By default the value of the environment variable SPYX_CACHE, a
+            folder or "off", otherwise `spyx/compiled` in the user's folder for caches.
 
     Returns:
         The folder in use, or None.
@@ -201,7 +200,7 @@ def _store(target: str, code: bytes) -> None:
                 os.unlink(temporary)
             raise
     except (OSError, _Refused) as error:
-        _say(f"kernels are not kept in {path.parent}: {error}")
+        _say(f"kernels are not stored in {path.parent}: {error}")
 
 
 def _portable(code: bytes) -> bool:
@@ -210,7 +209,7 @@ def _portable(code: bytes) -> bool:
     return needed is not None and object_code.NEEDS.issuperset(needed)
 
 
-def _header(target: str, code: bytes) -> dict[str, Any]:
+def _header(target: str, code: bytes) -> dict[str, str | int]:
     return {"kernel": target, **_facts(), "size": len(code), "sha256": hashlib.sha256(code).hexdigest()}
 
 
@@ -276,6 +275,6 @@ def _user_folder() -> Path:
 def _say(line: str) -> None:
     """Once per process for one cause, whatever the file."""
     cause = line.partition(": ")[2]
-    if cause not in _said:
-        _said.add(cause)
+    if cause not in _logged:
+        _logged.add(cause)
         _log.warning("spyx: %s.", line)

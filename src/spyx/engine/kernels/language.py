@@ -75,17 +75,17 @@ class Kernel:
     wide: bool = False
     inline: bool = False
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: object) -> Any:
         """In the text of another kernel."""
         raise KernelError(f"{self.tree.name} is a kernel, which only another kernel can call")
 
 
 def kernel(
     *, returns: str = "int", contract: bool = False, wide: bool = False, inline: bool = False, **types: str
-) -> Callable[[Callable[..., Any]], Kernel]:
+) -> Callable[[Callable[..., object]], Kernel]:
     """Mark a function as a kernel; its text is read, it never runs as Python. Arguments are those of `Kernel`."""
 
-    def mark(function: Callable[..., Any]) -> Kernel:
+    def mark(function: Callable[..., object]) -> Kernel:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
         if not isinstance(tree, ast.FunctionDef):
             raise KernelError("a kernel is a function")
@@ -94,7 +94,7 @@ def kernel(
     return mark
 
 
-def parse(text: str, type_of: Callable[[str, str], str], scope: Mapping[str, Any], **flags: Any) -> dict[str, Any]:
+def parse(text: str, type_of: Callable[[str, str], str], scope: Mapping[str, object], **flags: Any) -> dict[str, Any]:
     """The kernels of a generated text by name, which may call each other and those of a scope.
 
     Args:

@@ -11,7 +11,10 @@ import platform
 import struct
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llvmlite.binding import ExecutionEngine, TargetMachine
 
 _MATHS = """
     acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 floor fma fmax fmin fmod
@@ -118,7 +121,7 @@ def facts() -> dict[str, str]:
 _numbers = itertools.count()
 
 
-def _machine() -> Any:
+def _machine() -> TargetMachine:
     """A new target machine for this CPU: an engine takes possession of its own."""
     import llvmlite.binding as llvm
 
@@ -134,7 +137,7 @@ def _machine() -> Any:
 
 
 @functools.cache
-def _engine() -> Any:
+def _engine() -> ExecutionEngine:
     """One for all objects of a process."""
     import llvmlite.binding as llvm
 

@@ -1,14 +1,14 @@
 """The GPU kernels: the same lane programs inside two Pallas kernels, lowered through Triton.
 
 A kernel instance owns a block of lanes and keeps their state in registers over all of time. Time goes in chunks that
-are unrolled: a chunk's loads do not wait for its states, and on the way back its states stay in registers as well.
+are unrolled: a chunk's loads do not wait for its states, and in the backward pass its states stay in registers as well.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,13 @@ from jax.experimental import pallas as pl
 from spyx.engine.kernels.program import evaluate
 
 if TYPE_CHECKING:
+    from jax import Ref
+
     from spyx.engine.kernels.spec import Spec
+    from spyx.engine.types import Checkpoints, Leaves, OverTime, PerLane
+
+T = TypeVar("T")
+Index = int | jax.Array
 
 LARGEST_BLOCK = 128
 """Lanes of one kernel instance: one per thread of four warps. The loop over time is a chain of dependent operations,
@@ -29,11 +35,11 @@ def block_size(lanes: int) -> int:
     return min(LARGEST_BLOCK, 1 << (lanes.bit_length() - 1))
 
 
-def on_lanes(kernel: Callable[..., list[jax.Array]]) -> Callable[..., list[jax.Array]]:
+def on_lanes(kernel: Callable[..., Leaves]) -> Callable[..., Leaves]:
     """The kernel for arrays (time, samples, units) and (samples, units), whose lanes it sees side by side."""
 
     @functools.wraps(kernel)
-    def run(spec: Spec, *groups: list[jax.Array], **options: Any) -> list[jax.Array]:
+    def run(spec: Spec, *groups: Leaves, **options: bool) -> Leaves:
         shape = groups[0][0].shape[1:]
         flat = [[a.reshape(*a.shape[: a.ndim - len(shape)], -1) for a in group] for group in groups]
         return [a.reshape(*a.shape[:-1], *shape) for a in kernel(spec, *flat, **options)]
@@ -42,16 +48,16 @@ def on_lanes(kernel: Callable[..., list[jax.Array]]) -> Callable[..., list[jax.A
 
 
 @on_lanes
-def forward(spec: Spec, xs: Any, ps: Any, ss: Any, *, interpret: bool = False) -> list[jax.Array]:
+def forward(spec: Spec, xs: OverTime, ps: PerLane, ss: PerLane, *, interpret: bool = False) -> Leaves:
     """Outputs (time, lanes), last states (lanes), checkpoints (chunks, lanes)."""
     steps, lanes = xs[0].shape
 
-    def kernel(*refs: Any) -> None:
+    def kernel(*refs: Ref) -> None:
         x, p, s, y, end, mark = _split(refs, spec.n_x, spec.n_p, spec.n_s, spec.n_y, spec.n_s, spec.n_s)
         own = _own_lanes(lanes)
         parameters = [r[own] for r in p]
 
-        def chunk(number: Any, state: list[jax.Array], size: int) -> list[jax.Array]:
+        def chunk(number: Index, state: Leaves, size: int) -> Leaves:
             for r, v in zip(mark, state, strict=True):
                 r[number, own] = v
             begin = number * spec.chunk
@@ -73,18 +79,25 @@ def forward(spec: Spec, xs: Any, ps: Any, ss: Any, *, interpret: bool = False) -
 
 @on_lanes
 def backward(
-    spec: Spec, xs: Any, ps: Any, marks: Any, g_ys: Any, g_ends: Any, *, interpret: bool = False
-) -> list[jax.Array]:
+    spec: Spec,
+    xs: OverTime,
+    ps: PerLane,
+    marks: Checkpoints,
+    g_ys: OverTime,
+    g_ends: PerLane,
+    *,
+    interpret: bool = False,
+) -> Leaves:
     """Cotangents of inputs (time, lanes), parameters (lanes) and first states (lanes)."""
     steps, lanes = xs[0].shape
 
-    def kernel(*refs: Any) -> None:
+    def kernel(*refs: Ref) -> None:
         counts = (spec.n_x, spec.n_p, spec.n_s, spec.n_y, spec.n_s, spec.n_x, spec.n_p, spec.n_s)
         x, p, mark, g_y, g_end, g_x, g_p, g_s = _split(refs, *counts)
         own = _own_lanes(lanes)
         parameters = [r[own] for r in p]
 
-        def chunk(number: Any, carry: list[jax.Array], size: int) -> list[jax.Array]:
+        def chunk(number: Index, carry: Leaves, size: int) -> Leaves:
             g_state, sums = carry[: spec.n_s], carry[spec.n_s :]
             begin = number * spec.chunk
             inputs = [[r[begin + j, own] for r in x] for j in range(size)]
@@ -109,20 +122,20 @@ def backward(
     )
 
 
-def _own_lanes(lanes: int) -> Any:
+def _own_lanes(lanes: int) -> pl.Slice | slice:
     """The last block moves back until it fits: lanes that two instances own get the same values from both."""
     block = block_size(lanes)
     return pl.ds(jnp.minimum(pl.program_id(0) * block, lanes - block), block)
 
 
-def _forwards(chunk: Callable[..., Any], carry: list[jax.Array], steps: int, size: int) -> list[jax.Array]:
+def _forwards(chunk: Callable[..., Leaves], carry: Leaves, steps: int, size: int) -> Leaves:
     whole, rest = divmod(steps, size)
     if whole:
         carry = jax.lax.fori_loop(0, whole, lambda c, s: chunk(c, s, size), carry)
     return chunk(whole, carry, rest) if rest else carry
 
 
-def _backwards(chunk: Callable[..., Any], carry: list[jax.Array], steps: int, size: int) -> list[jax.Array]:
+def _backwards(chunk: Callable[..., Leaves], carry: Leaves, steps: int, size: int) -> Leaves:
     whole, rest = divmod(steps, size)
     carry = chunk(whole, carry, rest) if rest else carry
     if whole:
@@ -130,12 +143,14 @@ def _backwards(chunk: Callable[..., Any], carry: list[jax.Array], steps: int, si
     return carry
 
 
-def _split(values: Any, *counts: int) -> list[list[Any]]:
+def _split(values: Sequence[T], *counts: int) -> list[list[T]]:
     rest = iter(values)
     return [[next(rest) for _ in range(n)] for n in counts]
 
 
-def _call(kernel: Any, name: str, lanes: int, shapes: list[Any], interpret: bool) -> Callable[..., list[jax.Array]]:
+def _call(
+    kernel: Callable[..., None], name: str, lanes: int, shapes: list[jax.ShapeDtypeStruct], interpret: bool
+) -> Callable[..., Leaves]:
     from jax.experimental.pallas import triton
 
     block = block_size(lanes)

@@ -6,7 +6,7 @@ both are None for a local one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +15,19 @@ from spyx.engine.kernels import spec as parts
 from spyx.engine.kernels.program import evaluate
 
 if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
     from spyx.engine.kernels.spec import Spec
+    from spyx.engine.types import Checkpoints, Leaves, OverTime, PerLane
 
 
-def forward(spec: Spec, xs: Any, ps: Any, ss: Any, w: Any = None) -> list[jax.Array]:
+def forward(spec: Spec, xs: OverTime, ps: PerLane, ss: PerLane, w: Float[Array, "units units"] | None = None) -> Leaves:
     """Outputs (time, samples, units), last states (samples, units), checkpoints (chunks, samples, units)."""
 
-    def body(s: list[jax.Array], x: list[jax.Array]) -> Any:
+    def body(s: PerLane, x: PerLane) -> tuple[PerLane, tuple[PerLane, PerLane]]:
         if spec.recurrent:
             (z,) = evaluate(parts.spikes(spec), [*x, jnp.zeros_like(s[0]), *ps, *s])
-            x = [*x, z @ w]
+            x = [*x, z @ w]  # type: ignore[operator]
         after = evaluate(spec.forward, [*x, *ps, *s])
         return after[spec.n_y :], (after[: spec.outputs], s)
 
@@ -33,12 +36,19 @@ def forward(spec: Spec, xs: Any, ps: Any, ss: Any, w: Any = None) -> list[jax.Ar
 
 
 def backward(
-    spec: Spec, xs: Any, ps: Any, marks: Any, g_ys: Any, g_ends: Any, z: Any = None, w: Any = None
-) -> list[jax.Array]:
+    spec: Spec,
+    xs: OverTime,
+    ps: PerLane,
+    marks: Checkpoints,
+    g_ys: OverTime,
+    g_ends: PerLane,
+    z: Float[Array, "time samples units"] | None = None,
+    w: Float[Array, "units units"] | None = None,
+) -> Leaves:
     """Cotangents of inputs (time, samples, units), parameters and first states (samples, units)."""
-    xs = [*xs, z @ w] if spec.recurrent else list(xs)
+    xs = [*xs, z @ w] if spec.recurrent else list(xs)  # type: ignore[operator]
 
-    def again(s: list[jax.Array], at: Any) -> Any:
+    def again(s: PerLane, at: tuple[Array, PerLane]) -> tuple[PerLane, PerLane]:
         t, x = at
         s = [jnp.where(t % spec.chunk == 0, m[t // spec.chunk], a) for m, a in zip(marks, s, strict=True)]
         return evaluate(spec.advance, [*x, *ps, *s]), s
@@ -46,13 +56,15 @@ def backward(
     steps = jnp.arange(xs[0].shape[0])
     _, before = jax.lax.scan(again, [jnp.zeros_like(g) for g in g_ends], (steps, xs))
 
-    def body(carry: Any, at: Any) -> Any:
+    def body(
+        carry: tuple[PerLane, PerLane], at: tuple[PerLane, PerLane, PerLane]
+    ) -> tuple[tuple[PerLane, PerLane], PerLane]:
         g_s, g_p = carry
         x, s, g_y = at
         if spec.recurrent:
             known = [*x, *ps, *s, *g_y]
             (g_c,) = evaluate(parts.current_cotangent(spec), [*known, jnp.zeros_like(g_s[0]), *g_s])
-            g_y = [*g_y, g_c @ w.T]
+            g_y = [*g_y, g_c @ w.T]  # type: ignore[union-attr]
         pulled = evaluate(spec.backward, [*x, *ps, *s, *g_y, *g_s])
         g_x, rest = pulled[: spec.inputs], pulled[spec.n_x :]
         return (rest[: spec.n_s], [a + b for a, b in zip(g_p, rest[spec.n_s :], strict=True)]), g_x

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,13 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
 
 from spyx.engine.kernels.expressions import EXPRESSIONS
+
+if TYPE_CHECKING:
+    from jax.core import ShapedArray
+    from jax.extend.core import JaxprEqn, Var
+    from jaxtyping import DTypeLike
+
+    from spyx.engine.types import Data
 
 _NESTED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint")
 _SAME_LANE = ("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "copy", "copy_p", "stop_gradient")
@@ -49,7 +56,7 @@ class Program:
     Args:
         inputs: dtype of each input.
         statements: in order of execution.
-        outputs: what the program answers.
+        outputs: what the program returns.
     """
 
     inputs: tuple[np.dtype, ...]
@@ -62,8 +69,8 @@ class Program:
         return {a for a in used if isinstance(a, int) and a < len(self.inputs)}
 
 
-def trace(function: Callable[..., Sequence[jax.Array]], shape: tuple[int, ...], dtypes: Sequence[Any]) -> Program:
-    """The lane program of `function`, called with one array of `shape` per dtype and answering arrays of that shape.
+def trace(function: Callable[..., Sequence[jax.Array]], shape: tuple[int, ...], dtypes: Sequence[DTypeLike]) -> Program:
+    """The lane program of `function`, called with one array of `shape` per dtype and returning arrays of that shape.
 
     Raises:
         Unsupported: it mixes lanes, loops, or calls a primitive that the table lacks.
@@ -101,11 +108,11 @@ def _inline(
     closed: ClosedJaxpr, arguments: list[Operand], shape: tuple[int, ...], first: int, statements: list[Statement]
 ) -> list[Operand]:
     jaxpr = closed.jaxpr
-    values: dict[Any, Operand] = dict(zip(jaxpr.invars, arguments, strict=True))
+    values: dict[Var, Operand] = dict(zip(jaxpr.invars, arguments, strict=True))
     for var, constant in zip(jaxpr.constvars, closed.consts, strict=True):
         values[var] = _constant(constant)
 
-    def read(atom: Any) -> Operand:
+    def read(atom: Literal | Var) -> Operand:
         return (
             _constant(atom.val, np.dtype(getattr(atom.aval, "dtype", None)))
             if isinstance(atom, Literal)
@@ -126,7 +133,7 @@ def _inline(
     return [read(a) for a in jaxpr.outvars]
 
 
-def _inner(eqn: Any) -> ClosedJaxpr | None:
+def _inner(eqn: JaxprEqn) -> ClosedJaxpr | None:
     """The function that an equation calls, or what it is made of; None for one operation."""
     name = eqn.primitive.name
     if name in _NESTED:
@@ -146,35 +153,39 @@ def _select_in_pairs(which: jax.Array, *cases: jax.Array) -> jax.Array:
     return chosen
 
 
-def _fold(eqn: Any, operands: list[Operand]) -> np.generic:
+def _fold(eqn: JaxprEqn, operands: list[Operand]) -> np.generic:
     with jax.ensure_compile_time_eval():
         return _constant(eqn.primitive.bind(*map(jnp.asarray, operands), **eqn.params))
 
 
-def _same_lane(eqn: Any, operand: Operand, shape: tuple[int, ...]) -> Operand:
+def _same_lane(eqn: JaxprEqn, operand: Operand, shape: tuple[int, ...]) -> Operand:
     """Reshaping a constant, or nothing at all, changes no lane; every other change of shape moves values about."""
-    before, after = eqn.invars[0].aval, eqn.outvars[0].aval
+    before, after = _type(eqn.invars[0]), _type(eqn.outvars[0])
     if isinstance(operand, int) and before.shape != after.shape and before.size * after.size != 1:
         raise Unsupported(f"primitive '{eqn.primitive.name}' from shape {before.shape} to {after.shape}")
     return operand
 
 
 def _statement(
-    eqn: Any, operands: list[Operand], shape: tuple[int, ...], first: int, statements: list[Statement]
+    eqn: JaxprEqn, operands: list[Operand], shape: tuple[int, ...], first: int, statements: list[Statement]
 ) -> int:
     name = eqn.primitive.name
     if name not in EXPRESSIONS:
         raise Unsupported(f"primitive '{name}'")
-    aval = eqn.outvars[0].aval
+    aval = _type(eqn.outvars[0])
     if aval.shape != shape and any(isinstance(a, int) for a in operands):
         raise Unsupported(f"primitive '{name}' of shape {aval.shape} for lanes of shape {shape}")
     value = first + len(statements)
-    dtypes = tuple(np.dtype(a.aval.dtype) for a in eqn.invars)
+    dtypes = tuple(np.dtype(_type(a).dtype) for a in eqn.invars)
     statements.append(Statement(value, eqn.primitive, tuple(operands), dict(eqn.params), np.dtype(aval.dtype), dtypes))
     return value
 
 
-def _constant(value: Any, dtype: Any = None) -> np.generic:
+def _type(atom: Literal | Var) -> ShapedArray:
+    return atom.aval  # type: ignore[return-value]
+
+
+def _constant(value: Data, dtype: DTypeLike | None = None) -> np.generic:
     if isinstance(value, Tracer):
         raise Unsupported("a traced value that step closes over")
     array = np.asarray(value, dtype)
@@ -185,9 +196,9 @@ def _constant(value: Any, dtype: Any = None) -> np.generic:
 
 def _alive(statements: list[Statement], outputs: list[Operand]) -> tuple[Statement, ...]:
     wanted = {a for a in outputs if isinstance(a, int)}
-    kept = []
+    alive = []
     for s in reversed(statements):
         if s.value in wanted:
             wanted.update(a for a in s.operands if isinstance(a, int))
-            kept.append(s)
-    return tuple(reversed(kept))
+            alive.append(s)
+    return tuple(reversed(alive))

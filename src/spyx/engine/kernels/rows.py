@@ -19,7 +19,7 @@ from spyx.engine.kernels.language import SCALARS, kernel
 from spyx.engine.kernels.native import BUFFERS
 
 ROWS, INPUTS = native.Share(axis=0, smallest=8, largest=64), native.Share(axis=1, smallest=16, largest=256)
-"""What is shared out: rows of the answer, that is rows of `x` for `affine` and columns of `x` for `outer`."""
+"""What is shared out: rows of the result, that is rows of `x` for `affine` and columns of `x` for `outer`."""
 
 ALL = native.Share(axis=0, smallest=2**40, largest=2**40)
 """One thread does everything: it is less work than asking another one."""

@@ -9,7 +9,6 @@ lane.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -155,7 +154,13 @@ class Lines:
 
 
 def write(
-    text: Lines, depth: int, program: Program, reads: list[str], writes: list[str], sums: Any = (), letter: str = "v"
+    text: Lines,
+    depth: int,
+    program: Program,
+    reads: list[str],
+    writes: list[str],
+    sums: Sequence[str] = (),
+    letter: str = "v",
 ) -> None:
     """One lane of one step: every read, then the arithmetic, then every write; `sums` are added to.
 

@@ -8,9 +8,9 @@ more output, the spikes z, each the last of its kind.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from spyx.engine.definitions import cache
 from spyx.engine.kernels.program import Operand, Program, Unsupported, select, trace
 from spyx.engine.params import Params
 from spyx.engine.recurrent import Dense, Recurrent
+
+if TYPE_CHECKING:
+    from spyx.engine.types import Inputs, Parameters, State, Step, Structure, Units
 
 CHUNK = 16
 """Time steps between two checkpoints: stored states are 1/16 of a full trace, and a chunk's fit in the cache."""
@@ -46,8 +49,8 @@ class Spec:
         chunk: time steps between two checkpoints.
     """
 
-    step: Callable[..., Any]
-    tree: Any
+    step: Step
+    tree: Structure
     shape: tuple[int, ...]
     n_x: int
     n_s: int
@@ -75,7 +78,7 @@ class Spec:
         return self.out_tree.num_leaves
 
     @property
-    def out_tree(self) -> Any:
+    def out_tree(self) -> Structure:
         """Structure of the step's output."""
         return _out_tree(self)
 
@@ -150,14 +153,14 @@ class WithCurrent:
     def __post_init__(self) -> None:
         object.__setattr__(self, "__qualname__", vars(self.step)["__qualname__"])
 
-    def __call__(self, p: Any, x: Any, s: Any) -> tuple[Any, Any]:
-        x, current = x
-        out, after = self.step.given(p, x, current, s)
+    def __call__(self, p: Params, x: tuple[Units, Units], s: State) -> tuple[tuple[Units, Units], State]:
+        own, current = x
+        out, after = self.step.given(p, own, current, s)
         # Where the output itself is sent it follows from the state alone: one array for both.
-        return (out, out if self.step.carried is None else self.step.sent(p, x, s)), after
+        return (out, out if self.step.carried is None else self.step.sent(p, own, s)), after
 
 
-def spec_of(step: Any, p: Any, xs: Any, s0: Any) -> Spec:
+def spec_of(step: Step, p: Parameters, xs: Inputs, s0: State) -> Spec:
     """The spec of a run.
 
     Raises:
@@ -185,7 +188,7 @@ def spec_of(step: Any, p: Any, xs: Any, s0: Any) -> Spec:
     return Spec(step, tree, shape, len(x_leaves), len(s_leaves), tuple(tuple(a.shape) for a in p_leaves), dtype, io)
 
 
-def _recurrent_spec(step: Recurrent, p: Params, xs: Any, s0: Any) -> Spec:
+def _recurrent_spec(step: Recurrent, p: Params, xs: Inputs, s0: State) -> Spec:
     leaves, x_leaves = jax.tree.leaves(s0), jax.tree.leaves(xs)
     if not isinstance(step.via, Dense):
         raise Unsupported("a connection that is not a dense weight")
@@ -201,7 +204,7 @@ def _recurrent_spec(step: Recurrent, p: Params, xs: Any, s0: Any) -> Spec:
 
 
 @cache(SPECS)
-def _out_tree(spec: Spec) -> Any:
+def _out_tree(spec: Spec) -> Structure:
     shapes = [spec.shape] * spec.n_x + list(spec.p_shapes) + [spec.shape] * spec.n_s
     x, p, s = jax.tree.unflatten(spec.tree, [jax.ShapeDtypeStruct(shape, spec.dtype) for shape in shapes])
     out, after = jax.eval_shape(spec.step, p, x, s)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spyx.engine.kernels.language import BOOL, BYTE, INT, SCALARS, Kernel, KernelError, Type, Value
+
+if TYPE_CHECKING:
+    from llvmlite import ir
 
 _C_FUNCTIONS = {
     **dict.fromkeys(["expm1", "log", "log1p", "tanh", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh"], 1),
@@ -43,13 +46,13 @@ def translate(entry: Kernel, types: Mapping[str, str], name: str, numbers: Mappi
 class _Module:
     """One module of LLVM's: the functions translated so far."""
 
-    def __init__(self, module: Any, types: Mapping[str, Type], numbers: Mapping[str, int]) -> None:
+    def __init__(self, module: ir.Module, types: Mapping[str, Type], numbers: Mapping[str, int]) -> None:
         from llvmlite import ir
 
         self.ir, self.module, self.types, self.numbers = ir, module, types, numbers
-        self._functions: dict[Kernel, tuple[Any, list[Type], Type | None]] = {}
+        self._functions: dict[Kernel, tuple[ir.Function, list[Type], Type | None]] = {}
 
-    def function(self, kernel: Kernel, exported: str | None = None) -> tuple[Any, list[Type], Type | None]:
+    def function(self, kernel: Kernel, exported: str | None = None) -> tuple[ir.Function, list[Type], Type | None]:
         """The function, the types of its arguments and of its result."""
         if kernel not in self._functions:
             tree = kernel.tree
@@ -82,7 +85,7 @@ class _Module:
             raise KernelError(f"no type {name}")
         return found.pointer() if name.endswith("*") else found
 
-    def of(self, t: Type | None) -> Any:
+    def of(self, t: Type | None) -> ir.Type:
         """LLVM's type."""
         if t is None:
             return self.ir.VoidType()
@@ -92,7 +95,7 @@ class _Module:
             return self.ir.FloatType() if t.bits == 32 else self.ir.DoubleType()
         return self.ir.IntType(t.bits)
 
-    def external(self, name: str, result: Type | None, arguments: list[Type]) -> Any:
+    def external(self, name: str, result: Type | None, arguments: list[Type]) -> ir.Function:
         """A function of the C library, or one that LLVM knows."""
         if name not in self.module.globals:
             kind = self.ir.FunctionType(self.of(result), [self.of(t) for t in arguments])
@@ -107,11 +110,13 @@ class _Module:
 class _Function:
     """The translation of one function: statements to blocks, expressions to values."""
 
-    def __init__(self, module: _Module, kernel: Kernel, function: Any, types: Mapping[str, Type], result: Any) -> None:
+    def __init__(
+        self, module: _Module, kernel: Kernel, function: ir.Function, types: Mapping[str, Type], result: Type | None
+    ) -> None:
         self.m, self.ir, self.kernel, self.function, self.result = module, module.ir, kernel, function, result
         self.builder = self.ir.IRBuilder(function.append_basic_block())
         self.flags = ("contract",) if kernel.contract else ()
-        self.places: dict[str, tuple[Any, Type]] = {}
+        self.places: dict[str, tuple[ir.Value, Type]] = {}
         for (name, t), value in zip(types.items(), function.args, strict=True):
             self.store(name, Value(value, t))
 
@@ -158,7 +163,7 @@ class _Function:
             case ast.Return(value=None):
                 self.builder.ret_void()
             case ast.Return(value=ast.expr() as value):
-                self.builder.ret(self.as_type(node, self.expression(value), self.result).value)
+                self.builder.ret(self.as_type(node, self.expression(value), self.result).value)  # type: ignore[arg-type]
             case _:
                 raise self.error(node, "no statement of the language")
 
@@ -195,7 +200,7 @@ class _Function:
         order = ">" if len(args) == 3 and isinstance(args[2], ast.UnaryOp) else "<"  # a step below 0 is written so
         self.repeat(lambda: self.builder.icmp_signed(order, self.load(name).value, end.value), once)
 
-    def repeat(self, test: Callable[[], Any], body: Callable[[], None]) -> None:
+    def repeat(self, test: Callable[[], ir.Value], body: Callable[[], None]) -> None:
         head, inside, after = (self.function.append_basic_block() for _ in range(3))
         self.builder.branch(head)
         self.builder.position_at_end(head)
@@ -261,13 +266,13 @@ class _Function:
         place, t = self.places[name]
         return Value(self.builder.load(place), t)
 
-    def place(self, node: ast.Subscript) -> tuple[Any, Type]:
+    def place(self, node: ast.Subscript) -> tuple[ir.Value, Type]:
         pointer, index = self.expression(node.value), self.as_type(node, self.expression(node.slice), INT)
         if pointer.type is None or pointer.type.kind != "p":
             raise self.error(node, "not a pointer")
         return self.builder.gep(pointer.value, [index.value], inbounds=True), pointer.type.element
 
-    def truth(self, node: ast.expr) -> Any:
+    def truth(self, node: ast.expr) -> ir.Value:
         found = self.expression(node)
         if found.type != BOOL:
             found = self.compare(node, ast.NotEq(), found, Value(0, None))
@@ -478,7 +483,7 @@ class _Function:
 
     def by_name(self, name: str, found: list[Value]) -> Value:
         """A function of floating-point numbers: LLVM's or the C library's."""
-        t: Any = next(a.type for a in found if a.type is not None)
+        t: Type = next(a.type for a in found if a.type is not None)
         full = f"{name}.f{t.bits}" if name.startswith("llvm.") else name + ("f" if t.bits == 32 else "")
         function = self.m.external(full, t, [t] * len(found))
         return Value(self.builder.call(function, [self.as_type(None, a, t).value for a in found]), t)

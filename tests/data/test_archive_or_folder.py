@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from spyx.data.store import Store
+from spyx.data.archive_or_folder import Store
 
 
 @pytest.fixture(params=["folder", "archive"])

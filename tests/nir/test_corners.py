@@ -13,8 +13,8 @@ from spyx import nn
 from spyx.graph import Graph, GraphStructure, StatefulModel
 
 nir = pytest.importorskip("nir")
-from spyx.nir import Target, check, from_nir, portable, quantise, read, report, simulate, to_nir, write  # noqa: E402
-from spyx.nir.check import first_difference  # noqa: E402
+from spyx.nir import NIRLIF, Target, check, from_nir, portable, quantise, read, report, simulate, to_nir, write  # noqa: E402
+from spyx.nir._check import first_difference  # noqa: E402
 
 ONE = np.ones(UNITS)
 
@@ -149,10 +149,8 @@ def test_the_first_difference_is_the_earliest_step_then_the_first_node():
 
 def test_the_trial_of_check_spikes(monkeypatch):
     """A neuron that is deaf is told from one that is not: the trial's input is not silent."""
-    from spyx.nir import neurons
-
-    step = neurons.NIRLIF.step
-    monkeypatch.setattr(neurons.NIRLIF, "step", staticmethod(lambda p, x, v: step(p, 0 * x, v)))
+    step = NIRLIF.step
+    monkeypatch.setattr(NIRLIF, "step", staticmethod(lambda p, x, v: step(p, 0 * x, v)))
     node = nir.LIF(**{**fields("LIF", np.random.default_rng(0)), "v_leak": 0 * ONE})
     assert check(graph_of(node), DT, others=False).difference is not None
 

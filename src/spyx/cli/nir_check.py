@@ -134,7 +134,7 @@ def show(found: Examined, console: Console, drawn: Path | None) -> None:
     for line in found.limits:
         console.print(f"[yellow]{safe(found.target)}[/]: {safe(in_options(line, found.file))}")
     if found.agreements:
-        others = Table("library", "verdict", "what it answered")
+        others = Table("library", "verdict", "what it gave")
         for one in found.agreements:
             others.add_row(one.executor, one.verdict, safe(one.detail))
         console.print(others)

@@ -138,7 +138,8 @@ def propagate(
             try:
                 given[target] = output_of(target, shape)
             except (TypeError, ValueError) as error:
-                problems.append(f"{label[target]}: {error}, from {source!r}")
+                whence = "" if str(error).endswith(".") else f", from {source!r}"
+                problems.append(f"{label[target]}: {error}{whence}")
                 try:
                     given[target] = output_of(target, own(target) or ())
                 except (TypeError, ValueError):

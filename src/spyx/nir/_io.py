@@ -255,10 +255,10 @@ def _node(group: object, name: str, left: list[int]) -> nir.NIRNode:
     if not isinstance(group, dict):
         raise _Wrong(f"{who} is no group")
     kind = group.get("type")
+    if not isinstance(kind, str) or kind not in (*NODES, "NIRGraph"):
+        raise _Wrong(f"{who} has the type {kind!r}, which NIR 1.0.8 does not know")
     if kind == "NIRGraph":
         return _graph(group, name, left)
-    if not isinstance(kind, str) or kind not in NODES:
-        raise _Wrong(f"{who} has the type {kind!r}, which NIR 1.0.8 does not know")
     who += f" ({kind})"
     values = {key: value for key, value in group.items() if key != "metadata"}
     _check_fields(kind, values, who)

@@ -136,7 +136,7 @@ def check(
 def _outputs(model: Graph, checked: Validated, inputs: Signals, late: set[str]) -> Signals:
     """The output of every node of the model, as it arrives at the next."""
     axes = axes_of(checked)
-    taps = {f"answer of {name}": name for name in model.nodes if name in checked.flat.nodes}
+    taps = {f"output of {name}": name for name in model.nodes if name in checked.flat.nodes}
     delays = {name: int(name in late and isinstance(model.nodes[name], NIRNeuron)) for name in taps.values()}
     probe = Graph(
         dict(model.nodes),

@@ -140,8 +140,10 @@ def propagate(
             except (TypeError, ValueError) as error:
                 whence = "" if str(error).endswith(".") else f", from {source!r}"
                 problems.append(f"{label[target]}: {error}{whence}")
+                if (known := own(target)) is None:
+                    continue
                 try:
-                    given[target] = output_of(target, own(target) or ())
+                    given[target] = output_of(target, known)
                 except (TypeError, ValueError):
                     continue
             waiting.append(target)

@@ -109,19 +109,12 @@ def from_nir(
 
 
 class _Loaded(NamedTuple):
-    """The layers of a graph while it is built.
-
-    Args:
-        layers: name to layer.
-        late: nodes whose output is made late by the edges that leave them.
-        early: nodes whose layer is late by itself.
-        folded: nodes that became a part of another.
-    """
+    """The layers of a graph while it is built."""
 
     layers: dict[str, Any]
-    late: set[str]
-    early: set[str]
-    folded: set[str]
+    late: set[str]  # nodes whose output is made late by the edges that leave them
+    late_itself: set[str]  # nodes whose layer is late by itself
+    folded: set[str]  # nodes that became a part of another
 
 
 def built(checked: Validated, meaning: Meaning, chosen: Mapping[str, Any]) -> Graph:
@@ -145,7 +138,7 @@ def built(checked: Validated, meaning: Meaning, chosen: Mapping[str, Any]) -> Gr
             problems.append(f"node {name!r} ({type(node).__name__}): {error}")
             continue
         if rule.latency:
-            found.early.add(name)
+            found.late_itself.add(name)
         elif here.spike == "pre" and isinstance(node, SPIKING):
             found.late.add(name)
     raise_all(OWNER, problems, EXPECTED)
@@ -247,14 +240,14 @@ def _exact_where_needed(checked: Validated, found: _Loaded, axes: Layouts, meani
     """Steps of all edges. A cycle whose only time is a neuron's own lateness takes NIR's neuron and a late edge."""
     flat = checked.flat
     while True:
-        taken = steps_of(flat, meaning.dt, found.late | found.early, found.folded)
-        taken = {edge: steps - (edge[0] in found.early) for edge, steps in taken.items()}
+        taken = steps_of(flat, meaning.dt, found.late | found.late_itself, found.folded)
+        taken = {edge: steps - (edge[0] in found.late_itself) for edge, steps in taken.items()}
         cycle = instant_cycle(flat.names(nir.Input), taken)
         if not cycle:
             return taken
-        for name in found.early & set(cycle):
+        for name in found.late_itself & set(cycle):
             node = flat.nodes[name]
             site = _site(checked, axes, name, meaning_at(node, meaning, {}))
             found.layers[name], _ = _layer(node, site, [rule for rule in rules_for_node(node, None) if rule.default])
-            found.early.discard(name)
+            found.late_itself.discard(name)
             found.late.add(name)

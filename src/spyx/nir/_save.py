@@ -143,9 +143,10 @@ def _assembled(
     for name, layer in parts.layers.items():
         site: Site = sites[name]
         try:
-            nodes[name] = node = _typed(saves[name](layer, site), site.shape, site.answer)
+            node = saves[name](layer, site)
             if _flat.output_shape(node, site.shape) != site.answer:
                 raise ValueError(f"becomes a {type(node).__name__} whose output has another shape than {site.answer}")
+            nodes[name] = _typed(node, site.shape, site.answer)
             if type(layer) not in NEURONS:
                 node.metadata = {**node.metadata, "layer": type(layer).__name__}
             if type(layer) in RECURRENT:
@@ -172,7 +173,7 @@ def _assembled(
     return nir.NIRGraph(nodes, edges, metadata=metadata, type_check=False)
 
 
-def _typed(node: nir.NIRNode, taken: Shape, given: Shape) -> Any:
+def _typed(node: nir.NIRNode, taken: Shape, given: Shape) -> nir.NIRNode:
     node.input_type, node.output_type = {"input": np.array(taken)}, {"output": np.array(given)}
     return node
 

@@ -20,18 +20,10 @@ Place = tuple[str, int]
 
 
 class Wiring(NamedTuple):
-    """A model without containers.
-
-    Args:
-        layers: name to layer.
-        edges: (source, target, delay in steps), in the order in which targets merge.
-        inputs: names that edges use for the input.
-        outputs: names that edges use for the output.
-        merges: name to merge, where it matters.
-    """
+    """A model without containers; `inputs` and `outputs` are names that its edges use, `merges` is by target."""
 
     layers: Layers
-    edges: list[DelayedEdge]
+    edges: list[DelayedEdge]  # in the order in which targets merge
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     merges: dict[str, str]

@@ -22,11 +22,7 @@ NEURONS = (NIRI, NIRIF, NIRLI, NIRLIF, NIRCubaLI, NIRCubaLIF)
 
 
 class Scale(nnx.Module):
-    """`y = scale x`, unit by unit.
-
-    Args:
-        scale: one factor per unit; trained.
-    """
+    """`y = scale x`, unit by unit; the scale is trained."""
 
     def __init__(self, scale: np.ndarray) -> None:
         self.scale = nnx.Param(jnp.asarray(scale, jnp.float32))
@@ -36,11 +32,7 @@ class Scale(nnx.Module):
 
 
 class Threshold(nnx.Module):
-    """`z = H(x - threshold)`, unit by unit; no state.
-
-    Args:
-        threshold: one per unit.
-    """
+    """`z = H(x - threshold)`, unit by unit; no state."""
 
     def __init__(self, threshold: np.ndarray) -> None:
         self.threshold = Constant(jnp.asarray(threshold, jnp.float32))

@@ -20,14 +20,7 @@ Ends = list[tuple[int, int]]
 
 
 class Pool(nnx.Module):
-    """Sum or average over windows of a map, padded with zeros that count.
-
-    Args:
-        window: height and width.
-        stride: of the window.
-        padding: zeros before and after each axis.
-        average: divide by the size of the window.
-    """
+    """Sum or average over windows (height and width) of a map, padded at both ends with zeros that count."""
 
     def __init__(self, window: Any, stride: Any, padding: Any, average: bool) -> None:
         self.window, self.stride, self.padding = per_axis(window, 2), per_axis(stride, 2), per_axis(padding, 2)
@@ -41,15 +34,7 @@ class Pool(nnx.Module):
 
 
 class Reshape(nnx.Module):
-    """Merge axes in NIR's order, whatever the order here.
-
-    Args:
-        shape: NIR's shape of the input.
-        first: first axis that is merged.
-        last: last axis that is merged.
-        taken: axes of the input.
-        given: axes of the output.
-    """
+    """Merge the axes `first` to `last` of NIR's `shape` in NIR's order, whatever the order of the axes here."""
 
     def __init__(self, shape: Shape, first: int, last: int, taken: Layout, given: Layout) -> None:
         self.shape, self.first, self.last, self.taken, self.given = shape, first, last, taken, given

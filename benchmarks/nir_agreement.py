@@ -20,7 +20,7 @@ import numpy as np
 
 import nir
 from spyx.nir import check, portable, read
-from spyx.nir.executors import installed
+from spyx.nir._libraries import installed
 
 STEPS, UNITS, DT = 200, 4, 1e-4
 NIR = dict(spike="post", reset="nir")

@@ -11,7 +11,7 @@ from flax import nnx
 from graph.networks import BATCH, STEPS, WIDTH, layer, linear, spikes
 from spyx import graph, nn
 from spyx.graph.layout import layout
-from spyx.graph.schedule import Edge, components, instant_cycles, reachable, strongly_connected
+from spyx.graph.schedule import Edge, components, first_cycle, instant_cycles, reachable, strongly_connected
 
 
 def same(x):
@@ -96,6 +96,10 @@ def test_components_are_those_of_brute_force_in_an_order_that_runs(seed):
     loops = {e.source for e in instant if e.source == e.target}
     cyclic = {frozenset(m for m in names if reach[place[n], place[m]] and reach[place[m], place[n]]) for n in names}
     assert {frozenset(c) for c in instant_cycles(names, edges)} == {c for c in cyclic if len(c) > 1 or c & loops}
+    ring = first_cycle(names[:1], [edge for edge in edges if not edge.delay])
+    assert bool(ring) == bool(instant_cycles(names, edges))
+    pairs = {edge[:2] for edge in edges if not edge.delay}
+    assert pairs.issuperset(zip(ring, [*ring[1:], *ring[:1]], strict=True))
     if not instant_cycles(names, edges):
         listed = components(names, edges)
         assert [c.cyclic for c in listed] == [

@@ -11,8 +11,8 @@ from reference.nir_graphs import DT, UNITS, fields, graph_of
 from spyx import nn
 
 nir = pytest.importorskip("nir")
-from spyx.nir import TARGETS, Target, check, from_nir, portable, quantise, read, report, simulate, to_nir  # noqa: E402
-from spyx.nir.check import first_difference  # noqa: E402
+from spyx.nir import NIRLIF, TARGETS, Target, check, from_nir, portable, quantise, read, report, simulate, to_nir  # noqa: E402
+from spyx.nir._check import first_difference  # noqa: E402
 
 
 def network(units: int = UNITS) -> nn.Sequential:
@@ -37,9 +37,8 @@ def test_check_finds_the_first_step_and_node_that_differ():
 
 def test_check_sees_a_wrong_execution(monkeypatch):
     """A neuron that loses its leak is found, with its name."""
-    from spyx.nir import neurons
-
-    monkeypatch.setattr(neurons.NIRLIF, "leaked", lambda self, tau: 0.0 * tau)
+    derive = NIRLIF.derive
+    monkeypatch.setattr(NIRLIF, "derive", staticmethod(lambda p: {**derive(p), "leak": 0.0 * p.tau}))
     found = check(graph_of(nir.LIF(**fields("LIF", np.random.default_rng(0)))), DT, others=False)
     assert found.difference.node == "n0"
 

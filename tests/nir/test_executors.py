@@ -9,7 +9,7 @@ from reference.nir_graphs import DT, fields, graph_of
 
 nir = pytest.importorskip("nir")
 from spyx.nir import check, portable, read, simulate  # noqa: E402
-from spyx.nir.executors import installed  # noqa: E402
+from spyx.nir._libraries import installed  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_other_executors_agree_on_a_whole_trained_network(trained, case):
 
 
 def test_an_executor_that_fails_is_a_finding(monkeypatch):
-    from spyx.nir import executors
+    from spyx.nir import _libraries
 
     def late(graph, xs, meaning):
         answer = simulate(graph, xs, meaning.dt)["output"]
@@ -60,7 +60,7 @@ def test_an_executor_that_fails_is_a_finding(monkeypatch):
         raise RuntimeError("no such node")
 
     table = {"Late": ("numpy", late), "Broken": ("numpy", broken), "Absent": ("no_such_package", broken)}
-    monkeypatch.setattr(executors, "EXECUTORS", table)
+    monkeypatch.setattr(_libraries, "EXECUTORS", table)
     graph = graph_of(nir.LIF(**fields("LIF", np.random.default_rng(0))))
     found = {one.executor: one for one in check(graph, DT).agreements}
     assert found["Late"].verdict == "one step late"

@@ -56,9 +56,7 @@ def test_convolutions(per):
 
 
 def test_learned_delays_are_refused_together():
-    with pytest.raises(
-        ValueError, match=r"got 2 part\(s\)(.|\n)*'delayed_0' \(Delayed\): its delays are still learned"
-    ):
+    with pytest.raises(ValueError, match=r"got 2 problems(.|\n)*'delayed_0' \(Delayed\): its delays are still learned"):
         to_nir(network("source"), dt=1.0)
 
 

@@ -21,7 +21,7 @@ nir = pytest.importorskip("nir")
 h5py = pytest.importorskip("h5py")
 from spyx.data import _guarded  # noqa: E402
 from spyx.nir import check, from_nir, read, simulate, to_nir, write  # noqa: E402
-from spyx.nir.digest import DIGEST  # noqa: E402
+from spyx.nir._io import DIGEST  # noqa: E402
 
 MUTATIONS = int(os.environ.get("SPYX_NIR_MUTATIONS", "150"))
 

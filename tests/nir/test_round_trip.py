@@ -17,8 +17,8 @@ from spyx.graph import Graph, residual
 
 nir = pytest.importorskip("nir")
 from spyx.nir import check, from_nir, simulate, to_nir, write  # noqa: E402
-from spyx.nir.rule import RULES  # noqa: E402
-from spyx.nir.rules.exact import Pass  # noqa: E402
+from spyx.nir._rules.nir_nodes import Pass  # noqa: E402
+from spyx.nir._rules.table import RULES  # noqa: E402
 
 DT, WIDTH = 1e-3, 4
 KINDS = ("linear", "affine", "IF", "LIF", "CuBaLIF", "LI", "RIF", "RLIF", "RCuBaLIF")

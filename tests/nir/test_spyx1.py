@@ -121,7 +121,7 @@ def test_call_signatures_of_spyx1(tmp_path):
     model, (outs, states) = from_nir(graph, input_data=x, dt=1, return_all_states=True, rngs=nnx.Rngs(1))
     assert outs.shape == (6, 3, 2)
     assert states.nodes["if_1"].shape == (6, 3, 4, 5, 3)
-    with pytest.raises(ValueError, match=r"spyx.nir.to_nir\(output_shape=\): expected what the model answers"):
+    with pytest.raises(ValueError, match=r"spyx.nir.to_nir\(output_shape=\): expected the shapes of the model's"):
         to_nir(own, shapes[0], {"output": np.array([3])}, 1)
     with pytest.raises(TypeError, match="the rest by name"):
         from_nir(graph, 1.0, 2.0)

@@ -26,7 +26,7 @@ from spyx import nn
 nir = pytest.importorskip("nir")
 from spyx.data import _guarded  # noqa: E402
 from spyx.nir import read, to_nir, write  # noqa: E402
-from spyx.nir.validate import validated  # noqa: E402
+from spyx.nir._validate import validated  # noqa: E402
 
 PATIENCE_S = 2
 

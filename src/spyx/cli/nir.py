@@ -138,7 +138,7 @@ def quantise_command(
     """Put weights and decays of a graph on a grid, and write it as another file."""
     bridge, console = _bridge(), Console()
     from spyx.cli.nir_check import changes
-    from spyx.nir.validate import validated
+    from spyx.nir._validate import validated
 
     if weights is None and decays is None:
         raise UserError("expected --weights, --decays or both, such as --weights int8; got neither.")

@@ -16,13 +16,12 @@ from spyx.cli.errors import UserError, refuse_nan
 from spyx.cli.nir_words import in_options, refuse, warn, worded
 from spyx.cli.text import lines, safe
 from spyx.graph import Graph
-from spyx.nir.check import table
-from spyx.nir.executors import EXECUTORS, installed
-from spyx.nir.load import as_graph, built
-from spyx.nir.meaning import Meaning, read_meaning
-from spyx.nir.spyx1 import mended
-from spyx.nir.time_step import PART, TimeConstant, suggested, time_constants
-from spyx.nir.validate import Validated, validated
+from spyx.nir._check import PART, TimeConstant, suggested, table, time_constants
+from spyx.nir._discrete import Meaning, read_meaning
+from spyx.nir._libraries import EXECUTORS, installed
+from spyx.nir._load import built
+from spyx.nir._spyx1 import as_meant
+from spyx.nir._validate import Validated, validated
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def examine(file: Path, dt: float | None, *, steps: int, target: str | None, **c
     if not known:
         # Only a delay could tell the difference, and the suggested step suits it.
         meaning = worded(file, lambda: read_meaning(plain.metadata, step or 1.0, **chosen))
-        model = worded(file, lambda: built(checked, meaning, {name for name, value in chosen.items() if value}))
+        model = worded(file, lambda: built(checked, meaning, chosen))
         unchecked += [
             "what the graph does: without a time step nothing was run",
             "agreement of spyx with the reference, and of " + ", ".join(EXECUTORS),
@@ -114,7 +113,7 @@ def _validated(graph: Any, dt: float | None, quiet: bool = True) -> tuple[Any, V
     with warnings.catch_warnings():
         if quiet:
             warnings.simplefilter("ignore", UserWarning)
-        plain = mended(as_graph(graph), dt, "auto")
+        plain = as_meant(graph, dt)
     return plain, validated(plain, "spyx.nir.check")
 
 
@@ -135,7 +134,7 @@ def show(found: Examined, console: Console, drawn: Path | None) -> None:
     for line in found.limits:
         console.print(f"[yellow]{safe(found.target)}[/]: {safe(in_options(line, found.file))}")
     if found.agreements:
-        others = Table("library", "verdict", "what it answered")
+        others = Table("library", "verdict", "what it gave")
         for one in found.agreements:
             others.add_row(one.executor, one.verdict, safe(one.detail))
         console.print(others)

@@ -21,7 +21,6 @@ WORDS = (
     (r"; spyx\.nir\.suggest_dt\(graph\) proposes one", "; spyx nir check proposes one"),
     (r"Pass (?:the )?dt\b", "Give --dt"),
     (r"steps of dt = ", "steps of --dt "),
-    (r"Leave it away for 100", "Leave it out for 100"),
     (r"expected a Target, or one of", "expected one of"),
     (r"Make a Target\.", "Choose one."),
     (r"quantise\(weights='(\w+)'\) first", r"run spyx nir quantise --weights \1 first"),

@@ -1,6 +1,6 @@
 """Neurons that need no time loop, and stochastic ones. A module's place is its stability: these may still change.
 
-Every neuron here is one description that the engine runs in parallel over time, and a layer of the house as well.
+Every neuron here is one description that the engine runs in parallel over time, and a layer of spyx as well.
 """
 
 from __future__ import annotations

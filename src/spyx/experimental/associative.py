@@ -13,7 +13,7 @@ from spyx.nn import Neuron, constant, decay
 class AssociativeLIF(Neuron):
     """Leaky neuron without reset: `v' = beta v + x`, then `z = H(v' - threshold)`.
 
-    No latency: the spike answers this step's input. Nothing is subtracted when it fires, so it fires for as long as the
+    No latency: the spike uses this step's input. Nothing is subtracted when it fires, so it fires for as long as the
     membrane is above the threshold; in return `spyx.nn.run(mode="parallel")` solves all of time at once.
 
     Shapes:

@@ -69,7 +69,7 @@ class PSN(TimeWeighted):
         (2, 5, 3)
 
     Reference:
-        Fang et al. 2023, arXiv:2304.12760; thresholds start at 1, and the default surrogate is the house's.
+        Fang et al. 2023, arXiv:2304.12760; thresholds start at 1, and the default surrogate is spyx's.
     """
 
     whole_time = True
@@ -123,7 +123,7 @@ class PSN(TimeWeighted):
 class MaskedPSN(PSN):
     """PSN that looks back over `order` steps: `h = (W * M) x`, `M[t, s] = 1` where `0 <= t - s < order`.
 
-    No latency: the spike of step t answers the inputs from `t - order + 1` to t.
+    No latency: the spike of step t uses the inputs from `t - order + 1` to t.
 
     Args:
         hidden_shape: shape of one sample's units; int, list or tuple.

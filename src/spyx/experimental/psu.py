@@ -30,7 +30,7 @@ class PSU_LIF(Neuron):
     `v' = beta v + x`, `r' = beta r + sigmoid(v')`, `z = H(v' - r' - threshold)`. No latency: the spike answers
     this step's input. `r` grows while the membrane is high and holds the spikes back.
 
-    `layer(x)` is the documented call over all of time, in parallel. As a layer of the house it takes one step,
+    `layer(x)` is the documented call over all of time, in parallel. As a layer of spyx it takes one step,
     `layer(x, state)`, and runs through `spyx.nn.run` and containers. The two leaks are affine one after the other (not
     together), so `mode="parallel"` runs two associative scans.
 

@@ -1,4 +1,4 @@
-"""Resonate-and-fire: a neuron that answers to a frequency, with its reset and without."""
+"""Resonate-and-fire: a neuron that responds to a frequency, with its reset and without."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ResonateFire(Neuron):
     """Resonate and fire: a damped rotation that fires when it comes up far enough.
 
     `x' + j y' = beta exp(j omega) (x + j y) + input`, `z = H(y' - threshold)`; a spike puts the state to
-    `x' = 0, y' = threshold`. No latency: the spike answers this step's input, though an impulse takes about a quarter
+    `x' = 0, y' = threshold`. No latency: the spike uses this step's input, though an impulse takes about a quarter
     of a period, `pi / (2 omega)` steps, to come up. `run(mode="fixed_point")` solves it in parallel over time.
 
     Shapes:

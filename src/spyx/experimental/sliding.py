@@ -20,7 +20,7 @@ class SlidingPSN(TimeWeighted):
     """Sliding parallel spiking neuron: `h_t = sum_i w_i x_{t - order + 1 + i}`, `z = H(h - threshold)`.
 
     The same `order` weights at every step and for every unit, so sequences may have any length and come in chunks. No
-    latency: the spike of step t answers the inputs from `t - order + 1` to t; inputs before the first are 0.
+    latency: the spike of step t uses the inputs from `t - order + 1` to t; inputs before the first are 0.
 
     Args:
         hidden_shape: shape of one sample's units; int, list or tuple.
@@ -112,7 +112,7 @@ class ChannelPSN(SlidingPSN):
     """Channel-wise parallel spiking neuron: `SlidingPSN` with weights of its own for every unit.
 
     `h_t = sum_i w_i x_{t - order + 1 + i}` with `w_i` of the hidden shape, `z = H(h - threshold)`. Sequences may have
-    any length and come in chunks. No latency: the spike of step t answers the inputs from `t - order + 1` to t; inputs
+    any length and come in chunks. No latency: the spike of step t uses the inputs from `t - order + 1` to t; inputs
     before the first are 0.
 
     Args:

@@ -29,7 +29,7 @@ class SPSN(StochasticNeuron):
     """Stochastic parallelizable spiking neuron: a leaky membrane without reset that fires by chance.
 
     `v' = beta v + g(beta) x`, then a spike with probability `0.8 sigmoid(k (v' - threshold))`. No latency: the spike
-    answers this step's input.
+    uses this step's input.
 
     With the gain `g = 1 - beta` a longer memory makes a smaller membrane: for white input its standard deviation is
     `sqrt((1 - beta) / (1 + beta))` times the input's. Whatever asks a layer for more spikes pushes `beta` down, and a

@@ -19,9 +19,9 @@ from spyx.nn.parameters import Shape
 
 
 class StochasticNeuron(Neuron):
-    """Base of the stochastic neurons: `step` moves the membrane and answers it, `activation(v, key)` fires.
+    """Base of the stochastic neurons: `step` moves the membrane and returns it, `activation(v, key)` fires.
 
-    `layer(key, x)` runs all of time in parallel and draws every spike from `key`. As a layer of the house it takes one
+    `layer(key, x)` runs all of time in parallel and draws every spike from `key`. As a layer of spyx it takes one
     step, `layer(x, state)`, and runs through `spyx.nn.run` and containers; its state is a `NoisyState`, which carries
     the keys. Give it one: `with_key(model.initial_state(batch_size), key)`, or build the layer with
     `noise=nnx.Rngs(0)`, which then makes a new key for every sequence, as Dropout does.
@@ -32,7 +32,7 @@ class StochasticNeuron(Neuron):
     Args:
         hidden_shape: shape of one sample's units; int, list or tuple.
         activation: a `Bernoulli`: `act(v, key)` with `act.fire(v, noise)`.
-        spike: False answers the membrane where the spikes would be.
+        spike: False returns the membrane where the spikes would be.
         noise: a source of keys for `initial_state`; None asks for `with_key`.
         name: stored, for your own use.
         rngs: needed when a field starts from a random draw.
@@ -78,7 +78,7 @@ class StochasticNeuron(Neuron):
         return state if key is None else with_key(state, key)
 
     def __call__(self, key: Any, x: Any, *, start: Any = None, return_state: bool = False) -> Any:
-        """All of time, `layer(key, x) -> (spikes, v)`; or one step of the house, `layer(x, state) -> (spikes, state)`.
+        """All of time, `layer(key, x) -> (spikes, v)`; or one step of a layer, `layer(x, state) -> (spikes, state)`.
 
         Args:
             key: every spike is drawn from it; a new one for every call.
@@ -154,7 +154,7 @@ class StochasticAssociativeLIF(StochasticNeuron):
         hidden_shape: shape of one sample's units; int, list or tuple.
         threshold: membrane at which a spike has probability 0.4; default 1.
         k: steepness of the odds; default 100.
-        spike: False answers `(v, v)`; the key is then not used.
+        spike: False returns `(v, v)`; the key is then not used.
         name: stored, for your own use.
         beta: decay per step in [0, 1]; None, number, array or `Fixed`, as in `spyx.nn.LIF`.
         grad: "probability" (default) or "derivative", as in `sigmoid_bernoulli`.
@@ -208,7 +208,7 @@ class StochasticAssociativeCuBaLIF(StochasticNeuron):
     """Synapse and leaky membrane without reset that fires by chance.
 
     `i' = alpha i + u`, `v' = beta v + i'`, then a spike with the odds of `refractory_sigmoid_bernoulli(k, threshold)`
-    at `v'`. No latency: the spike answers this step's input.
+    at `v'`. No latency: the spike uses this step's input.
 
     Args:
         hidden_shape: shape of one sample's units; int, list or tuple.

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from spyx.graph._snnax import GraphStructure as GraphStructure
+from spyx.graph._snnax import StatefulModel as StatefulModel
+from spyx.graph._snnax import States as States
+from spyx.graph._snnax import debug_forward_fn as debug_forward_fn
+from spyx.graph._snnax import default_forward_fn as default_forward_fn
+from spyx.graph._snnax import init_states as init_states
 from spyx.graph.blocks import feed_forward as feed_forward
 from spyx.graph.blocks import parallel as parallel
 from spyx.graph.blocks import residual as residual
 from spyx.graph.blocks import spiking_resnet_block as spiking_resnet_block
 from spyx.graph.delay import Ring as Ring
 from spyx.graph.execute import GraphState as GraphState
-from spyx.graph.forward import debug_forward_fn as debug_forward_fn
-from spyx.graph.forward import default_forward_fn as default_forward_fn
 from spyx.graph.merge import MERGES as MERGES
 from spyx.graph.network import Graph as Graph
-from spyx.graph.stateful import StatefulModel as StatefulModel
-from spyx.graph.states import States as States
-from spyx.graph.states import init_states as init_states
-from spyx.graph.structure import GraphStructure as GraphStructure
 
 __all__ = [
     "MERGES",

@@ -12,7 +12,7 @@ from spyx.graph.network import Graph
 
 
 def feed_forward(*layers: Any) -> Graph:
-    """A chain as a graph: the same network as `nn.Sequential(*layers)`, with the same answer and the same cost.
+    """A chain as a graph: the same network as `nn.Sequential(*layers)`, with the same output and the same cost.
 
     Args:
         *layers: at least one layer; nodes are called by their type and place, `linear_0`, `lif_1`, ...
@@ -38,8 +38,8 @@ def feed_forward(*layers: Any) -> Graph:
 def residual(*layers: Any, shortcut: Any = None, delay: int = 0, merge: str = "sum") -> Graph:
     """A chain with a way around it: `out[t] = layers(x)[t] + shortcut(x)[t - delay]`.
 
-    A spiking layer answers one step late: with `delay` equal to the number of spiking layers in the chain, both ways
-    answer the same input step.
+    The output of a spiking layer is one step late: with `delay` equal to the number of spiking layers in the chain,
+    both ways end with the same input step.
 
     Args:
         *layers: the chain.
@@ -72,7 +72,7 @@ def parallel(*branches: Any, merge: str = "concatenate") -> Graph:
 
     Args:
         *branches: layers, `nn.Sequential`s or graphs.
-        merge: how the branches meet; default "concatenate". "list" answers with a list.
+        merge: how the branches meet; default "concatenate". "list" returns a list.
 
     Example:
         >>> import jax.numpy as jnp
@@ -97,13 +97,13 @@ def spiking_resnet_block(
 ) -> Graph:
     """Two spiking 3x3 convolutions and a shortcut that meets them in front of the second neuron.
 
-    `spike2(norm(conv(spike1(norm(conv(x))))) + shortcut(x))`. The first neuron answers one step late, so the shortcut
+    `spike2(norm(conv(spike1(norm(conv(x))))) + shortcut(x))`. The first neuron is one step late, so the shortcut
     waits one step too: the second neuron sees both ways of the same input step. The shortcut is the input itself, or a
     1x1 convolution where resolution or width change.
 
     Args:
         input_shape: (height, width, channels) of one sample at one step.
-        features: channels of the answer.
+        features: channels of the output.
         stride: of the first convolution and of the shortcut; default 1.
         neuron: makes a spiking layer from a hidden shape; None is `nn.LIF(shape, beta=0.9)`.
         rngs: draws the weights.
@@ -120,7 +120,7 @@ def spiking_resnet_block(
 
     Reference:
         He et al. (2016), doi:10.1109/CVPR.2016.90; spiking: Fang et al. (2021), Deep residual learning in spiking
-        neural networks, NeurIPS 34. The delay on the shortcut is ours: those neurons answer within the step.
+        neural networks, NeurIPS 34. The delay on the shortcut is ours: those neurons spike within the step.
     """
     height, width, channels = input_shape
     shape = (-(-height // stride), -(-width // stride), features)

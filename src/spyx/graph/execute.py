@@ -63,7 +63,7 @@ def sequence(
 
     for members, cyclic in plan.components:
         if cyclic:
-            fed = {
+            arriving = {
                 index: value(index, edge)
                 for name in members
                 for index, edge in plan.incoming[name]
@@ -71,8 +71,8 @@ def sequence(
             }
             cycle = Cycle(plan, members, layers)
             among = how.inside(members[0])
-            among.note(cycle, next(iter(fed.values())), "step", f"a cycle through {', '.join(members)}")
-            outs, inner = step_through(cycle, fed, cycle.part_of(state), how)
+            among.note(cycle, next(iter(arriving.values())), "step", f"a cycle through {', '.join(members)}")
+            outs, inner = step_through(cycle, arriving, cycle.part_of(state), how)
             signals.update(outs)
             nodes.update(inner.nodes)
             past.update(inner.past)
@@ -96,7 +96,7 @@ class Cycle(Layer):
         self.layers = nnx.Dict({name: layers[name] for name in members})
 
     def part_of(self, state: GraphState) -> GraphState:
-        """The members' states and the pasts of those that answer one another late."""
+        """The members' states and the pasts of those whose outputs reach one another late."""
         late = {e.source for e in self._plan.edges if e.delay and e.target in self._members} & set(self._members)
         nodes = {name: state.nodes[name] for name in self._members}
         return GraphState(nodes, {name: state.past[name] for name in self._plan.names if name in late})
@@ -108,16 +108,16 @@ class Cycle(Layer):
         self, xs: dict[int, Any], state: GraphState, how: Execution = AUTO
     ) -> tuple[dict[str, Any], GraphState]:
         """One time step, observed."""
-        fed = jax.tree.map(lambda a: a[0], xs)
-        outs, state = self._step(fed, state, how)
+        arriving = jax.tree.map(lambda a: a[0], xs)
+        outs, state = self._step(arriving, state, how)
         return jax.tree.map(lambda a: a[None], outs), state
 
-    def _step(self, fed: dict[int, Any], state: GraphState, how: Execution | None) -> tuple[Any, GraphState]:
+    def _step(self, arriving: dict[int, Any], state: GraphState, how: Execution | None) -> tuple[Any, GraphState]:
         signals: dict[str, Any] = {}
 
         def value(index: int, edge: Edge) -> Any:
-            if index in fed:
-                return fed[index]
+            if index in arriving:
+                return arriving[index]
             return read(state.past[edge.source], edge.delay) if edge.delay else signals[edge.source]
 
         layers = {name: as_layer(self._plan.owner, self.layers[name]) for name in self._members}
@@ -175,5 +175,5 @@ def _taken(plan: Plan, target: str, value: Callable[[int, Edge], Any]) -> Any:
 
 
 def _outputs(plan: Plan, value: Callable[[int, Edge], Any]) -> Any:
-    answers = {name: _taken(plan, name, value) for name in plan.outputs}
-    return answers[plan.outputs[0]] if len(answers) == 1 else answers
+    outs = {name: _taken(plan, name, value) for name in plan.outputs}
+    return outs[plan.outputs[0]] if len(outs) == 1 else outs

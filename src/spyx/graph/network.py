@@ -26,7 +26,7 @@ class Graph(Layer):
 
     An edge without a delay arrives within the same time step, an edge with delay d arrives d steps later; before the
     first step every signal is 0. A cycle needs a delay somewhere. Nodes outside every cycle run over all of time at
-    once, and only a cycle is stepped, with the same answer. A spiking node answers one step late by itself, see its
+    once, and only a cycle is stepped, with the same result. A spiking node's output is one step late by itself, see its
     own docstring.
 
     Args:
@@ -36,7 +36,7 @@ class Graph(Layer):
             "list". A string is for all of them; a dict says it by name, "*" standing for the rest. A layer may also
             name its own, in an attribute `merge`.
         inputs: names that edges use for the graph's input; default "input".
-        outputs: names that edges use for the graph's answer; default "output".
+        outputs: names that edges use for the graph's output; default "output".
         input_shape: shape of one sample at one step, for a check of all shapes at once and for `initial_state`, where
             a delayed signal is part of the state; a dict by name when there are several inputs. Default None: the
             first input tells.
@@ -219,7 +219,7 @@ class Graph(Layer):
         got = f"one of {', '.join(state.nodes)}" if isinstance(state, GraphState) else type(state).__name__
         raise ValueError(
             f"{OWNER}: expected this graph's GraphState, with the nodes {', '.join(self._plan.names)}; got {got}. "
-            "Make it with initial_state(batch_size), or leave it to run."
+            "Make it with initial_state(batch_size), or let run make it."
         )
 
     def _run(self, execution: Any, x: Any, lead: int) -> tuple[Any, GraphState]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ class Plan:
         owner: the public name that errors blame.
         names: the nodes.
         inputs: the names that the graph's input arrives under.
-        outputs: the names that its answer is read from.
+        outputs: the names that its output is read from.
         edges: all connections; a target's inputs merge in this order.
         merges: how each target with several inputs merges them: pairs (target, merge), sorted.
     """
@@ -52,7 +52,7 @@ class Plan:
 
     @cached_property
     def memory(self) -> Mapping[str, int]:
-        """How many past steps of a source are kept, for every source of a delayed edge."""
+        """How many past steps of a source are stored, for every source of a delayed edge."""
         longest: dict[str, int] = {}
         for edge in self.edges:
             if edge.delay:
@@ -125,12 +125,13 @@ def merge_problems(merge: Mapping[str, str], targets: Collection[str]) -> list[s
     return problems
 
 
-def raise_all(owner: str, problems: Sequence[str]) -> None:
+def raise_all(owner: str, found: Iterable[str], expected: str = "a graph that can run") -> None:
     """One error that lists every problem; nothing if there is none."""
+    problems = list(found)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         lines = "".join(f"\n  - {problem}" for problem in dict.fromkeys(problems))
-        raise ValueError(f"{owner}: expected a graph that can run; got {count}. Mend:{lines}")
+        raise ValueError(f"{owner}: expected {expected}; got {count}. Fix:{lines}")
 
 
 def shown(edge: Edge) -> str:

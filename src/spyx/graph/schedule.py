@@ -37,11 +37,31 @@ def components(names: Sequence[str], edges: Collection[Edge]) -> tuple[Component
 
 
 def instant_cycles(names: Sequence[str], edges: Collection[Edge]) -> list[tuple[str, ...]]:
-    """Groups of nodes that would need their own answer within one time step."""
+    """Groups of nodes that would need their own output within one time step."""
     within_step = [e for e in edges if not e.delay]
     loops = {e.source for e in within_step if e.source == e.target}
     groups = strongly_connected(names, within_step)
     return [tuple(_in_order(names, g)) for g in groups if len(g) > 1 or g[0] in loops]
+
+
+def first_cycle(starts: Iterable[str], edges: Iterable[Edge]) -> list[str]:
+    """The first cycle that a depth-first search meets, from the node that it comes back to; empty for none."""
+    following = _following(edges)
+    done: set[str] = set()
+    for start in [*starts, *following]:
+        path = [] if start in done else [start]
+        waiting = [iter(following.get(name, ())) for name in path]
+        while path:
+            child = next(waiting[-1], None)
+            if child is None:
+                waiting.pop()
+                done.add(path.pop())
+            elif child in path:
+                return path[path.index(child) :]
+            elif child not in done:
+                path.append(child)
+                waiting.append(iter(following.get(child, ())))
+    return []
 
 
 def reachable(starts: Iterable[str], edges: Collection[Edge]) -> set[str]:

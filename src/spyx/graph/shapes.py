@@ -18,7 +18,7 @@ class Shapes(NamedTuple):
     """What one time step of a graph looks like.
 
     Args:
-        signals: what every input and node answers: name to shape and dtype.
+        signals: the output of every input and node: name to shape and dtype.
         taken: the merged input of every node.
         problems: in words, why shapes do not fit.
     """
@@ -37,12 +37,12 @@ def infer(plan: Plan, layers: Mapping[str, Layer], given: Mapping[str, Any], bat
         given: input name to `jax.ShapeDtypeStruct` (batch, *features), or a tree of them.
         batch: batch size of what does not follow from `given`.
     """
-    answers: dict[Any, Any] = {}
-    signals = {**_of_neurons(plan, layers, batch, answers), **given}
+    outputs: dict[Any, Any] = {}
+    signals = {**_of_neurons(plan, layers, batch, outputs), **given}
     for _ in range(2 * len(plan.names) + 2):
         before = dict(signals)
-        taken, problems = _sweep(plan, layers, signals, answers)
-        if signals == before and (not set(given) >= set(plan.inputs) or not _guess(plan, layers, signals, answers)):
+        taken, problems = _sweep(plan, layers, signals, outputs)
+        if signals == before and (not set(given) >= set(plan.inputs) or not _guess(plan, layers, signals, outputs)):
             break
     else:
         problems = [f"the shapes around {', '.join(_largest_cycle(plan))} grow from step to step"]
@@ -57,8 +57,8 @@ def guessed_inputs(plan: Plan, layers: Mapping[str, Layer], batch: int = 1) -> d
     """Inputs as (batch, width), for those whose width can be read off the layers that they feed."""
     guessed = {}
     for name in plan.inputs:
-        fed = [e.target for e in plan.edges if e.source == name and len(plan.incoming[e.target]) == 1]
-        known = {shape for target in fed if target in plan.names and (shape := _sample_shape(layers[target]))}
+        targets = [e.target for e in plan.edges if e.source == name and len(plan.incoming[e.target]) == 1]
+        known = {shape for target in targets if target in plan.names and (shape := _sample_shape(layers[target]))}
         if len(known) == 1:
             guessed[name] = jax.ShapeDtypeStruct((batch, *known.pop()), jnp.float32)
     return guessed
@@ -70,18 +70,18 @@ def early_problems(plan: Plan, layers: Mapping[str, Layer]) -> list[str]:
     problems = list(known.problems)
     for target, edges in plan.incoming.items():
         widths = {
-            _answer_width(layers[e.source], known.signals.get(e.source)) for _, e in edges if e.source in plan.names
+            _output_width(layers[e.source], known.signals.get(e.source)) for _, e in edges if e.source in plan.names
         }
         different = sorted(width for width in widths if width)
-        said = any(problem.startswith(_blame(plan, target)) for problem in problems)
-        if plan.merge_of[target] in ("sum", "mean") and len(different) > 1 and not said:
+        reported = any(problem.startswith(_blame(plan, target)) for problem in problems)
+        if plan.merge_of[target] in ("sum", "mean") and len(different) > 1 and not reported:
             listed = " and ".join(f"(..., {width})" for width in different)
             problems.append(f"{_blame(plan, target)}: shapes {listed} cannot merge by {plan.merge_of[target]}")
     return problems
 
 
 def _sweep(
-    plan: Plan, layers: Mapping[str, Layer], signals: dict[str, Any], answers: dict[Any, Any]
+    plan: Plan, layers: Mapping[str, Layer], signals: dict[str, Any], outputs: dict[Any, Any]
 ) -> tuple[Any, Any]:
     """Every node and output once, in order; `signals` is updated in place."""
     taken, problems = {}, []
@@ -96,27 +96,27 @@ def _sweep(
             continue
         taken[target] = jax.eval_shape(lambda *v, how=how: merge(how, v), *values)
         if target in plan.names:
-            answer = _answer(target, layers[target], taken[target], answers)
-            if isinstance(answer, Exception):
-                problems.append(f"node {target!r} cannot take input of shape {_shown(taken[target])}: {answer}")
+            output = _output(target, layers[target], taken[target], outputs)
+            if isinstance(output, Exception):
+                problems.append(f"node {target!r} cannot take input of shape {_shown(taken[target])}: {output}")
             else:
-                signals[target] = answer
+                signals[target] = output
     return taken, problems
 
 
-def _answer(name: str, layer: Layer, x: Any, answers: dict[Any, Any]) -> Any:
-    """The node's answer to `x`, or the error that it raised; each question is asked once."""
+def _output(name: str, layer: Layer, x: Any, outputs: dict[Any, Any]) -> Any:
+    """The node's output for `x`, or the error that it raised; each question is asked once."""
     leaves, tree = jax.tree.flatten(x)
     question = (name, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
-    if question not in answers:
+    if question not in outputs:
         try:
-            answers[question] = step_shape(layer, x)
+            outputs[question] = step_shape(layer, x)
         except (TypeError, ValueError) as error:
-            answers[question] = error
-    return answers[question]
+            outputs[question] = error
+    return outputs[question]
 
 
-def _guess(plan: Plan, layers: Mapping[str, Layer], signals: dict[str, Any], answers: dict[Any, Any]) -> bool:
+def _guess(plan: Plan, layers: Mapping[str, Layer], signals: dict[str, Any], outputs: dict[Any, Any]) -> bool:
     """Open a cycle whose shapes wait for one another: try a node with what is known of its input."""
     for target in plan.order:
         values = [signals[e.source] for _, e in plan.incoming[target] if e.source in signals]
@@ -127,22 +127,22 @@ def _guess(plan: Plan, layers: Mapping[str, Layer], signals: dict[str, Any], ans
         width = layers[target]._widths[0]
         if width and hasattr(x, "shape"):
             x = jax.ShapeDtypeStruct((*x.shape[:-1], width), x.dtype)
-        answer = _answer(target, layers[target], x, answers)
-        if not isinstance(answer, Exception):
-            signals[target] = answer
+        output = _output(target, layers[target], x, outputs)
+        if not isinstance(output, Exception):
+            signals[target] = output
             return True
     return False
 
 
-def _of_neurons(plan: Plan, layers: Mapping[str, Layer], batch: int, answers: dict[Any, Any]) -> dict[str, Any]:
-    """A neuron takes exactly one shape, so its answer is known before its input is."""
+def _of_neurons(plan: Plan, layers: Mapping[str, Layer], batch: int, outputs: dict[Any, Any]) -> dict[str, Any]:
+    """A neuron takes exactly one shape, so its output is known before its input is."""
     known = {}
     for name in plan.names:
         layer = layers[name]
         if isinstance(layer, Neuron):
             x = jax.ShapeDtypeStruct((batch, *layer.hidden_shape), jnp.float32)
-            known[name] = _answer(name, layer, x, answers)
-    return {name: answer for name, answer in known.items() if not isinstance(answer, Exception)}
+            known[name] = _output(name, layer, x, outputs)
+    return {name: output for name, output in known.items() if not isinstance(output, Exception)}
 
 
 def _sample_shape(layer: Layer) -> tuple[int, ...] | None:
@@ -152,8 +152,8 @@ def _sample_shape(layer: Layer) -> tuple[int, ...] | None:
     return (width,) if width else None
 
 
-def _answer_width(layer: Layer, known: Any) -> int | None:
-    """The last axis of what a layer answers: known from its shape, or said by a Flax layer whatever its input."""
+def _output_width(layer: Layer, known: Any) -> int | None:
+    """The last axis of a layer's output: known from its shape, or declared by a Flax layer whatever its input."""
     shape = getattr(known, "shape", None)
     if shape:
         return shape[-1]

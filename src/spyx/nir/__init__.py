@@ -9,33 +9,32 @@ except ImportError as error:
         "spyx.nir: expected the package nir; got none installed. Install it with pip install 'spyx-jax[nir]'."
     ) from error
 
-import spyx.nir.rules  # noqa: F401
-from spyx.nir.bridge import from_nir as from_nir
-from spyx.nir.bridge import to_nir as to_nir
-from spyx.nir.check import Check as Check
-from spyx.nir.check import Difference as Difference
-from spyx.nir.check import check as check
-from spyx.nir.executors import Agreement as Agreement
-from spyx.nir.meaning import Meaning as Meaning
-from spyx.nir.neurons import NIRI as NIRI
-from spyx.nir.neurons import NIRIF as NIRIF
-from spyx.nir.neurons import NIRLI as NIRLI
-from spyx.nir.neurons import NIRLIF as NIRLIF
-from spyx.nir.neurons import NIRCubaLI as NIRCubaLI
-from spyx.nir.neurons import NIRCubaLIF as NIRCubaLIF
-from spyx.nir.portable import portable as portable
-from spyx.nir.quantise import quantise as quantise
-from spyx.nir.read import read as read
-from spyx.nir.reference import simulate as simulate
-from spyx.nir.report import report as report
-from spyx.nir.rule import Rule as Rule
-from spyx.nir.rule import Site as Site
-from spyx.nir.rule import forget as forget
-from spyx.nir.rule import rule as rule
-from spyx.nir.targets import TARGETS as TARGETS
-from spyx.nir.targets import Target as Target
-from spyx.nir.time_step import suggest_dt as suggest_dt
-from spyx.nir.write import write as write
+from spyx.nir._check import Check as Check
+from spyx.nir._check import Difference as Difference
+from spyx.nir._check import check as check
+from spyx.nir._check import suggest_dt as suggest_dt
+from spyx.nir._chips import TARGETS as TARGETS
+from spyx.nir._chips import Target as Target
+from spyx.nir._chips import report as report
+from spyx.nir._discrete import Meaning as Meaning
+from spyx.nir._io import read as read
+from spyx.nir._io import write as write
+from spyx.nir._libraries import Agreement as Agreement
+from spyx.nir._load import from_nir as from_nir
+from spyx.nir._neurons import NIRI as NIRI
+from spyx.nir._neurons import NIRIF as NIRIF
+from spyx.nir._neurons import NIRLI as NIRLI
+from spyx.nir._neurons import NIRLIF as NIRLIF
+from spyx.nir._neurons import NIRCubaLI as NIRCubaLI
+from spyx.nir._neurons import NIRCubaLIF as NIRCubaLIF
+from spyx.nir._reference import simulate as simulate
+from spyx.nir._rewrite import portable as portable
+from spyx.nir._rewrite import quantise as quantise
+from spyx.nir._rules.table import Rule as Rule
+from spyx.nir._rules.table import Site as Site
+from spyx.nir._rules.table import forget as forget
+from spyx.nir._rules.table import rule as rule
+from spyx.nir._save import to_nir as to_nir
 
 __all__ = [
     "NIRI",

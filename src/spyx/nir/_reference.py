@@ -1,25 +1,31 @@
 """NIR's equations in float64 NumPy, one step at a time: what every other execution of a graph is compared with.
 
-Nothing here is shared with `spyx.nn`: arrays keep NIR's axes, and a convolution is a sum of shifted products.
+Nothing here is shared with `spyx.nn`: arrays have NIR's axes, and a convolution is a sum of shifted products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 import nir
-from spyx.nir.delays import whole_steps
-from spyx.nir.flat import Identity
-from spyx.nir.load import STATEFUL, as_graph, meaning_at, spiking_late, steps_of
-from spyx.nir.meaning import AFTER_LEAK, Meaning, read_meaning
-from spyx.nir.sizes import answer_shape, flattened_axes, flattened_shape, paddings, per_axis, pool_paddings
-from spyx.nir.validate import validated
+from spyx.nir import _flat
+from spyx.nir._discrete import AFTER_LEAK, Meaning, meaning_at, read_meaning, spiking_late, steps_of
+from spyx.nir._flat import STATEFUL, Edge, Flat, Identity, Shape, output_shape, window_of
+from spyx.nir._io import as_graph
+from spyx.nir._rules.nir_nodes import extra_steps
+from spyx.nir._validate import validated
+
+State = dict[str, Any]
+"""Name of a node to the arrays that it remembers."""
 
 
-def simulate(graph: Any, inputs: Any, dt: float | None = None, **chosen: Any) -> dict[str, np.ndarray]:
+def simulate(
+    graph: nir.NIRGraph | str | os.PathLike[str], inputs: Any, dt: float | None = None, **chosen: Any
+) -> dict[str, np.ndarray]:
     """Run a graph by NIR's equations in float64, from a membrane at 0.
 
     Args:
@@ -29,8 +35,8 @@ def simulate(graph: Any, inputs: Any, dt: float | None = None, **chosen: Any) ->
         **chosen: integration, reset, spike, multi_spike and v_min, as for `from_nir`.
 
     Returns:
-        Name of every node to what it answered, (time, *shape) in NIR's layout; nodes of sub-graphs as `outer.inner`.
-        With spike "pre" a neuron's answer is the one that arrives: a step late.
+        Name of every node to its output, (time, *shape) in NIR's layout; nodes of sub-graphs as `outer.inner`. With
+        spike "pre" a neuron's output is the one that arrives: a step late.
 
     Raises:
         ValueError: as `from_nir`; inputs of other names or shapes.
@@ -46,15 +52,14 @@ def simulate(graph: Any, inputs: Any, dt: float | None = None, **chosen: Any) ->
     meaning = read_meaning(graph.metadata, dt, **chosen)
     checked = validated(graph, "spyx.nir.simulate")
     flat = checked.flat
-    sure = {name for name, value in chosen.items() if value is not None}
-    local = {name: meaning_at(node, meaning, sure) for name, node in flat.nodes.items()}
+    local = {name: meaning_at(node, meaning, chosen) for name, node in flat.nodes.items()}
     late = spiking_late(flat, local)
     taken = steps_of(flat, meaning.dt, late)
     xs = _named(inputs, flat.names(nir.Input), checked.given)
     steps = len(next(iter(xs.values())))
     order = order_of_execution(flat, taken)
-    past: dict[str, np.ndarray] = {name: np.zeros((steps, *checked.given[name])) for name in (*order, *xs)}
-    state: dict[str, Any] = {}
+    past = {name: np.zeros((steps, *checked.given[name])) for name in (*order, *xs)}
+    state: State = {}
     for t in range(steps):
         for name, x in xs.items():
             past[name][t] = x[t]
@@ -63,15 +68,13 @@ def simulate(graph: Any, inputs: Any, dt: float | None = None, **chosen: Any) ->
             for (source, target), delay in taken.items():
                 if target == name and t >= delay:
                     x = x + past[source][t - delay]
-            past[name][t] = _answer(flat.nodes[name], local[name], x, name, state)
-    return {name: _late(values) if name in late else values for name, values in past.items()}
+            past[name][t] = _output(flat.nodes[name], local[name], x, name, state)
+    for name in late:
+        past[name] = np.concatenate([np.zeros_like(past[name][:1]), past[name][:-1]])
+    return past
 
 
-def _late(values: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros_like(values[:1]), values[:-1]])
-
-
-def order_of_execution(flat: Any, taken: Mapping[tuple[str, str], int]) -> list[str]:
+def order_of_execution(flat: Flat, taken: Mapping[Edge, int]) -> list[str]:
     """Sources before targets, along the edges that take no time."""
     waiting = [name for name, node in flat.nodes.items() if not isinstance(node, nir.Input)]
     instant = {name: {a for (a, b), d in taken.items() if b == name and not d} for name in waiting}
@@ -85,7 +88,7 @@ def order_of_execution(flat: Any, taken: Mapping[tuple[str, str], int]) -> list[
     return order
 
 
-def _named(inputs: Any, names: tuple[str, ...], shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _named(inputs: Any, names: tuple[str, ...], shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
     given = dict(inputs) if isinstance(inputs, Mapping) else dict.fromkeys(names, inputs)
     if set(given) != set(names):
         raise ValueError(
@@ -101,18 +104,24 @@ def _named(inputs: Any, names: tuple[str, ...], shapes: Mapping[str, Any]) -> di
     return xs
 
 
-def _answer(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: dict[str, Any]) -> np.ndarray:
+def _output(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: State) -> np.ndarray:
     if isinstance(node, STATEFUL):
         return _neuron(node, meaning, x, name, state)
-    if isinstance(node, (nir.Affine, nir.Linear)):
+    if isinstance(node, _flat.DENSE):
         y = np.asarray(node.weight, np.float64) @ x
         return y + node.bias if isinstance(node, nir.Affine) else y
-    if isinstance(node, (nir.Conv1d, nir.Conv2d)):
-        return _convolved(node, x)
-    if isinstance(node, (nir.SumPool2d, nir.AvgPool2d)):
-        return _pooled(node, x)
+    if isinstance(node, _flat.CONVOLUTIONS):
+        weight, groups = np.asarray(node.weight, np.float64), int(node.groups)
+        y = np.zeros(output_shape(node, x.shape))
+        for place, seen in _windows(node, x):
+            pairs = zip(np.split(weight[(..., *place)], groups), np.split(seen, groups), strict=True)
+            y += np.concatenate([np.tensordot(w, part, 1) for w, part in pairs])
+        return y + np.asarray(node.bias, np.float64).reshape(-1, *[1] * (y.ndim - 1))
+    if isinstance(node, _flat.POOLS):
+        y = sum((seen for _, seen in _windows(node, x)), np.zeros(output_shape(node, x.shape)))
+        return y / np.prod(window_of(node).kernel) if isinstance(node, nir.AvgPool2d) else y
     if isinstance(node, nir.Flatten):
-        return x.reshape(flattened_shape(x.shape, *flattened_axes(node, x.shape)))
+        return x.reshape(_flat.flattened_shape(x.shape, *_flat.flattened_axes(node, x.shape)))
     if isinstance(node, nir.Scale):
         return x * node.scale
     if isinstance(node, nir.Threshold):
@@ -124,7 +133,7 @@ def _answer(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: dict[s
     raise ValueError(f"spyx.nir.simulate: expected a node of NIR 1.0.8; got {type(node).__name__}. It has no equation.")
 
 
-def _neuron(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: dict[str, Any]) -> np.ndarray:
+def _neuron(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: State) -> np.ndarray:
     dt = meaning.dt
     field = {k: np.asarray(v, np.float64) for k, v in vars(node).items() if isinstance(v, (np.ndarray, float, int))}
     v, i = state.get(name, (np.zeros_like(x), np.zeros_like(x)))
@@ -138,9 +147,9 @@ def _neuron(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: dict[s
     tau = field.get("tau", field.get("tau_mem"))
     if tau is None:
         v = v + dt * field["r"] * x
-        kept = np.ones_like(v)
+        remaining = np.ones_like(v)
     else:
-        kept = 1 - leak(tau)
+        remaining = 1 - leak(tau)
         v = v + leak(tau) * (field["v_leak"] - v) + dt / tau * field["r"] * x
     if "v_threshold" not in field:
         state[name] = (v, i)
@@ -149,56 +158,30 @@ def _neuron(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: dict[s
     z = (v > threshold).astype(np.float64)
     if meaning.multi_spike:
         z = np.where(z > 0, np.ceil(v / threshold) - 1, 0.0)
-    if meaning.reset == "nir":
-        v = np.where(z > 0, reset, v)
-    elif meaning.reset == "zero":
-        v = np.where(z > 0, 0.0, v)
+    if meaning.reset in ("nir", "zero"):
+        v = np.where(z > 0, reset if meaning.reset == "nir" else 0.0, v)
     else:
-        jump = threshold / kept if meaning.reset == AFTER_LEAK else threshold - reset
-        v = v - z * jump
+        v = v - z * (threshold / remaining if meaning.reset == AFTER_LEAK else threshold - reset)
     if meaning.v_min is not None:
         v = np.maximum(v, meaning.v_min)
     state[name] = (v, i)
     return z
 
 
-def _convolved(node: Any, x: np.ndarray) -> np.ndarray:
-    weight, groups = np.asarray(node.weight, np.float64), int(node.groups)
-    space = weight.ndim - 2
-    padded = np.pad(x, [(0, 0), *paddings(node)])
-    stride, dilation = per_axis(node.stride, space), per_axis(node.dilation, space)
-    answer = answer_shape(node, x.shape)
-    y = np.zeros(answer)
-    parts = np.split(padded, groups)
-    for place in np.ndindex(*weight.shape[2:]):
-        window = tuple(
-            slice(k * d, k * d + (n - 1) * s + 1, s)
-            for k, d, n, s in zip(place, dilation, answer[1:], stride, strict=True)
-        )
-        taps = np.split(weight[(slice(None), slice(None), *place)], groups)
-        y += np.concatenate([np.tensordot(w, p[(slice(None), *window)], 1) for w, p in zip(taps, parts, strict=True)])
-    return y + np.asarray(node.bias, np.float64).reshape(-1, *[1] * space)
+def _windows(node: Any, x: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """For every place of a window: what lies under that place, at all positions of the window."""
+    window = window_of(node)
+    padded = np.pad(x, [(0, 0), *window.ends])
+    sizes = output_shape(node, x.shape)[1:]
+    for place in np.ndindex(*window.kernel):
+        under = zip(place, window.dilation, sizes, window.stride, strict=True)
+        yield place, padded[(slice(None), *(slice(k * d, k * d + (n - 1) * s + 1, s) for k, d, n, s in under))]
 
 
-def _pooled(node: Any, x: np.ndarray) -> np.ndarray:
-    kernel, stride = per_axis(node.kernel_size, 2), per_axis(node.stride, 2)
-    padded = np.pad(x, [(0, 0), *pool_paddings(node)])
-    answer = answer_shape(node, x.shape)
-    y = np.zeros(answer)
-    for row, column in np.ndindex(*kernel):
-        y += padded[
-            :,
-            row : row + (answer[1] - 1) * stride[0] + 1 : stride[0],
-            column : column + (answer[2] - 1) * stride[1] + 1 : stride[1],
-        ]
-    return y / np.prod(kernel) if isinstance(node, nir.AvgPool2d) else y
-
-
-def _staggered(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: dict[str, Any]) -> np.ndarray:
+def _staggered(node: nir.Delay, meaning: Meaning, x: np.ndarray, name: str, state: State) -> np.ndarray:
     """Each unit's delay beyond the shortest, which the edge has already taken."""
-    steps = np.array([whole_steps(d, meaning.dt) for d in np.ravel(node.delay)]).reshape(x.shape)
-    extra = steps - steps.min()
-    seen = [x, *state.get(name, [])][: int(extra.max()) + 1]
-    state[name] = seen
-    seen = seen + [np.zeros_like(x)] * (int(extra.max()) + 1 - len(seen))
+    extra = extra_steps(node, meaning.dt).reshape(x.shape)
+    length = int(extra.max()) + 1
+    state[name] = seen = [x, *state.get(name, [])][:length]
+    seen = seen + [np.zeros_like(x)] * (length - len(seen))
     return np.take_along_axis(np.stack(seen), extra[None], 0)[0]

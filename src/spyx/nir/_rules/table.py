@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spyx.nir.layout import KINDS, Layout, Shape
-from spyx.nir.meaning import Meaning
+import nir
+from spyx.nir._axes import KINDS, Layout
+from spyx.nir._discrete import Meaning
+from spyx.nir._flat import Shape
 
 
 class Site(NamedTuple):
@@ -18,10 +20,10 @@ class Site(NamedTuple):
     Args:
         name: of the node.
         meaning: time step and conventions.
-        shape: NIR's shape of what the node takes.
-        answer: NIR's shape of what it answers.
-        taken: axes of what it takes.
-        given: axes of what it answers.
+        shape: NIR's shape of the node's input.
+        answer: NIR's shape of its output.
+        taken: axes of the input.
+        given: axes of the output.
     """
 
     name: str
@@ -31,10 +33,14 @@ class Site(NamedTuple):
     taken: Layout
     given: Layout
 
-    def units(self, value: Any, dtype: Any = np.float64) -> np.ndarray:
+    def units(self, value: Any, dtype: type = np.float64) -> np.ndarray:
         """A layer's number or per-unit array as NIR wants it: one value per unit, on NIR's axes."""
         full = np.broadcast_to(np.asarray(value, dtype), self.taken.spyx_shape(self.shape))
         return np.ascontiguousarray(self.taken.to_nir(full))
+
+
+Save = Callable[[Any, Site], nir.NIRNode]
+Load = Callable[[Any, Site], Any]
 
 
 @dataclass(frozen=True)
@@ -44,10 +50,10 @@ class Rule:
     Args:
         layer: the spyx layer's class; None for a node that only exists in files.
         node: NIR's class.
-        save: `(layer, site) -> node`; raises ValueError with the reason when NIR cannot say it. None: import only.
+        save: `(layer, site) -> node`; raises ValueError with the reason when NIR cannot express it. None: import only.
         load: `(node, site) -> layer`, or None when this node is not one that `save` wrote. None: export only.
         kind: what the node does to axes: "units" (element-wise), "dense", "map", "flatten" or "reshape".
-        latency: time steps by which the layer's answer is late.
+        latency: time steps by which the layer's output is late.
         default: `load` takes every node of this type, whoever wrote it.
 
     Example:
@@ -59,27 +65,27 @@ class Rule:
 
     layer: type | None
     node: type | None
-    save: Callable[[Any, Site], Any] | None = None
-    load: Callable[[Any, Site], Any] | None = None
+    save: Save | None = None
+    load: Load | None = None
     kind: str | Callable[[Any], str] = "units"
     latency: int = 0
     default: bool = False
 
-    def kind_of(self, what: Any) -> str:
+    def kind_of(self, what: object) -> str:
         """The kind of this node or layer."""
         return self.kind(what) if callable(self.kind) else self.kind
 
 
 RULES: list[Rule] = []
-"""All rules, a user's own behind those of the house; the last that fits is taken."""
+"""All rules, a user's own behind the built-in ones; the last that fits is taken."""
 
 
 def rule(
     layer: type | None,
     node: type | None,
     *,
-    save: Callable[[Any, Site], Any] | None = None,
-    load: Callable[[Any, Site], Any] | None = None,
+    save: Save | None = None,
+    load: Load | None = None,
     kind: str = "units",
     latency: int = 0,
 ) -> Rule:
@@ -91,14 +97,14 @@ def rule(
     Args:
         layer: the layer's class.
         node: the class of NIR node that it becomes.
-        save: `(layer, site) -> node`; raise ValueError with the reason where NIR cannot say it.
-        load: `(node, site) -> layer`; answer None to leave the node to the house's rule.
+        save: `(layer, site) -> node`; raise ValueError with the reason where NIR cannot express it.
+        load: `(node, site) -> layer`; return None to leave the node to the built-in rule.
         kind: "units" (element-wise, the default), "dense", "map" (convolution, pool), "flatten" or "reshape".
-        latency: time steps by which the layer's answer is late; 1 for a neuron that spikes from the membrane before
+        latency: time steps by which the layer's output is late; 1 for a neuron that spikes from the membrane before
             the update.
 
     Returns:
-        The rule; pass it to `forget` to take it back.
+        The rule; pass it to `forget` to remove it.
 
     Raises:
         TypeError: neither a layer nor a node, or classes that are none.
@@ -129,7 +135,7 @@ def rule(
 
 
 def forget(ours: Rule) -> None:
-    """Take a rule back that `rule` made.
+    """Remove a rule that `rule` made.
 
     Args:
         ours: what `rule` returned.
@@ -141,13 +147,13 @@ def forget(ours: Rule) -> None:
     RULES.remove(ours)
 
 
-def rule_for_layer(layer: Any) -> Rule | None:
+def rule_for_layer(layer: object) -> Rule | None:
     """The rule that exports this layer; None when there is none."""
     return next((r for r in reversed(RULES) if r.layer is type(layer) and r.save is not None), None)
 
 
-def rules_for_node(node: Any, said: str | None) -> list[Rule]:
+def rules_for_node(node: object, recorded: str | None) -> list[Rule]:
     """The rules that may import this node, best first: that of the layer that the file names, then the default."""
     fitting = [r for r in reversed(RULES) if r.node is type(node) and r.load is not None]
-    named = [r for r in fitting if r.layer is not None and r.layer.__name__ == said]
+    named = [r for r in fitting if r.layer is not None and r.layer.__name__ == recorded]
     return [*named, *(r for r in fitting if r.default and r not in named)]

@@ -1,4 +1,4 @@
-"""NIR's neurons as they are: `spyx.nir.neurons`, and the nodes without weights."""
+"""NIR's neurons as they are, `NIRLIF` and its sisters, and the nodes without weights."""
 
 from __future__ import annotations
 
@@ -12,32 +12,19 @@ from flax import nnx
 
 import nir
 from spyx.axn import superspike
-from spyx.nir import neurons
-from spyx.nir.delays import whole_steps
-from spyx.nir.flat import Identity
-from spyx.nir.meaning import AFTER_LEAK
-from spyx.nir.rule import Rule, Site
-from spyx.nir.sizes import PER_UNIT
+from spyx.nir._discrete import AFTER_LEAK, whole_steps
+from spyx.nir._flat import PER_UNIT, SPIKING, Identity
+from spyx.nir._neurons import NIRI, NIRIF, NIRLI, NIRLIF, NIRCubaLI, NIRCubaLIF, NIRNeuron
+from spyx.nir._rules.table import Rule, Site
 from spyx.nn import Constant, Delayed
 
-NEURONS = {
-    neurons.NIRI: nir.I,
-    neurons.NIRIF: nir.IF,
-    neurons.NIRLI: nir.LI,
-    neurons.NIRLIF: nir.LIF,
-    neurons.NIRCubaLI: nir.CubaLI,
-    neurons.NIRCubaLIF: nir.CubaLIF,
-}
+NEURONS = (NIRI, NIRIF, NIRLI, NIRLIF, NIRCubaLI, NIRCubaLIF)
 
 
 class Scale(nnx.Module):
-    """`y = scale x`, unit by unit.
+    """`y = scale x`, unit by unit; the scale is trained."""
 
-    Args:
-        scale: one factor per unit; trained.
-    """
-
-    def __init__(self, scale: Any) -> None:
+    def __init__(self, scale: np.ndarray) -> None:
         self.scale = nnx.Param(jnp.asarray(scale, jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -45,13 +32,9 @@ class Scale(nnx.Module):
 
 
 class Threshold(nnx.Module):
-    """`z = H(x - threshold)`, unit by unit; no state.
+    """`z = H(x - threshold)`, unit by unit; no state."""
 
-    Args:
-        threshold: one per unit.
-    """
-
-    def __init__(self, threshold: Any) -> None:
+    def __init__(self, threshold: np.ndarray) -> None:
         self.threshold = Constant(jnp.asarray(threshold, jnp.float32))
         self.activation = superspike()
 
@@ -66,23 +49,25 @@ class Pass(nnx.Module):
         return x
 
 
-def load_neuron(node: Any, site: Site, *, layer: type) -> Any:
+def load_neuron(node: Any, site: Site, *, layer: type[NIRNeuron]) -> NIRNeuron:
     """The exact neuron, with its parameters on spyx's axes."""
     arrays = {name: site.taken.to_spyx(np.asarray(getattr(node, name))) for name in PER_UNIT[type(node)]}
-    if site.meaning.reset == AFTER_LEAK and _leaves_nothing(node, site):
+    tau = arrays.get("tau", arrays.get("tau_mem"))
+    loses_all = tau is not None and site.meaning.integration == "euler" and np.any(site.meaning.dt / tau >= 1)
+    if site.meaning.reset == AFTER_LEAK and loses_all:
         raise ValueError("subtracts after the leak, but the leak takes everything: no reset before it is the same")
-    if site.meaning.multi_spike and hasattr(node, "v_threshold") and np.any(node.v_threshold <= 0):
+    if site.meaning.multi_spike and isinstance(node, SPIKING) and np.any(node.v_threshold <= 0):
         raise ValueError("spikes several times in a step: its v_threshold must be above 0")
     return layer(site.meaning, **arrays)
 
 
-def save_neuron(layer: Any, site: Site) -> Any:
+def save_neuron(layer: NIRNeuron, site: Site) -> nir.NIRNode:
     """NIR's node with the same parameters; what it does with them is written beside it."""
-    kind = NEURONS[type(layer)]
+    kind: Any = layer.node
     if abs(layer.dt / site.meaning.dt - 1) > 1e-6:
         raise ValueError(f"runs at dt = {layer.dt:g}, not at {site.meaning.dt:g}: export with its own dt")
-    metadata = {"integration": layer.integration}
-    if "v_threshold" in PER_UNIT[kind]:
+    metadata: dict[str, object] = {"integration": layer.integration}
+    if kind in SPIKING:
         metadata |= {"reset": layer.reset, "spike": "post"}
         metadata |= {"multi_spike": True} if layer.multi_spike else {}
         metadata |= {} if layer.v_min is None else {"v_min": layer.v_min}
@@ -90,30 +75,25 @@ def save_neuron(layer: Any, site: Site) -> Any:
     return kind(**arrays, metadata=metadata)
 
 
-def load_delay(node: Any, site: Site) -> Any:
+def load_delay(node: nir.Delay, site: Site) -> Pass | Delayed:
     """Nothing when all units wait alike: then the edge that leads here does it."""
-    steps = np.array([whole_steps(d, site.meaning.dt) for d in np.ravel(node.delay)]).reshape(np.shape(node.delay))
-    extra = site.taken.to_spyx(steps - steps.min())
-    if not extra.any():
-        return Pass()
-    return Delayed(extra.shape, int(extra.max()), kernel="fixed", delays=extra)
+    extra = site.taken.to_spyx(extra_steps(node, site.meaning.dt))
+    return Delayed(extra.shape, int(extra.max()), kernel="fixed", delays=extra) if extra.any() else Pass()
 
 
-def save_delay(layer: Delayed, site: Site) -> Any:
+def extra_steps(node: nir.Delay, dt: float) -> np.ndarray:
+    """Steps of each unit's delay beyond the shortest, which the edge to the node takes already."""
+    steps = np.array([whole_steps(d, dt) for d in np.ravel(node.delay)]).reshape(np.shape(node.delay))
+    return steps - steps.min()
+
+
+def save_delay(layer: Delayed, site: Site) -> nir.Delay:
     """Units that wait by themselves; the edge before them becomes a `Delay` of its own."""
     return nir.Delay(site.units(np.asarray(layer.delays[...]) * site.meaning.dt))
 
 
-def _leaves_nothing(node: Any, site: Site) -> bool:
-    tau = getattr(node, "tau", getattr(node, "tau_mem", None))
-    return tau is not None and site.meaning.integration == "euler" and bool(np.any(site.meaning.dt / tau >= 1))
-
-
 RULES = [
-    *(
-        Rule(layer, node, save=save_neuron, load=partial(load_neuron, layer=layer), default=True)
-        for layer, node in NEURONS.items()
-    ),
+    *(Rule(n, n.node, save=save_neuron, load=partial(load_neuron, layer=n), default=True) for n in NEURONS),
     Rule(
         Scale,
         nir.Scale,

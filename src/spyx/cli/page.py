@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from spyx import report
-from spyx.cli.config import FILE_ONLY, Config, make_config
+from spyx.cli.config import FILE_ONLY, Config, make_config, read
 from spyx.cli.inputs import Inputs
 from spyx.cli.resume import NO_MATTER
-from spyx.cli.runs import EPOCHS, save_text
+from spyx.cli.runs import EPOCHS, open_run, save_text
 from spyx.cli.score import make_loss
 from spyx.data._disk import naming
 from spyx.report.page import content as of
@@ -89,7 +89,12 @@ def stopped(folder: Path, config: Config, why: str) -> None:
 
 
 def finish(
-    folder: Path, config: Config, model: Any, samples: Inputs, history: list[dict[str, float]], metrics: dict[str, Any],
+    folder: Path,
+    config: Config,
+    model: Any,
+    samples: Inputs,
+    history: list[dict[str, float]],
+    metrics: dict[str, Any],
     log: LayerLog | None,
 ) -> Path:
     """The page with everything."""  # fmt: skip
@@ -116,10 +121,21 @@ def current(folder: Path, config: Config) -> dict[str, Any]:
     if content.get("status") == "finished":
         return content
     history = read_history(folder)
-    content |= _numbers(config, history, {}, int(content.get("classes") or 0))
-    samples = max(1, int(content.get("watched") or WATCHED))
-    content["layers"] = of.layers_over_time(read_layers(folder), samples, int(content.get("every") or 1))
+    content |= _numbers(config, history, {}, _whole(content.get("classes"), 0))
+    samples, every = _whole(content.get("watched"), WATCHED), _whole(content.get("every"), 1)
+    content["layers"] = of.layers_over_time(read_layers(folder), samples, every)
     return content
+
+
+def settings_of(folder: Path) -> Config:
+    """The settings of a run; a neuron of the user's own is a name here, and is not loaded.
+
+    Raises:
+        UserError: `folder` is no run.
+    """
+    path = folder / "config.toml"
+    neuron = read(path).get("neuron") if path.is_file() else None
+    return open_run(folder, neuron if isinstance(neuron, str) and ":" in neuron else None)
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
@@ -189,9 +205,7 @@ def _base(folder: Path, config: Config, samples: Inputs | None) -> dict[str, Any
     }
 
 
-def _numbers(
-    config: Config, history: list[dict[str, float]], metrics: dict[str, Any], classes: int
-) -> dict[str, Any]:
+def _numbers(config: Config, history: list[dict[str, float]], metrics: dict[str, Any], classes: int) -> dict[str, Any]:
     """Curves, and the numbers at the top of the page."""
     loss_name = f"cross-entropy (nats), labels smoothed by {config.smoothing:g}"
     reference = {name: metrics[name] for name in ("test_accuracy", "test_loss") if name in metrics}
@@ -199,8 +213,8 @@ def _numbers(
     found: dict[str, Any] = {"curves": of.curves(history, loss_name=loss_name, reference=reference)}
     results: list[dict[str, Any]] = []
 
-    def add(name: str, value: float, unit: str, about: str = "") -> None:
-        results.append({"name": name, "value": of.number(value), "unit": unit, "about": about})
+    def add(name: str, value: float, unit: str, about: str = "", digits: int = 4) -> None:
+        results.append({"name": name, "value": of.number(value, digits), "unit": unit, "about": about})
 
     if "test_accuracy" in metrics:
         add("test accuracy", 100 * metrics["test_accuracy"], "%", f"{metrics['test_samples']} samples, measured once")
@@ -213,10 +227,14 @@ def _numbers(
         add("training loss", history[-1]["train_loss"], "nats", f"after epoch {len(history)} of {config.epochs}")
     if metrics.get("firing_rate"):
         rates = metrics["firing_rate"].values()
-        add("mean firing rate", 100 * sum(rates) / len(rates), "%", "spikes per neuron and time step")
+        add("mean firing rate", 100 * sum(rates) / len(rates), "%", "spikes per neuron and time step", 3)
     if "run_s" in metrics:
-        add("training time", metrics["run_s"], "s", f"and {metrics['compile_s']:.1f} s compiling")
+        add("training time", metrics["run_s"], "s", f"and {metrics['compile_s']:.1f} s compiling", 3)
     return {**found, "results": results}
+
+
+def _whole(value: Any, otherwise: int) -> int:
+    return value if isinstance(value, int) and value > 0 else otherwise
 
 
 def _or_low(value: float) -> float:

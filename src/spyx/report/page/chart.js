@@ -36,12 +36,13 @@ function lineChart(spec) {
     ...s, values: list(s.values).map(num), low: s.low && list(s.low).map(num), high: s.high && list(s.high).map(num),
     colour: (s.colour ?? n) % COLOURS, dash: s.dash ?? DASHES[Math.floor((s.colour ?? n) / COLOURS) % DASHES.length],
   }));
-  const marks = list(spec.marks).map((m) => ({ ...m, value: num(m.value) })).filter((m) => Number.isFinite(m.value));
+  const marks = list(spec.marks).map((m) => ({ ...m, role: m.role === "chance" ? "chance" : "", value: num(m.value) })).filter((m) => Number.isFinite(m.value));
   const xs = spec.xs, group = groupOf(spec.group), hidden = choice(`${spec.id}.hidden`, new Set());
   chosen.set(`${spec.id}.hidden`, hidden);
   const everything = series.flatMap((s) => s.values).filter(Number.isFinite);
-  const canLog = everything.length > 0 && everything.every((v) => v >= 0) && everything.some((v) => v > 0);
+  const canLog = spec.log !== null && everything.length > 0 && everything.every((v) => v >= 0) && everything.some((v) => v > 0);
   const bad = series.reduce((sum, s) => sum + s.values.filter((v) => !Number.isFinite(v)).length, 0);
+  const zeros = series.map((s) => [s.name, s.values.filter((v) => v === 0).length]).filter(([, n]) => n > 0);
   const isLog = () => canLog && choice(`${spec.id}.log`, Boolean(spec.log));
 
   const plot = el("div", {
@@ -56,12 +57,14 @@ function lineChart(spec) {
     reset, canLog && toggle(`${spec.id}.log`, "Log axis", Boolean(spec.log), () => member.draw()));
   const legend = el("div", { class: "legend", role: "group", "aria-label": `Lines of ${spec.title}` },
     series.map((s) => legendButton(s, hidden, () => member.draw())),
-    marks.map((m) => el("span", { class: "key" }, sample("mark", ""), `${short(m.name)} ${shown(m.value)}`)));
+    marks.map((m) => el("span", { class: "key" }, near(m.value, everything) ? sample(`mark ${m.role || ""}`, "") : null,
+      `${short(m.name)}: ${shown(m.value)}${near(m.value, everything) ? "" : " (far off the axis)"}`)));
+  const none = el("p", { class: "note" }, `A log axis has no 0: ${zeros.map(([name, n]) => `${short(name)} is exactly 0 at ${n} ${n === 1 ? "epoch" : "epochs"}`).join(", ")}.`);
   const note = bad > 0 && everything.length > 0 && !spec.quiet
     ? el("p", { class: "note warn" }, `${bad} ${bad === 1 ? "value is" : "values are"} NaN or infinite and not drawn.`) : null;
   const figure = el("figure", { class: "chart card" },
     el("figcaption", null, el("div", null, el("h3", null, short(spec.title, 80)), el("p", { class: "unit" }, short(spec.unit, 120))), tools),
-    plot, legend, note,
+    plot, legend, note, none,
     folded(`${spec.id}.table`, "Show as a table", () => chartTable(spec, series)));
 
   const member = { draw, hover };
@@ -79,13 +82,15 @@ function lineChart(spec) {
     const width = plot.clientWidth, height = 230;
     if (!width || !plot.isConnected) return;
     reset.hidden = !group.view;
+    none.hidden = !isLog() || zeros.length === 0;
     const [x0, x1] = view(), log = isLog();
     const seen = series.filter((s) => !hidden.has(s.name));
     const inside = [];
     for (const s of seen) for (const values of [s.values, s.low || [], s.high || []]) values.forEach((v, i) => {
       if (Number.isFinite(v) && xs[i] >= x0 && xs[i] <= x1 && (!log || v > 0)) inside.push(v);
     });
-    if (inside.length && !log) for (const m of marks) inside.push(m.value);
+    const room = marks.filter((m) => near(m.value, inside));
+    for (const m of room) if (!log || m.value > 0) inside.push(m.value);
     const [y0, y1] = rangeOf(inside, log, spec.most);
     const yTicks = log ? logTicks(y0, y1, 5) : ticksOf(y0, y1, 5);
     const labels = yTicks.map((v) => shown(v, 3));
@@ -94,7 +99,8 @@ function lineChart(spec) {
     const px = (x) => left + ((x - x0) / (x1 - x0)) * (width - left - right);
     const py = (y) => height - bottom - ((lift(y) - lift(y0)) / (lift(y1) - lift(y0) || 1)) * (height - top - bottom);
     scale = { px, py, left, right, top, bottom, width, height, x0, x1, log, seen };
-    const xTicks = ticksOf(x0, x1, Math.max(2, width / 90)).filter((v) => Number.isInteger(v) || spec.fractions);
+    const xTicks = ticksOf(x0, x1, Math.max(2, width / 90)).filter(Number.isInteger);
+    if (xTicks.length && Number.isInteger(x0) && px(xTicks[0]) - px(x0) > 34) xTicks.unshift(x0);
     const clip = `clip-${spec.id.replace(/[^\w-]/g, "")}`;
     const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
       svg("clipPath", { id: clip }, svg("rect", { x: left - 6, y: top - 6, width: width - left - right + 12, height: height - top - bottom + 12 })),
@@ -107,7 +113,10 @@ function lineChart(spec) {
       svg("line", { class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }),
       svg("text", { class: "tick", x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle" }, spec.along));
     const lines = svg("g", { "clip-path": `url(#${clip})` });
-    for (const m of marks) if (!log || m.value > 0) lines.append(svg("line", { class: "mark", x1: left, x2: width - right, y1: py(m.value), y2: py(m.value) }));
+    marks.forEach((m) => {
+      if (log && !(m.value > 0)) return;
+      lines.append(svg("line", { class: `mark ${m.role || ""}`, x1: left, x2: width - right, y1: py(m.value), y2: py(m.value) }));
+    });
     for (const s of seen) lines.append(...strokes(s, xs, px, py, log));
     picture.append(lines, svg("g", { class: "cursor" }));
     if (!inside.length) picture.append(svg("text", { class: "tick", x: (left + width) / 2, y: height / 2, "text-anchor": "middle" },
@@ -215,6 +224,14 @@ function lineChart(spec) {
   return figure;
 }
 
+// A line across is worth room where it is not far from what is drawn.
+function near(value, values) {
+  if (!values.length) return false;
+  const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
+  const span = Math.max(high - low, Math.abs(high) * 0.05);
+  return value >= low - 1.5 * span && value <= high + 1.5 * span;
+}
+
 function rangeOf(values, log, most) {
   if (!values.length) return log ? [0.1, 1] : [0, 1];
   let low = Infinity, high = -Infinity;
@@ -251,7 +268,7 @@ function strokes(s, xs, px, py, log) {
 
 function sample(kind, dash) {
   return svg("svg", { class: "sample", width: 22, height: 8, "aria-hidden": "true" },
-    svg("line", { class: kind === "mark" ? "mark" : `line ${kind}`, x1: 0, x2: 22, y1: 4, y2: 4, "stroke-dasharray": kind === "mark" ? null : dash || null }));
+    svg("line", { class: kind.startsWith("mark") ? kind : `line ${kind}`, x1: 0, x2: 22, y1: 4, y2: 4, "stroke-dasharray": dash || null }));
 }
 
 function legendButton(s, hidden, change) {

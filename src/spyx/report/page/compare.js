@@ -25,8 +25,8 @@ function barUnder(share, n) {
 }
 
 function comparedCurves(charts) {
-  return [el("div", { class: "charts" }, list(charts).map((c, k) => lineChart({
-    id: `compare-${k}`, group: "epochs", title: c.title, unit: c.unit, along: "epoch", xs: list(c.epochs), quiet: true, log: false, most: c.title.includes("ccuracy") ? 100 : undefined,
+  return [el("div", { class: "charts three" }, list(charts).map((c, k) => lineChart({
+    id: `compare-${k}`, group: "epochs", title: c.title, unit: c.unit, along: "epoch", xs: list(c.epochs), quiet: true, log: c.title === "Accuracy" ? null : false, most: c.title === "Accuracy" ? 100 : undefined,
     series: list(c.series).map((s, n) => ({ ...s, colour: n })),
   })))];
 }

@@ -46,7 +46,9 @@ def curves(history: Sequence[Mapping[str, float]], *, loss_name: str, reference:
         if kind in charts:
             scale = 100.0 if kind == "accuracy" else 1.0
             label = "chance" if name == "chance" else "test, after the last epoch"
-            charts[kind]["marks"].append({"name": label, "value": number(scale * value)})
+            charts[kind]["marks"].append(
+                {"name": label, "value": number(scale * value), "role": name.partition("_")[0]}
+            )
     return {"epochs": [i + 1 for i in kept], "of": len(history), "charts": list(charts.values())}
 
 
@@ -122,7 +124,9 @@ def of_samples(
     return samples, _confusion(seen, y, lengths, part, classes)
 
 
-def _confusion(seen: Observed, y: np.ndarray, lengths: np.ndarray | None, part: str, names: list[str]) -> dict[str, Any]:
+def _confusion(
+    seen: Observed, y: np.ndarray, lengths: np.ndarray | None, part: str, names: list[str]
+) -> dict[str, Any]:
     counts_here = counted(y, lengths) & (y < seen.classes)
     truth, answers = y[counts_here], seen.answers[counts_here]
     counts = np.zeros((seen.classes, seen.classes), int)

@@ -80,7 +80,7 @@ def _without_weight(content: dict[str, Any]) -> dict[str, Any]:
 @cache
 def _sources() -> tuple[str, str]:
     """The page's style and script."""
-    here = resources.files(__package__)
+    here = resources.files("spyx.report.page")
     scripts = "\n".join((here / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return (here / "page.css").read_text(encoding="utf-8"), f'(() => {{\n"use strict";\n{scripts}\n}})();\n'
 
@@ -89,7 +89,7 @@ def _sources() -> tuple[str, str]:
 def _shell(live: bool) -> tuple[str, str]:
     """What comes before and after the content."""
     style, script = _sources()
-    template = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
+    template = (resources.files("spyx.report.page") / "page.html").read_text(encoding="utf-8")
     before, _, after = template.partition("<!--content-->")
     before = before.replace("<!--policy-->", policy(live)).replace("/*style*/", style)
     return before, after.replace("/*script*/", script)

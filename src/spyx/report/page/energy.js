@@ -7,7 +7,7 @@ function energySection(energy) {
     const spiking = num(m.total), twin = num(m.twin), ratio = spiking / twin;
     const top = Math.max(spiking, twin);
     const verdict = !Number.isFinite(ratio) || ratio === 0 ? "no comparison"
-      : ratio < 1 ? `${shown(1 / ratio, 3)}\u00d7 less than the quantised network` : `${shown(ratio, 3)}\u00d7 more than the quantised network`;
+      : `${shown(ratio, 3)} \u00d7 the energy of the quantised network`;
     return el("div", { class: "card model" },
       el("h3", null, short(m.name, 60)),
       el("p", { class: ratio < 1 ? "verdict right" : "verdict wrong" }, el("b", null, verdict)),

@@ -58,7 +58,9 @@ class LayerHistory:
         self.rows: list[dict[str, Any]] = []
         self.samples = int(np.shape(batch[0])[0])
         self.every = every
-        self._loss_fn, self._batch = loss_fn, tuple(None if a is None else jnp.asarray(a) for a in batch)
+        self._loss_fn = loss_fn
+        self._x, self._y = jnp.asarray(batch[0]), jnp.asarray(batch[1])
+        self._lengths = None if len(batch) < 3 or batch[2] is None else jnp.asarray(batch[2])
         self._names: dict[str, str] | None = None
         self._measured = jax.jit(self._measure, static_argnums=0)
 
@@ -69,7 +71,7 @@ class LayerHistory:
         layer = as_layer(OWNER, model)
         layer = layer if layer.container else nn.Sequential(layer)
         if self._names is None:
-            inside = named_layers(layer, layer.state_for(self._batch[0][:, 0]))
+            inside = named_layers(layer, layer.state_for(self._x[:, 0]))
             self._names = {path: f"{path} {inner._kind}" for path, inner in inside.items()}
         graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
         found = jax.tree.map(float, jax.device_get(self._measured(hashable(graphdef), params, rest)))
@@ -78,8 +80,7 @@ class LayerHistory:
                 self.rows.append({"epoch": epoch + 1, "layer": name, **found[path]})
 
     def _measure(self, graphdef: Any, params: Any, rest: Any) -> dict[str, dict[str, jax.Array]]:
-        x, *others = self._batch
-        lengths = others[1] if len(others) > 1 else None
+        x, lengths = self._x, self._lengths
 
         def network(params: Any) -> Any:
             copy = merged(graphdef, params, rest)
@@ -89,8 +90,8 @@ class LayerHistory:
         def value(params: Any) -> jax.Array:
             model = network(params)
             if isinstance(self._loss_fn, TraceFunction):
-                return self._loss_fn(nn.run(model, _floating(x), lengths=lengths)[0], others[0], lengths=lengths)
-            return self._loss_fn(model, *(a for a in self._batch if a is not None))
+                return self._loss_fn(nn.run(model, _floating(x), lengths=lengths)[0], self._y, lengths=lengths)
+            return self._loss_fn(model, x, self._y, *(() if lengths is None else (lengths,)))
 
         model = network(params)
         state = model.state_for(x[:, 0])
@@ -127,7 +128,9 @@ def _norm(layer: Any) -> list[jax.Array]:
     """The L2 norm over all parameters of a layer, none where it has none."""
     module = getattr(layer, "module", layer)
     leaves = jax.tree.leaves(nnx.state(module, nnx.Param)) if isinstance(module, nnx.Module) else []
-    squares = [jnp.sum(jnp.square(jnp.abs(a).astype(jnp.float32))) for a in leaves if jnp.issubdtype(a.dtype, jnp.inexact)]
+    squares = [
+        jnp.sum(jnp.square(jnp.abs(a).astype(jnp.float32))) for a in leaves if jnp.issubdtype(a.dtype, jnp.inexact)
+    ]
     return [jnp.sqrt(sum(squares[1:], squares[0]))] if squares else []
 
 

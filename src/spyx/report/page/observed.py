@@ -85,7 +85,7 @@ def _batch_size(looked: Any, variables: Any, x: np.ndarray, lengths: Any) -> int
 
 
 def is_right(y: np.ndarray, answers: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-    """(samples,), whether the answer is the label; with labels per step, whether more than half of those answers are."""
+    """(samples,), whether the answer is the label; with labels per step, whether most of those answers are."""
     if y.ndim == 1:
         return y == answers
     counts = counted(y, lengths)
@@ -98,7 +98,9 @@ def counted(y: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
     return (y >= 0) & inside
 
 
-def choose(x: np.ndarray, y: np.ndarray, answers: np.ndarray, most: int, lengths: np.ndarray | None = None) -> list[int]:
+def choose(
+    x: np.ndarray, y: np.ndarray, answers: np.ndarray, most: int, lengths: np.ndarray | None = None
+) -> list[int]:
     """Samples that show something: of the right ones and the wrong ones, in turn over the classes, those whose number
     of events is nearest to the median.
 
@@ -111,10 +113,20 @@ def choose(x: np.ndarray, y: np.ndarray, answers: np.ndarray, most: int, lengths
     found: list[int] = []
     for wanted in (right, ~right):
         of_class = {
-            label: [int(i) for i in np.flatnonzero(wanted & (groups == label))[np.argsort(distance[wanted & (groups == label)], kind="stable")]]
+            label: [
+                int(i)
+                for i in np.flatnonzero(wanted & (groups == label))[
+                    np.argsort(distance[wanted & (groups == label)], kind="stable")
+                ]
+            ]
             for label in np.unique(groups[wanted])
         }
-        order = [rows[turn] for turn in range(max(map(len, of_class.values()), default=0)) for rows in of_class.values() if turn < len(rows)]
+        order = [
+            rows[turn]
+            for turn in range(max(map(len, of_class.values()), default=0))
+            for rows in of_class.values()
+            if turn < len(rows)
+        ]
         taken = order[: most // 2]
         found += sorted(taken, key=lambda i: distance[i])
     return found

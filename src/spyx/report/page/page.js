@@ -52,14 +52,14 @@ function head(content) {
   const progress = content.status === "training" ? el("div", { class: "progress" },
     el("progress", { max: Math.max(1, content.epochs || 1), value: done, "aria-label": "Epochs done" }), el("span", null, `epoch ${shown(done, 7)} of ${shown(content.epochs, 7)}`)) : null;
   document.title = `${visible(short(content.title, 80))} \u2013 spyx`;
-  document.getElementById("top").replaceChildren(el("div", { class: "bar-top" },
+  document.getElementById("top").replaceChildren(...[el("div", { class: "bar-top" },
     el("div", { class: "names" },
       el("p", { class: "brand" }, "spyx ", content.kind === "compare" ? "comparison" : "run", status && el("span", { class: `badge status ${status}` }, status),
         content.live && el("span", { class: "badge live", id: "live" }, "live")),
       el("h1", null, told(content.title, 120)), content.subtitle && el("p", { class: "subtitle" }, told(content.subtitle, 300))),
     themeButton), progress, content.note && el("p", { class: "card alert" }, told(content.note, 600)),
-    list(content.results).length ? tiles(content.results) : null);
-  document.getElementById("bottom").replaceChildren(el("p", null, `Written ${visible(content.written || "")} by spyx. This file asks for nothing from the network.`),
+    list(content.results).length ? tiles(content.results) : null].filter(Boolean));
+  document.getElementById("bottom").replaceChildren(el("p", null, `Written ${visible(content.written || "")} by spyx. ${content.live ? "This page asks the server on this machine alone." : "This file asks for nothing from the network."}`),
     el("p", { id: "chart-keys", class: "keys" }, "Charts: drag or + to zoom, double click or 0 to see all; arrow keys read values, with Shift ten at a time."),
     el("p", { id: "raster-keys", class: "unseen" }, "Arrow keys read time steps, plus and minus zoom, 0 shows all."));
 }
@@ -117,7 +117,7 @@ function watchSections() {
 
 // The server is asked again and again, with the mark of what is here: an unchanged run costs an empty answer.
 function listen(content) {
-  let mark = null, silent = 0;
+  let mark = null, silent = 0, status = content.status;
   const again = (ms) => setTimeout(ask, ms);
   async function ask() {
     const live = document.getElementById("live");
@@ -125,7 +125,9 @@ function listen(content) {
       const answer = await fetch("content.json", { cache: "no-store", headers: mark ? { "If-None-Match": mark } : {} });
       if (answer.status === 200) {
         mark = answer.headers.get("ETag");
-        show({ ...(await answer.json()), live: true });
+        const news = await answer.json();
+        status = news.status;
+        show({ ...news, live: true });
       } else if (answer.status !== 304) throw new Error(String(answer.status));
       silent = 0;
       if (live) { live.textContent = "live"; live.classList.remove("lost"); }
@@ -134,7 +136,7 @@ function listen(content) {
       const now = document.getElementById("live");
       if (now && silent > 1) { now.textContent = "server ended"; now.classList.add("lost"); }
     }
-    again(silent > 1 ? 5000 : document.hidden ? 4000 : 1000);
+    again(silent > 1 || status === "finished" ? 5000 : document.hidden ? 4000 : 1000);
   }
   again(1000);
 }

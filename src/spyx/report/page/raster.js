@@ -31,10 +31,10 @@ function samplesSection(samples) {
   function chip(item, n) {
     const input = el("input", { type: "radio", name: "sample", value: n, id: `sample-${n}`, "data-key": `sample-${n}` });
     input.addEventListener("change", () => { chosen.set("sample", n); show(); });
-    const says = item.truth === undefined ? `#${item.index}`
-      : item.right ? `${word(item.truth)}` : `${word(item.truth)} \u2192 ${word(item.answer)}`;
+    const says = item.truth === undefined ? [`#${item.index}`]
+      : item.right ? [el("bdi", null, word(item.truth))] : [el("bdi", null, word(item.truth)), " \u2192 ", el("bdi", null, word(item.answer))];
     const label = el("label", { for: `sample-${n}`, title: describe(item) },
-      el("span", { class: "mark-of", "aria-hidden": "true" }, item.right ? "\u2713" : "\u2717"), el("bdi", null, says), el("span", { class: "unseen" }, `, sample ${item.index}`));
+      el("span", { class: "mark-of", "aria-hidden": "true" }, item.right ? "\u2713" : "\u2717"), el("span", { class: "says" }, says), el("span", { class: "unseen" }, `, sample ${item.index}`));
     const node = el("span", { class: "chip" }, input, label);
     node.truth = item.truth;
     return node;
@@ -265,7 +265,7 @@ function drawCells(paint, row, read, toX, height, view) {
   const cell = height / units, ink = tint("--spike"), low = num(row.low), high = num(row.high);
   for (let c = Math.floor(view[0] / bin); c < Math.min(columns, Math.ceil(view[1] / bin)); c++) {
     const x = toX(c * bin), wide = Math.min(toX((c + 1) * bin), toX(row.steps)) - x;
-    const gap = row.kind === "spikes" && wide > 6 ? 1 : 0;
+    const mark = Math.min(wide, 12); // a spike is a tick in the middle of its step, not a bar as long as the step
     for (let u = 0; u < units; u++) {
       const value = read(c, u);
       if (row.kind === "spikes") {
@@ -273,8 +273,10 @@ function drawCells(paint, row, read, toX, height, view) {
         paint.globalAlpha = 1;
       } else paint.globalAlpha = 0.06 + 0.94 * (high > low ? (value - low) / (high - low) : 0.5);
       paint.fillStyle = ink;
-      const tall = row.kind === "spikes" ? Math.max(1.6, cell - (cell > 4 ? 1 : 0)) : cell + 0.5;
-      paint.fillRect(x + gap, 3 + height - (u + 1) * cell, Math.max(1.2, wide - 2 * gap), tall);
+      if (row.kind === "spikes") {
+        const tall = Math.max(2, Math.min(12, cell - (cell > 4 ? 1 : 0)));
+        paint.fillRect(x + (wide - mark) / 2, 3 + height - (u + 0.5) * cell - tall / 2, Math.max(1.2, mark), tall);
+      } else paint.fillRect(x, 3 + height - (u + 1) * cell, wide + 0.5, cell + 0.5);
     }
   }
   paint.globalAlpha = 1;

@@ -16,8 +16,8 @@ function curvesSection(curves, live) {
   return [
     el("div", { class: "charts" }, charts.map((c, n) => lineChart({
       id: `curve-${n}`, group: "epochs", title: c.title, unit: c.unit, along: "epoch", xs: curves.epochs, marks: c.marks,
-      most: c.title === "Accuracy" ? 100 : undefined, log: false,
-      series: list(c.series).map((s, k) => ({ ...s, colour: colour[s.role] ?? k + 2, dash: s.role === "validation" ? "7 4" : undefined })),
+      most: c.title === "Accuracy" ? 100 : undefined, log: c.title === "Accuracy" ? null : false,
+      series: list(c.series).map((s, k) => ({ ...s, colour: colour[s.role] ?? k + 2, dash: s.role === "validation" && curves.epochs.length <= 80 ? "7 4" : undefined })),
     }))), thin];
 }
 
@@ -26,10 +26,10 @@ function layersSection(layers) {
   const about = { rate: ["Firing rate", "spikes per unit and time step (%)"], silent: ["Silent units", "share of units without a spike (%)"], gradient: ["Gradient", "L2 norm over the layer's parameters (loss per parameter unit)"] };
   const charts = Object.entries(about).map(([key, [title, unit]]) => {
     const series = all.map((l, n) => ({ name: l.name, values: l[key], colour: n })).filter((s) => list(s.values).some((v) => Number.isFinite(num(v))));
-    return series.length ? lineChart({ id: `layers-${key}`, group: "epochs-of-layers", title, unit, along: "epoch", xs, series, log: key === "gradient", most: key === "gradient" ? undefined : 100, quiet: true }) : null;
+    return series.length ? lineChart({ id: `layers-${key}`, group: "epochs-of-layers", title, unit, along: "epoch", xs, series, log: key === "gradient" ? true : key === "rate" ? false : null, most: key === "gradient" ? undefined : 100, quiet: true }) : null;
   });
   const left = layers.left_out ? ` ${layers.left_out} more layers are not shown.` : "";
-  return [el("p", { class: "lead" }, `${layers.note || ""}${left}`), el("div", { class: "charts" }, charts)];
+  return [el("p", { class: "lead" }, `${layers.note || ""}${left}`), el("div", { class: "charts three" }, charts)];
 }
 
 function confusionSection(confusion) {
@@ -51,13 +51,13 @@ function confusionSection(confusion) {
       el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Confusion matrix" },
         el("table", { class: `matrix${wide ? " small" : ""}` }, el("caption", { class: "unseen" }, "Confusion matrix: true classes in rows, answers in columns"),
           el("thead", null,
-            el("tr", null, el("td", null), el("th", { scope: "colgroup", colspan: names.length, class: "over" }, "answer")),
+            el("tr", null, el("td", { class: "empty" }), el("th", { scope: "colgroup", colspan: names.length, class: "over" }, "answer")),
             el("tr", null, el("th", { scope: "col", class: "corner" }, "true"), counts.map((_, a) => el("th", { scope: "col" }, el("bdi", null, word(a)))))),
           el("tbody", null, body)))));
   }
   const pairs = list(confusion.pairs);
   const most = pairs.length ? table("Most frequent confusions", ["true class \u2192 answer", confusion.unit, "share of the class"],
-    pairs.slice(0, 8).map((p) => [el("bdi", null, `${word(p.truth)} \u2192 ${word(p.answer)}`), shown(p.count, 7), percent(100 * p.count / (support[p.truth] || 1))]))
+    pairs.slice(0, 8).map((p) => [[el("bdi", null, word(p.truth)), " \u2192 ", el("bdi", null, word(p.answer))], shown(p.count, 7), percent(100 * p.count / (support[p.truth] || 1))]))
     : el("p", null, "No confusion: every answer is right.");
   const perClass = support.length ? folded("confusion.classes", "Every class as a table", () => table("Scores of every class",
     ["class", confusion.unit, "found (recall, %)", "right when answered (precision, %)"],
@@ -91,8 +91,7 @@ function settingsSection(settings) {
     const wanted = search.value.toLowerCase();
     const rows = settings.filter((s) => (!choice("settings.changed", false) || s.changed) && `${s.name} ${s.value}`.toLowerCase().includes(wanted));
     body.replaceChildren(...rows.map((s) => el("tr", { class: s.changed ? "changed" : null }, el("th", { scope: "row" }, told(s.name, 80)),
-      el("td", null, s.value === null ? "none" : typeof s.value === "string" ? (s.value === "" ? el("i", null, "empty") : told(s.value)) : typeof s.value === "number" ? shown(s.value, 9) : String(s.value)),
-      differing && el("td", null, s.changed ? el("span", { class: "badge" }, "changed") : ""))));
+      el("td", null, s.changed && el("span", { class: "badge changed", title: "differs from the default" }, "changed"), s.changed && " ", s.value === null ? "none" : typeof s.value === "string" ? (s.value === "" ? el("i", null, "empty") : told(s.value)) : typeof s.value === "number" ? shown(s.value, 9) : String(s.value)))));
     count.textContent = rows.length === settings.length ? `${rows.length} settings` : `${rows.length} of ${settings.length} settings`;
   }
   search.value = choice("settings.text", "");
@@ -102,7 +101,7 @@ function settingsSection(settings) {
     el("div", { class: "tools between" }, el("label", { class: "field", for: "find" }, "Find ", search), only),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Settings" },
       el("table", { class: "settings" }, el("caption", { class: "unseen" }, "Settings"),
-        el("thead", null, el("tr", null, el("th", { scope: "col" }, "setting"), el("th", { scope: "col" }, "value"), differing && el("th", { scope: "col" }, "from the default"))), body)),
+        el("thead", null, el("tr", null, el("th", { scope: "col" }, "setting"), el("th", { scope: "col" }, "value"))), body)),
     count)];
 }
 

@@ -85,5 +85,7 @@ def write_hostile(folder: Path) -> Path:
         class_names=HOSTILE[:3],
         command=" ".join(HOSTILE),
         results=dict.fromkeys(HOSTILE, nan) | {"word": HOSTILE[0]},
-        settings=dict(enumerate(HOSTILE)) | {text: text for text in HOSTILE} | {"n": nan, "big": 10**400, "no": object()},
+        settings=dict(enumerate(HOSTILE))
+        | {text: text for text in HOSTILE}
+        | {"n": nan, "big": 10**400, "no": object()},
     )

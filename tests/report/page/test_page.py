@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from flax import nnx
-from report.page.runs import HISTORY, HOSTILE, data, network, watched, write_hostile, write_ordinary
 
+from report.page.runs import HISTORY, HOSTILE, data, network, watched, write_hostile, write_ordinary
 from spyx import fn, nn, report
 from spyx.report.page import content as of
 from spyx.report.page.document import LARGEST, policy, read_content, render
@@ -140,7 +140,9 @@ def test_spikes_are_packed_as_the_page_reads_them():
     row = row_of("1 LIF", spikes, last=False)
     columns, units = row["shape"]
     packed = np.frombuffer(base64.b64decode(row["data"]), np.uint8)
-    bits = [[packed[(u * columns + c) >> 3] >> (7 - ((u * columns + c) & 7)) & 1 for u in range(units)] for c in range(11)]
+    bits = [
+        [packed[(u * columns + c) >> 3] >> (7 - ((u * columns + c) & 7)) & 1 for u in range(units)] for c in range(11)
+    ]
     np.testing.assert_array_equal(bits, spikes)
     assert row["count"] == spikes.sum()
 
@@ -165,7 +167,9 @@ def test_large_layers_are_thinned_and_say_so():
 def test_a_page_stays_small(tmp_path):
     x, y = np.ones((40, 1000, 300), np.float32), np.arange(40) % 2
     x[:, :, ::2] = 0
-    model = nn.Sequential(nn.Linear(300, 256, rngs=nnx.Rngs(0)), nn.LIF(256, beta=0.9), nn.Linear(256, 2, rngs=nnx.Rngs(1)), nn.LI(2))
+    model = nn.Sequential(
+        nn.Linear(300, 256, rngs=nnx.Rngs(0)), nn.LIF(256, beta=0.9), nn.Linear(256, 2, rngs=nnx.Rngs(1)), nn.LI(2)
+    )
     history = [{"train_loss": 1.0, "eval_loss": 1.0, "eval_acc": 0.5}] * 20_000
     settings = {f"setting {n}": "\u0645" * 10_000 for n in range(60)}
     path = report.write_page(tmp_path, history, model=model, data=(x[:3], y[:3]), settings=settings)
@@ -203,7 +207,9 @@ def test_a_section_that_fails_says_so_and_leaves_the_others(tmp_path, monkeypatc
         raise ZeroDivisionError("<b>no</b>")
 
     monkeypatch.setattr("spyx.report.page.writer.doctor", broken)
-    content = read_content(report.write_page(tmp_path, HISTORY, model=network(), data=data(), train_data=data()).read_text())
+    content = read_content(
+        report.write_page(tmp_path, HISTORY, model=network(), data=data(), train_data=data()).read_text()
+    )
     assert content["missing"] == {"findings": "ZeroDivisionError: <b>no</b>"}
     assert content["energy"]["layers"]
 
@@ -214,7 +220,9 @@ def test_labels_per_step_and_lengths(tmp_path):
     lengths[:3] = 9
     y = np.tile(np.arange(9) % 3, (30, 1))
     y[:, 0] = -1
-    content = read_content(report.write_page(tmp_path, HISTORY, model=network(), data=(x, y), lengths=lengths).read_text())
+    content = read_content(
+        report.write_page(tmp_path, HISTORY, model=network(), data=(x, y), lengths=lengths).read_text()
+    )
     assert content["missing"] == {}
     assert np.sum(content["confusion"]["counts"]) == 3 * 8 + 27 * 5
     assert {len(item["labels"]) for item in content["samples"]["items"]} <= {6, 9}
@@ -275,7 +283,9 @@ def test_numbers_for_json():
     assert plain(np.float32(0.5)) == 0.5
     assert plain([1, float("inf")]) == "1, Infinity"
     assert plain(None) is None
-    assert json.dumps([number(v) for v in (np.nan, np.inf, -np.inf, 1e-300)]) == '["NaN", "Infinity", "-Infinity", 1e-300]'
+    assert (
+        json.dumps([number(v) for v in (np.nan, np.inf, -np.inf, 1e-300)]) == '["NaN", "Infinity", "-Infinity", 1e-300]'
+    )
 
 
 def test_another_file_is_no_page(tmp_path):

@@ -35,7 +35,8 @@ FOCUSED = """() => {
     if (node === document.body) return null;
     const style = getComputedStyle(node.matches(".chip input") ? node.nextElementSibling : node);
     const name = node.getAttribute("aria-label") || node.textContent.trim() || node.labels?.[0]?.textContent || "";
-    return [`${node.tagName}.${node.className}`, name, style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0];
+    const seen = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+    return [`${node.tagName}.${node.className}`, name, seen];
 }"""
 FAINT = """() => {
     const rgb = (text) => text.match(/[\\d.]+/g).map(Number);

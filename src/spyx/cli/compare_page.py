@@ -15,7 +15,7 @@ from spyx.cli.compare import LARGEST, RESULT, Row
 from spyx.cli.errors import UserError
 from spyx.cli.text import safe
 from spyx.report.page import content as of
-from spyx.report.page.numbers import number, plain, text
+from spyx.report.page.jsonable import number, plain, text
 from spyx.report.page.writer import save_page
 
 CURVES = {

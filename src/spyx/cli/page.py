@@ -22,7 +22,7 @@ from spyx.cli.score import make_loss
 from spyx.data._disk import naming
 from spyx.report.page import content as of
 from spyx.report.page.document import read_content
-from spyx.report.page.numbers import text
+from spyx.report.page.jsonable import text
 from spyx.report.page.writer import PAGE, save_page, write_page
 
 LAYERS = "layers.csv"

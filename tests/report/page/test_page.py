@@ -16,7 +16,7 @@ from report.page.runs import HISTORY, HOSTILE, data, network, watched, write_hos
 from spyx import fn, nn, report
 from spyx.report.page import content as of
 from spyx.report.page.document import LARGEST, policy, read_content, render
-from spyx.report.page.numbers import number, plain
+from spyx.report.page.jsonable import number, plain
 from spyx.report.page.observed import choose
 from spyx.report.page.rows import row_of
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spyx.report.page.numbers import number, plain, text
+from spyx.report.page.jsonable import number, plain, text
 from spyx.report.page.observed import Observed, counted, is_right, observe_samples
 from spyx.report.page.rows import row_of
 

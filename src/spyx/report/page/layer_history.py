@@ -39,7 +39,7 @@ class LayerHistory:
     Example:
         >>> from spyx import fn, nn
         >>> net = nn.Sequential(nn.Linear(2, 2, rngs=nnx.Rngs(0)), nn.IF(2), nn.LI(2, beta=0.5))
-        >>> watch = LayerHistory(fn.integral_crossentropy(), (jnp.ones((1, 4, 2)), jnp.array([1])))
+        >>> watch = LayerHistory(fn.integral_crossentropy(), (jnp.full((1, 4, 2), 9.0), jnp.array([1])))
         >>> watch(0, net)
         >>> [(row["epoch"], row["layer"]) for row in watch.rows]
         [(1, '0 Linear'), (1, '1 IF'), (1, '2 LI')]

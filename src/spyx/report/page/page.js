@@ -144,9 +144,5 @@ function listen(content) {
 const content = JSON.parse(document.getElementById("content").textContent);
 show(content);
 if (content.live === true) listen(content);
-let folds = [];
-addEventListener("beforeprint", () => {
-  folds = [...document.querySelectorAll("details.open-in-print:not([open])")];
-  for (const node of folds) node.open = true;
-});
-addEventListener("afterprint", () => { for (const node of folds) node.open = false; });
+addEventListener("beforeprint", redraw);
+addEventListener("afterprint", redraw);

@@ -213,7 +213,7 @@ function partOf(row, item, word) {
     }
     let sum = 0;
     for (let u = 0; u < shownUnits; u++) sum += read(c, u);
-    return row.kind === "spikes" ? `${sum} spikes` : `mean ${shown(sum / shownUnits, 3)}`;
+    return row.kind === "spikes" ? `${sum} ${sum === 1 ? "spike" : "spikes"}` : `mean ${shown(sum / shownUnits, 3)}`;
   }
 
   function draw({ left, right, toX, view }) {

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spyx.report.page.numbers import number
+from spyx.report.page.jsonable import number
 
 MOST_UNITS, MOST_STEPS, MOST_CELLS, MOST_LINES, MOST_POINTS = 256, 1000, 1 << 17, 12, 400
 """Largest size of what is shown of one layer; more is thinned, and the page says so."""

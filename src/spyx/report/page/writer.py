@@ -16,8 +16,8 @@ from spyx.report.energy import MODELS, energy
 from spyx.report.operations import cost
 from spyx.report.page import content as of
 from spyx.report.page.document import render
+from spyx.report.page.jsonable import plain, text
 from spyx.report.page.layer_history import LayerHistory
-from spyx.report.page.numbers import plain, text
 
 PAGE = "report.html"
 EXAMINED, PRICED, ANSWERED = 256, 64, 4096

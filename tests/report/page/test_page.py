@@ -151,13 +151,13 @@ def test_large_layers_are_thinned_and_say_so():
     spikes = np.zeros((5000, 3000), np.float32)
     spikes[7, 0] = 1
     row = row_of("1 LIF", spikes, last=False)
-    assert len(row["data"]) < 30_000
+    assert len(row["data"]) < 60_000
     assert (row["steps"], row["units"], row["count"]) == (5000, 3000, 1)
     assert row["bin"] == 5
     assert row["stride"] >= 12
     assert base64.b64decode(row["data"])[0] == 0b01000000  # step 7 is in the second bin
     graded = row_of("input", np.random.default_rng(0).random((5000, 300)), last=False)
-    assert len(graded["data"]) < 30_000
+    assert len(graded["data"]) < 60_000
     lines = row_of("2 LI", np.random.default_rng(0).random((900, 40)) + np.arange(40), last=True, marked=(3,))
     assert lines["classes"][:2] == [3, 39]
     assert len(lines["classes"]) == 12

@@ -19,6 +19,10 @@ FORMAT = 1
 MOST_EPOCHS, MOST_CLASSES, MOST_SETTINGS, MOST_LAYERS = 1000, 64, 500, 48
 SHOWN = 16
 """Samples in the picker, half of them right and half of them wrong where there are as many."""
+MOST_ROWS = 12
+"""Layers of a sample that are shown."""
+ROOM = 7_000_000
+"""Cells of all pictures on a page, each a bit of a spike train or an eighth of a graded value."""
 PACKAGES = ("spyx-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -34,7 +38,8 @@ def curves(history: Sequence[Mapping[str, float]], *, loss_name: str, reference:
     names = list(dict.fromkeys(name for epoch in history for name in epoch))[:32]
     charts: dict[str, dict[str, Any]] = {}
     for name in names:
-        kind = "loss" if name.endswith("loss") else "accuracy" if name.endswith("acc") else name
+        plain_name = name.removeprefix("train_").removeprefix("eval_")
+        kind = "loss" if name.endswith("loss") else "accuracy" if name.endswith("acc") else plain_name
         unit = {"loss": loss_name, "accuracy": "samples right (%)"}.get(kind, f"{text(name)} (its own unit)")
         chart = charts.setdefault(kind, {"title": text(kind).capitalize(), "unit": unit, "series": [], "marks": []})
         scale = 100.0 if kind == "accuracy" else 1.0
@@ -98,15 +103,18 @@ def of_samples(
     per_step = y.ndim == 2
     seen = observe_samples(layer, x, y, lengths, SHOWN, per_step=per_step)
     right = is_right(y, seen.answers, lengths)
+    layers_shown = list(seen.layers.items())
+    if (more := len(layers_shown) - MOST_ROWS) > 0:
+        layers_shown = [*layers_shown[: MOST_ROWS - 1], layers_shown[-1]]
+    cells = ROOM // (len(seen.chosen) * (len(layers_shown) + 1) or 1)
     items = []
     for at, index in enumerate(seen.chosen):
         steps = x.shape[1] if lengths is None else max(1, int(lengths[index]))
         marked = () if per_step else (int(y[index]), int(seen.answers[index]))
-        layers = list(seen.layers.items())
-        rows = [row_of("input", x[index][:steps], last=False)]
+        rows = [row_of("input", x[index][:steps], last=False, cells=cells)]
         rows += [
-            row_of(name, outs[at][:steps], last=n == len(layers) - 1, marked=marked)
-            for n, (name, outs) in enumerate(layers)
+            row_of(name, outs[at][:steps], last=n == len(layers_shown) - 1, marked=marked, cells=cells)
+            for n, (name, outs) in enumerate(layers_shown)
         ]
         item: dict[str, Any] = {"index": index, "right": bool(right[index]), "rows": rows}
         if per_step:
@@ -117,7 +125,7 @@ def of_samples(
     note = (
         "Right and wrong samples in turn over the classes, with numbers of input events nearest to the median. "
         "No sample is picked by how well it looks."
-    )
+    ) + (f" {more} layers in the middle are not shown." if more > 0 else "")
     classes = [text(name) for name in (names or range(seen.classes))]
     samples = {"part": text(part), "count": len(y), "note": note, "classes": classes, "items": items}
     samples["right"], samples["unit"] = int(right.sum()), "sample"

@@ -62,7 +62,8 @@ function samplesSection(samples) {
     for (const group of groups) for (const node of group.querySelectorAll(".chip")) node.hidden = filter.value !== "" && String(node.truth) !== filter.value;
   });
   if (items.length === 0) return [el("p", null, "No samples.")];
-  const share = samples.count ? `${shown(samples.right, 6)} of ${shown(samples.count, 6)} ${short(samples.part)} samples are answered right.` : "";
+  const most = items.some((i) => i.labels) ? "are answered right at most of their steps" : "are answered right";
+  const share = samples.count ? `${shown(samples.right, 6)} of ${shown(samples.count, 6)} ${short(samples.part)} samples ${most}.` : "";
   queueMicrotask(() => {
     filter.value = choice("samples.class", "");
     filter.dispatchEvent(new Event("change"));
@@ -183,10 +184,11 @@ function about(row) {
 // One layer: a canvas, its heading, and what it says at a time step.
 function partOf(row, item, word) {
   const canvasNode = el("canvas", { "aria-hidden": "true" });
-  const thinned = [row.stride > 1 && `every ${row.stride}th unit`, row.bin > 1 && `${row.bin} steps per column`].filter(Boolean).join(", ");
+  const thinned = [row.stride > 1 && `1 unit in ${row.stride}`, row.bin > 1 && `${row.bin} steps per column`].filter(Boolean).join(", ");
   const title = row.kind === "labels" ? "labels (upper) and answers (lower), one colour per class"
     : about(row) + (thinned ? ` (shown: ${thinned})` : "");
-  const legend = row.kind === "lines" ? el("div", { class: "legend" }, lineKeys(row, item, word)) : null;
+  const keys = row.kind === "lines" ? lineKeys(row, item, word) : row.kind === "labels" ? labelKeys(row, word) : [];
+  const legend = keys.length ? el("div", { class: "legend" }, keys) : null;
   const node = el("div", { class: "part" }, el("div", { class: "part-title" }, title), canvasNode, legend);
   const [columns, shownUnits] = list(row.shape);
   const read = row.data !== undefined ? readerOf(row) : null;
@@ -264,7 +266,8 @@ function drawCells(paint, row, read, toX, height, view) {
   const [columns, units] = row.shape, bin = row.bin || 1;
   const cell = height / units, ink = tint("--spike"), low = num(row.low), high = num(row.high);
   for (let c = Math.floor(view[0] / bin); c < Math.min(columns, Math.ceil(view[1] / bin)); c++) {
-    const x = toX(c * bin), wide = Math.min(toX((c + 1) * bin), toX(row.steps)) - x;
+    const spikes = row.kind === "spikes", end = Math.min(toX((c + 1) * bin), toX(row.steps));
+    const x = spikes ? toX(c * bin) : Math.round(toX(c * bin)), wide = (spikes ? end : Math.round(end)) - x; // no seams
     const mark = Math.min(wide, 12); // a spike is a tick in the middle of its step, not a bar as long as the step
     for (let u = 0; u < units; u++) {
       const value = read(c, u);
@@ -276,7 +279,10 @@ function drawCells(paint, row, read, toX, height, view) {
       if (row.kind === "spikes") {
         const tall = Math.max(2, Math.min(12, cell - (cell > 4 ? 1 : 0)));
         paint.fillRect(x + (wide - mark) / 2, 3 + height - (u + 0.5) * cell - tall / 2, Math.max(1.2, mark), tall);
-      } else paint.fillRect(x, 3 + height - (u + 1) * cell, wide + 0.5, cell + 0.5);
+      } else {
+        const top = Math.round(height - (u + 1) * cell);
+        paint.fillRect(x, 3 + top, wide, Math.round(height - u * cell) - top);
+      }
     }
   }
   paint.globalAlpha = 1;
@@ -332,12 +338,19 @@ function lineKeys(row, item, word) {
   return found;
 }
 
+// Colours come again after the eighth class; what a step has is in the text beside the pointer.
+function labelKeys(row, word) {
+  const there = [...new Set([...list(row.labels), ...list(row.answers)])].filter((k) => k >= 0).sort((a, b) => a - b);
+  return there.slice(0, 16).map((k) => el("span", { class: "key" }, el("span", { class: `square fill c${k % COLOURS}`, "aria-hidden": "true" }), el("bdi", null, word(k))));
+}
+
 function drawLabels(paint, row, toX, height, view) {
   [row.labels, list(row.answers)].forEach((values, lane) => {
     for (let t = view[0]; t < Math.min(view[1], values.length); t++) {
       if (values[t] < 0) continue;
       paint.fillStyle = tint(`--c${values[t] % COLOURS}`);
-      paint.fillRect(toX(t), 4 + lane * (height / 2), Math.max(1, toX(t + 1) - toX(t)) + 0.3, height / 2 - 2);
+      const x = Math.round(toX(t));
+      paint.fillRect(x, 4 + lane * (height / 2), Math.max(1, Math.round(toX(t + 1)) - x), height / 2 - 2);
     }
   });
 }

@@ -10,11 +10,13 @@ import numpy as np
 
 from spyx.report.page.jsonable import number
 
-MOST_UNITS, MOST_STEPS, MOST_CELLS, MOST_LINES, MOST_POINTS = 256, 1000, 1 << 17, 12, 400
+MOST_UNITS, MOST_STEPS, MOST_CELLS, MOST_LINES, MOST_POINTS = 256, 1000, 1 << 18, 12, 400
 """Largest size of what is shown of one layer; more is thinned, and the page says so."""
 
 
-def row_of(name: str, values: np.ndarray, *, last: bool, marked: tuple[int, ...] = ()) -> dict[str, Any]:
+def row_of(
+    name: str, values: np.ndarray, *, last: bool, marked: tuple[int, ...] = (), cells: int = MOST_CELLS
+) -> dict[str, Any]:
     """One layer of one sample, (time, *features).
 
     Args:
@@ -22,20 +24,21 @@ def row_of(name: str, values: np.ndarray, *, last: bool, marked: tuple[int, ...]
         values: its outputs.
         last: it is the readout: lines rather than a picture where it does not spike.
         marked: classes that must be among the lines.
+        cells: how many bits a picture may have.
     """
     values = np.asarray(values, np.float32).reshape(len(values), -1)
     steps, units = values.shape
     about = {"name": name, "steps": steps, "units": units}
     if bool(np.isin(values, (0, 1)).all()):
-        return about | _spikes(values)
-    return about | (_lines(values, marked) if last else _picture(values))
+        return about | _spikes(values, min(cells, MOST_CELLS))
+    return about | (_lines(values, marked) if last else _picture(values, min(cells, MOST_CELLS) // 8))
 
 
-def _spikes(values: np.ndarray) -> dict[str, Any]:
+def _spikes(values: np.ndarray, cells: int) -> dict[str, Any]:
     fired = values != 0
     wide, tall = _bins(len(values), MOST_STEPS), math.ceil(values.shape[1] / MOST_UNITS)
     shown = _pooled(fired[:, ::tall], wide, np.any)
-    tall *= (more := math.ceil(shown.size / MOST_CELLS))
+    tall *= (more := math.ceil(shown.size / cells))
     shown = shown[:, ::more]
     bits = np.packbits(np.ascontiguousarray(shown.T), axis=None)
     return {
@@ -49,10 +52,10 @@ def _spikes(values: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _picture(values: np.ndarray) -> dict[str, Any]:
+def _picture(values: np.ndarray, cells: int) -> dict[str, Any]:
     wide, tall = _bins(len(values), MOST_POINTS), math.ceil(values.shape[1] / (MOST_UNITS // 2))
     shown = _pooled(values[:, ::tall], wide, np.mean)
-    tall *= (more := math.ceil(shown.size / (MOST_CELLS // 8)))
+    tall *= (more := math.ceil(shown.size / cells))
     shown = shown[:, ::more]
     finite = shown[np.isfinite(shown)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)

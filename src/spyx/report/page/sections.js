@@ -38,7 +38,7 @@ function confusionSection(confusion) {
   const found = [];
   const counts = confusion.counts;
   if (Array.isArray(counts) && counts.length) {
-    const wide = counts.length > 20;
+    const wide = counts.length > 14, tall = counts.length > 7 && counts.some((_, k) => word(k).length > 3);
     const body = counts.map((row, t) => el("tr", null, el("th", { scope: "row" }, el("bdi", null, word(t))), list(row).map((n, a) => {
       const share = support[t] ? n / support[t] : 0;
       const cell = el("td", { class: t === a ? "hit" : "miss", title: `${shown(n, 7)} of ${shown(support[t], 7)} ${confusion.unit} of class ${word(t)} answered ${word(a)} (${percent(100 * share)})` }, n ? shown(n, 7) : "");
@@ -46,13 +46,13 @@ function confusionSection(confusion) {
       if (n && Math.sqrt(share) > 0.6) cell.classList.add("strong");
       return cell;
     })));
-    found.push(el("div", { class: "card" },
+    found.push(el("div", { class: wide ? "card whole" : "card" },
       el("p", { class: "unit" }, `rows: true class; columns: answer; numbers: ${confusion.unit}; colour: share of the row`),
-      el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Confusion matrix" },
+      el("div", { class: "scroll high", tabindex: "0", role: "region", "aria-label": "Confusion matrix" },
         el("table", { class: `matrix${wide ? " small" : ""}` }, el("caption", { class: "unseen" }, "Confusion matrix: true classes in rows, answers in columns"),
           el("thead", null,
             el("tr", null, el("td", { class: "empty" }), el("th", { scope: "colgroup", colspan: names.length, class: "over" }, "answer")),
-            el("tr", null, el("th", { scope: "col", class: "corner" }, "true"), counts.map((_, a) => el("th", { scope: "col" }, el("bdi", null, word(a)))))),
+            el("tr", null, el("th", { scope: "col", class: "corner" }, "true"), counts.map((_, a) => el("th", { scope: "col", class: tall ? "tall" : null }, el("bdi", null, word(a)))))),
           el("tbody", null, body)))));
   }
   const pairs = list(confusion.pairs);

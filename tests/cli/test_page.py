@@ -50,7 +50,8 @@ def test_the_page_of_the_default_run(default_run):
     assert content["findings"]["items"] == []
     assert content["energy"]["layers"][0]["name"] == "0 Linear"
     assert [layer["name"] for layer in content["layers"]["layers"]] == ["0 Linear", "1 LIF", "2 Linear", "3 LI"]
-    assert content["layers"]["epochs"] == list(range(1, 41))
+    measured = content["layers"]["epochs"]
+    assert (measured[0], measured[-1], sorted(set(measured))) == (1, 40, measured)
     with (folder / "layers.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["layer"] == "1 LIF"]
     assert content["layers"]["layers"][1]["rate"][-1] == pytest.approx(100 * float(rows[-1]["rate"]), rel=1e-4)
@@ -97,8 +98,11 @@ def test_a_page_that_fails_is_one_line_and_no_failed_run(tmp_path, monkeypatch):
 
 def test_the_rows_of_layers_that_a_resumed_run_starts_with(tmp_path, default_run):
     folder, _ = default_run
-    whole = (folder / "layers.csv").read_text()
-    (tmp_path / "layers.csv").write_text(whole + "41,1 LIF,0.5")  # the last row was cut by the end of the process
+    whole = (folder / "layers.csv").read_text().splitlines(keepends=True)
+    before = [line for line in whole[1:] if int(line.split(",")[0]) <= 25]
+    (tmp_path / "layers.csv").write_text(
+        "".join(whole) + "41,1 LIF,0.5"
+    )  # the last row was cut by the end of the process
 
     class Data:
         def part(self, name):
@@ -106,7 +110,7 @@ def test_the_rows_of_layers_that_a_resumed_run_starts_with(tmp_path, default_run
 
     log = page.LayerLog(tmp_path, Config(epochs=40), Data(), pytest.fail)
     log.start(25)
-    assert (tmp_path / "layers.csv").read_text() == "".join(whole.splitlines(keepends=True)[: 1 + 25 * 4])
+    assert (tmp_path / "layers.csv").read_text() == "".join([whole[0], *before])
     assert log.history.samples == 2
 
 

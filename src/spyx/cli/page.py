@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import shlex
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -30,12 +31,17 @@ COLUMNS = ("epoch", "layer", "rate", "silent", "gradient")
 WATCHED = 32
 """Samples on which layers are watched, or a fortieth of an epoch where that is less: 2.5 % of its work at most."""
 MOST_MEASUREMENTS = 200
+SHARE = 0.03
+"""Of the time of a training that watching layers may take, the first time, which compiles, left out."""
+HOW = f"after the first and the last epoch, and in between as often as costs at most {SHARE:.0%} of the time,"
 LARGEST_TABLE = 1 << 26
 LARGEST_PAGE = 1 << 24
 
 
 class LayerLog:
-    """Rates and gradients of layers after every epoch, in `layers.csv`; what fails there never fails the run.
+    """Rates and gradients of layers after epochs, in `layers.csv`; what fails there never fails the run.
+
+    The first and the last epoch are measured, and in between as many as cost at most `SHARE` of the time.
 
     Args:
         folder: of the run.
@@ -49,9 +55,10 @@ class LayerLog:
         count = max(1, min(WATCHED, len(y) // 40))
         batch: tuple[Any, ...] = (np.asarray(x[:count], np.float32), y[:count])
         batch += () if lengths is None else (lengths[:count],)
-        every = max(1, math.ceil(config.epochs / MOST_MEASUREMENTS))
-        self.history = report.LayerHistory(make_loss(config), batch, every=every)
+        self.history = report.LayerHistory(make_loss(config), batch)
         self._folder, self._warn, self._healthy = folder, warn, True
+        self._epochs, self._every = config.epochs, math.ceil(config.epochs / MOST_MEASUREMENTS)
+        self._began, self._spent, self._last = 0.0, 0.0, -1
 
     def start(self, done: int) -> None:
         """Before the first epoch; of a run that is resumed, the rows of the epochs that count are read again."""
@@ -60,7 +67,17 @@ class LayerLog:
 
     def __call__(self, epoch: int, model: Any) -> None:
         """After an epoch, counted from 0."""
+        began = time.perf_counter()
+        first, last = self._began == 0.0, epoch + 1 == self._epochs
+        cheap = self._spent <= SHARE * (began - self._began) and epoch - self._last >= self._every
+        if not (first or last or cheap):
+            return
         self._guarded(lambda: self._measure(epoch, model))
+        self._last, after = epoch, time.perf_counter()
+        if first:
+            self._began = after
+        else:
+            self._spent += after - began
 
     def _measure(self, epoch: int, model: Any) -> None:
         before = len(self.history.rows)
@@ -97,8 +114,10 @@ def finish(
     metrics: dict[str, Any],
     log: LayerLog | None,
 ) -> Path:
-    """The page with everything."""  # fmt: skip
+    """The page with everything."""
     base = _base(folder, config, samples)
+    del base["missing"]  # what is missing shows in the making
+    layers = None if log is None else of.layers_over_time(log.history.rows, log.history.samples, HOW)
     x, y, lengths = samples.part("validation")
     x_train, y_train, train_lengths = samples.part("train")
     return write_page(
@@ -109,8 +128,7 @@ def finish(
         lengths=lengths,
         train_data=(x_train, y_train),
         train_lengths=train_lengths,
-        layers=None if log is None else log.history,
-        more={**base, **_numbers(config, history, metrics, samples.classes), "status": "finished"},
+        more={"layers": layers, **base, **_numbers(config, history, metrics, samples.classes), "status": "finished"},
     )
 
 
@@ -122,8 +140,8 @@ def current(folder: Path, config: Config) -> dict[str, Any]:
         return content
     history = read_history(folder)
     content |= _numbers(config, history, {}, _whole(content.get("classes"), 0))
-    samples, every = _whole(content.get("watched"), WATCHED), _whole(content.get("every"), 1)
-    content["layers"] = of.layers_over_time(read_layers(folder), samples, every)
+    samples = _whole(content.get("watched"), WATCHED)
+    content["layers"] = of.layers_over_time(read_layers(folder), samples, HOW)
     return content
 
 
@@ -199,7 +217,6 @@ def _base(folder: Path, config: Config, samples: Inputs | None) -> dict[str, Any
         "command": text(command_of(config)),
         "config": config.to_toml(),
         "watched": 1 if samples is None else max(1, min(WATCHED, len(samples.y["train"]) // 40)),
-        "every": max(1, math.ceil(config.epochs / MOST_MEASUREMENTS)),
         "classes": 0 if samples is None else samples.classes,
         "missing": {},
     }

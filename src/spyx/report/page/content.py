@@ -64,8 +64,8 @@ def thinned(count: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, count - 1, MOST_EPOCHS)})
 
 
-def layers_over_time(rows: Iterable[Mapping[str, Any]], samples: int, every: int) -> dict[str, Any] | None:
-    """Rows of a `LayerHistory` by layer; None where there are none."""
+def layers_over_time(rows: Iterable[Mapping[str, Any]], samples: int, how: str) -> dict[str, Any] | None:
+    """Rows of a `LayerHistory` by layer, measured as `how` says; None where there are none."""
     rows = list(rows)
     if not rows:
         return None
@@ -80,7 +80,6 @@ def layers_over_time(rows: Iterable[Mapping[str, Any]], samples: int, every: int
         if (at := places.get(int(row["epoch"]))) is not None and str(row["layer"]) in found:
             for key, scale in (("rate", 100.0), ("silent", 100.0), ("gradient", 1.0)):
                 found[str(row["layer"])][key][at] = number(scale * float(row[key]))  # type: ignore[call-overload]
-    how = "after every epoch" if every == 1 else f"after every {every} epochs"
     return {
         "epochs": epochs,
         "layers": [{"name": text(name), **values} for name, values in found.items()],

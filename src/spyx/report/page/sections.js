@@ -43,7 +43,8 @@ function confusionSection(confusion) {
       const share = support[t] ? n / support[t] : 0;
       const cell = el("td", { class: t === a ? "hit" : "miss", title: `${shown(n, 7)} of ${shown(support[t], 7)} ${confusion.unit} of class ${word(t)} answered ${word(a)} (${percent(100 * share)})` }, n ? shown(n, 7) : "");
       cell.style.setProperty("--share", n ? String(0.12 + 0.88 * Math.sqrt(share)) : "0");
-      if (n && Math.sqrt(share) > 0.6) cell.classList.add("strong");
+      if (n && share > 0.8) cell.classList.add("full");
+      if (n && share > 0.25) cell.classList.add("half");
       return cell;
     })));
     found.push(el("div", { class: wide ? "card whole" : "card" },

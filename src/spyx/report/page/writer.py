@@ -102,7 +102,8 @@ def write_page(
     missing: dict[str, str] = {}
     page["curves"] = of.attempted(missing, "curves", lambda: of.curves(history, loss_name=loss_name, reference={}))
     if layers is not None:
-        page["layers"] = of.layers_over_time(layers.rows, layers.samples, layers.every)
+        how = "after every epoch" if layers.every == 1 else f"after every {layers.every} epochs"
+        page["layers"] = of.layers_over_time(layers.rows, layers.samples, how)
     if model is not None:
         page |= _of_model(missing, model, data, lengths, part, train_data, train_lengths, loss, class_names)
     return save_page(folder, {**page, "missing": missing, **(more or {})})

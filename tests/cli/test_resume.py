@@ -15,15 +15,17 @@ from cli.conftest import spyx
 from spyx.cli import progress, runs
 from spyx.cli import train as training
 from spyx.optimize import checkpoint
+from spyx.report.page.document import read_content
 
 SHORT = ("--epochs", 4, "--hidden", 8, "--steps", 4, "--batch-size", 629, "--encoder", "rate")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_pictures():
-    """They take longer than the runs."""
+    """They take longer than the runs, and so does the page of a run that is finished."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_plot", lambda *_: None)
+        patch.setattr(training.page, "finish", lambda *_: None)
         yield
 
 
@@ -78,9 +80,21 @@ def test_ctrl_c_says_how_to_go_on_and_the_end_is_the_same(half, whole, copy):
     assert "resumed after 2 of 4 epochs" in again.stdout
     for name in ("weights.npz", "best.npz", "metrics.csv", "config.toml"):
         assert (copy / name).read_bytes() == (whole / name).read_bytes(), name
+    rows = [set((run / "layers.csv").read_text().splitlines()) for run in (copy, whole)]  # when they are taken varies
+    assert {row for row in rows[0] & rows[1] if row.startswith("4,")}
+    assert {row for row in rows[0] & rows[1] if row.startswith("1,")}
     results = [json.loads((run / "metrics.json").read_text()) for run in (copy, whole)]
     assert results[0]["test_accuracy"] == results[1]["test_accuracy"]
     assert spyx("eval", copy).exit_code == 0
+
+
+def test_a_stopped_run_has_a_page(half):
+    content = read_content((half[0] / "report.html").read_text(encoding="utf-8"))
+    assert content["status"] == "stopped"
+    assert "Go on with: spyx train --resume" in content["note"]
+    assert content["curves"]["epochs"] == [1, 2]
+    assert content["layers"]["epochs"][0] == 1
+    assert content["versions"]
 
 
 def test_eval_of_parts_of_the_best_epoch_and_for_programs(whole):
@@ -133,11 +147,15 @@ def test_what_cannot_be_resumed_is_one_line(whole, copy, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_named_and_the_end_is_the_same(whole, copy):
-    for path in (copy / "checkpoints").glob("0*"):
-        (path / "info.json").write_text("{}")
+    names = sorted(path.name for path in (copy / "checkpoints").glob("0*"))
+    for name in names:
+        (copy / "checkpoints" / name / "info.json").write_text("{}")
     result = spyx("train", "--resume", copy)
     assert result.exit_code == 0, result.stderr
-    assert "000001 is damaged and is passed over: info.json has another SHA-256" in result.stdout.replace("\n", "")
+    said = result.stdout.replace("\n", "")
+    assert names
+    for name in names:
+        assert f"{name} is damaged and is passed over: info.json has another SHA-256" in said
     assert (copy / "weights.npz").read_bytes() == (whole / "weights.npz").read_bytes()
 
 

@@ -358,3 +358,17 @@ def test_parts_of_a_killed_process_are_removed(half):
     go_on(half)
     assert not (half / "000009.part").exists()
     shutil.rmtree(half)
+
+
+def test_a_network_is_looked_at_after_every_epoch_and_not_changed():
+    seen = []
+
+    def look(epoch, model):
+        seen.append((epoch, leaves(model)))
+        nnx.update(model, jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param)))
+
+    trained = train(on_epoch_model=look)
+    assert [epoch for epoch, _ in seen] == list(range(EPOCHS))
+    for a, b in zip(seen[-1][1], leaves(trained.model), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(seen[0][1], seen[1][1], strict=True))

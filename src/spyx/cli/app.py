@@ -197,11 +197,32 @@ def eval_command(
 def compare_command(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN...", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list and nothing else.")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", help="Write a page with their curves too, a new .html file.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Print finished runs beside each other; runs that differ in the seed alone are one row with mean and spread."""
     from spyx.cli.compare import compare
 
-    compare(runs, Console(), as_json=as_json)
+    if page is None:
+        compare(runs, Console(), as_json=as_json)
+        return
+    from spyx.cli.compare_page import check_name, write_comparison
+
+    check_name(page)
+    write_comparison(compare(runs, Console(), as_json=as_json), page, Console(stderr=as_json))
+
+
+@app.command("serve")
+def serve_command(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, finished or not.", metavar="RUN", show_default=False)],
+    port: Annotated[int, typer.Option("--port", help="Of this machine; 0 takes a free one.", metavar="N")] = 0,
+) -> None:
+    """Show the page of a run in a browser on this machine, live while it trains. Ctrl-C ends it."""
+    from spyx.cli.serve import serve
+
+    serve(run, port, Console())
 
 
 @app.command("energy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spyx import nn, optimize, report
-from spyx.cli import inputs, network
+from spyx.cli import inputs, network, page
 from spyx.cli.config import Config
 from spyx.cli.errors import Interrupted, UserError
 from spyx.cli.progress import Shown, working
@@ -88,14 +89,20 @@ def _run(config: Config, folder: Path, samples: inputs.Inputs, console: Console,
     steps, features = samples.x["train"].shape[1:]
     model = network.make_network(config, features, samples.classes)
     _introduce(console, config, samples, steps, features)
+    _page(console, lambda: page.begin(folder, config, samples))
+    log = page.LayerLog(folder, config, samples, partial(_warn, console))
     try:
-        trained = _learn(config, folder, model, samples, console, resume=resume)
+        trained = _learn(config, folder, model, samples, console, log, resume=resume)
     except FloatingPointError as error:
-        raise UserError(str(error)) from error
+        why = str(error)
+        _page(console, lambda: page.stopped(folder, config, why))
+        raise UserError(why) from error
     except optimize.CheckpointError as error:
         raise in_words_of_options(error) from error
     except optimize.Stopped as error:
-        raise stopped(error, folder, config.epochs) from error
+        told = stopped(error, folder, config.epochs)
+        _page(console, lambda: page.stopped(folder, config, str(told)))
+        raise told from error
     except KeyboardInterrupt as error:
         raise at_once(folder) from error
     try:
@@ -107,7 +114,7 @@ def _run(config: Config, folder: Path, samples: inputs.Inputs, console: Console,
             f"the weights could not be written: {error.filename}: {error.strerror}. Make room, then: {go_on(folder)}"
         ) from error
     try:
-        return _finish(console, folder, config, trained, samples, began)
+        return _finish(console, folder, config, trained, samples, log, began)
     except OSError as error:
         raise UserError(
             f"{error.filename}: {error.strerror}. The weights are safe: run spyx eval {folder} for the result."
@@ -125,7 +132,13 @@ def _place(option: str, path: str) -> str:
 
 
 def _finish(
-    console: Console, folder: Path, config: Config, trained: optimize.Trained, samples: inputs.Inputs, began: float
+    console: Console,
+    folder: Path,
+    config: Config,
+    trained: optimize.Trained,
+    samples: inputs.Inputs,
+    log: page.LayerLog,
+    began: float,
 ) -> Path:
     """Measure the test part and write everything but the weights."""
     model, history = trained.model, trained.history
@@ -150,22 +163,43 @@ def _finish(
         _plot(folder, config, history, result["acc"], x, y, activities)
     except Exception as error:  # a picture is worth less than a run: disks, fonts and back ends fail in many ways
         console.print(f"[yellow]no pictures:[/] {safe(error)}")
+    with working(console, "writing the page"):
+        _page(console, lambda: page.finish(folder, config, model, samples, history, metrics, log))
     _summarise(console, folder, config, history, metrics, activities, time.perf_counter() - began)
     return folder
 
 
+def _page(console: Console, write: Callable[[], Any]) -> None:
+    """A page is worth less than a run: one line says why there is none."""
+    try:
+        write()
+    except Exception as error:
+        console.print(f"[yellow]no page:[/] {safe(error)}", highlight=False, soft_wrap=True)
+
+
+def _warn(console: Console, line: str) -> None:
+    console.print(f"[yellow]{safe(line)}[/]", highlight=False, soft_wrap=True)
+
+
 def _learn(
-    config: Config, folder: Path, model: Any, samples: inputs.Inputs, console: Console, *, resume: bool
+    config: Config,
+    folder: Path,
+    model: Any,
+    samples: inputs.Inputs,
+    console: Console,
+    log: page.LayerLog,
+    *,
+    resume: bool,
 ) -> optimize.Trained:
     lengths = [samples.lengths["train"]] if "train" in samples.lengths else []
     x, y, *lengths = batches(samples.x["train"], samples.y["train"], config.batch_size, *lengths)
     shown = Shown(console, config.epochs, len(y))
 
-    def warn(line: str) -> None:
-        console.print(f"[yellow]{safe(line)}[/]", highlight=False, soft_wrap=True)
+    warn = partial(_warn, console)
 
     def start(history: list[dict[str, float]]) -> None:
         save_epochs(folder, history)
+        log.start(len(history))
         shown.start(history)
 
     def note(epoch: int, numbers: dict[str, float]) -> None:
@@ -193,6 +227,7 @@ def _learn(
             on_start=start,
             on_epoch_start=partial(network.set_widths, config) if config.delays else None,
             on_epoch_end=note,
+            on_epoch_model=log,
             on_step=shown.step,
             on_signal=answer,
             notify=warn,
@@ -234,6 +269,8 @@ def _summarise(
     compile_s, run_s = metrics["compile_s"], metrics["run_s"]
     table.add_row("time", f"{total:.1f} s, of them {compile_s:.1f} s compiling and {run_s:.1f} s training")
     table.add_row("folder", safe(folder))
+    if (folder / page.PAGE).is_file():
+        table.add_row("page", safe(folder / page.PAGE))
     console.print()
     console.print(table)
     console.print("\n[bold]What to try next[/]")

@@ -72,6 +72,7 @@ def train(
     on_start: Callable[[History], Any] | None = None,
     on_epoch_start: Callable[[Any, Any], None] | None = None,
     on_epoch_end: Callable[[int, dict[str, float]], Any] | Sequence[Callable[[int, dict[str, float]], Any]] = (),
+    on_epoch_model: Callable[[int, nnx.Module], Any] | None = None,
     on_step: Callable[[int, int, float], Any] | None = None,
     on_signal: Callable[[int], Any] | None = None,
     notify: Callable[[str], Any] = warnings.warn,
@@ -110,6 +111,7 @@ def train(
         on_epoch_start: called as `(epoch, model)` before each epoch, to set in place what is not trained, as for
             `compile_fit`. It is compiled, and the epoch is traced.
         on_epoch_end: called as `(epoch, numbers of this epoch)` after each; one function, or several.
+        on_epoch_model: called as `(epoch, model)` after each, before those, with a copy of the network to be measured.
         on_step: called as `(epoch, steps taken in it, loss)` about four times a second.
         on_signal: called with the number of the signal that will end the run after the step.
         notify: is given a line for each damaged checkpoint and each that could not be written. Default: a warning.
@@ -147,7 +149,7 @@ def train(
             raise FloatingPointError(
                 f"{OWNER}(eval_data=): expected numbers; got NaN. Drop or fill the missing values first."
             )
-    run = _Run(static, (params, rest), source, eval_data, draws, best, on_epoch_start)
+    run = _Run(static, (params, rest), source, eval_data, draws, best, on_epoch_start, on_epoch_model)
     calls = (on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end)
     begin = on_start or (lambda history: None)
     if folder is None:
@@ -234,8 +236,9 @@ class _Run:
         key: jax.Array,
         best: str | None,
         on_epoch_start: Callable[[Any, Any], None] | None,
+        on_epoch_model: Callable[[int, nnx.Module], Any] | None,
     ) -> None:
-        self.on_epoch_start = on_epoch_start
+        self.on_epoch_start, self.on_epoch_model = on_epoch_start, on_epoch_model
         self.static, self.like, self.source, self.eval_data, self.best = static, like, source, eval_data, best
         self.watch: Watch = start_of(static, *like, key)
         self.losses = jnp.zeros(source.steps, jnp.float32)
@@ -303,6 +306,8 @@ class _Run:
                     self._may_end(store, asked)
                     self._may_save(store, notify)
             self._measure()
+            if self.on_epoch_model is not None:  # a copy, for the next step takes the buffers
+                self.on_epoch_model(self.epoch, nnx.merge(self.static[0], *jax.tree.map(jnp.copy, self._state())))
             for call in calls:
                 call(self.epoch, dict(self.history[-1]))
             self.epoch, self.step = self.epoch + 1, 0

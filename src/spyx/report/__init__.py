@@ -12,6 +12,8 @@ from spyx.report.energy import energy as energy
 from spyx.report.operations import Cost as Cost
 from spyx.report.operations import LayerCost as LayerCost
 from spyx.report.operations import cost as cost
+from spyx.report.page import LayerHistory as LayerHistory
+from spyx.report.page import write_page as write_page
 from spyx.report.plots import plot_history as plot_history
 from spyx.report.plots import plot_raster as plot_raster
 from spyx.report.record import Activity as Activity
@@ -26,10 +28,12 @@ __all__ = [
     "Energy",
     "Finding",
     "LayerCost",
+    "LayerHistory",
     "cost",
     "doctor",
     "energy",
     "plot_history",
     "plot_raster",
     "record",
+    "write_page",
 ]

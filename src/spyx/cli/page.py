@@ -1,0 +1,289 @@
+"""The page of a run: written when the run begins, when it is stopped, and with everything when it is finished."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spyx import report
+from spyx.cli.config import FILE_ONLY, Config, make_config, read
+from spyx.cli.inputs import Inputs
+from spyx.cli.resume import NO_MATTER
+from spyx.cli.runs import EPOCHS, open_run, save_text
+from spyx.cli.score import make_loss
+from spyx.data._disk import naming
+from spyx.report.page import content as of
+from spyx.report.page.document import read_content
+from spyx.report.page.jsonable import text
+from spyx.report.page.writer import PAGE, save_page, write_page
+
+LAYERS = "layers.csv"
+COLUMNS = ("epoch", "layer", "rate", "silent", "gradient")
+WATCHED = 32
+"""Samples on which layers are watched, or a fortieth of an epoch where that is less: 2.5 % of its work at most."""
+MOST_MEASUREMENTS = 200
+SHARE = 0.03
+"""Of the time of a training that watching layers may take, the first time, which compiles, left out."""
+HOW = f"after the first and the last epoch, and in between as often as costs at most {SHARE:.0%} of the time,"
+LARGEST_TABLE = 1 << 26
+LARGEST_PAGE = 1 << 24
+
+
+class LayerLog:
+    """Rates and gradients of layers after epochs, in `layers.csv`; what fails there never fails the run.
+
+    The first and the last epoch are measured, and in between as many as cost at most `SHARE` of the time.
+
+    Args:
+        folder: of the run.
+        config: its settings.
+        samples: its data.
+        warn: is given the one line that says why layers are not watched any more.
+    """
+
+    def __init__(self, folder: Path, config: Config, samples: Inputs, warn: Callable[[str], Any]) -> None:
+        x, y, lengths = samples.part("train")
+        count = max(1, min(WATCHED, len(y) // 40))
+        batch: tuple[Any, ...] = (np.asarray(x[:count], np.float32), y[:count])
+        batch += () if lengths is None else (lengths[:count],)
+        self.history = report.LayerHistory(make_loss(config), batch)
+        self._folder, self._warn, self._healthy = folder, warn, True
+        self._epochs, self._every = config.epochs, math.ceil(config.epochs / MOST_MEASUREMENTS)
+        self._began, self._spent, self._last = 0.0, 0.0, -1
+
+    def start(self, done: int) -> None:
+        """Before the first epoch; of a run that is resumed, the rows of the epochs that count are read again."""
+        self.history.rows[:] = [row for row in read_layers(self._folder) if row["epoch"] <= done]
+        self._guarded(lambda: save_text(self._folder, LAYERS, _table([COLUMNS, *map(_row, self.history.rows)])))
+
+    def __call__(self, epoch: int, model: Any) -> None:
+        """After an epoch, counted from 0."""
+        began = time.perf_counter()
+        first, last = self._began == 0.0, epoch + 1 == self._epochs
+        cheap = self._spent <= SHARE * (began - self._began) and epoch - self._last >= self._every
+        if not (first or last or cheap):
+            return
+        self._guarded(lambda: self._measure(epoch, model))
+        self._last, after = epoch, time.perf_counter()
+        if first:
+            self._began = after
+        else:
+            self._spent += after - began
+
+    def _measure(self, epoch: int, model: Any) -> None:
+        before = len(self.history.rows)
+        self.history(epoch, model)
+        path = self._folder / LAYERS
+        with naming(path), path.open("a", encoding="utf-8", newline="") as file:
+            file.write(_table(map(_row, self.history.rows[before:])))
+
+    def _guarded(self, call: Callable[[], Any]) -> None:
+        if self._healthy:
+            try:
+                call()
+            except Exception as error:  # neurons of users fail in many ways, and disks are full
+                self._healthy = False
+                self._warn(f"rates and gradients of layers are not written any more: {error}")
+
+
+def begin(folder: Path, config: Config, samples: Inputs) -> None:
+    """The page of a run that has no epoch yet: settings, versions and the command."""
+    save_page(folder, {**_base(folder, config, samples), "versions": of.versions()})
+
+
+def stopped(folder: Path, config: Config, why: str) -> None:
+    """The page of a run that has ended too early, with the epochs that it has."""
+    save_page(folder, {**current(folder, config), "status": "stopped", "note": text(why)})
+
+
+def finish(
+    folder: Path,
+    config: Config,
+    model: Any,
+    samples: Inputs,
+    history: list[dict[str, float]],
+    metrics: dict[str, Any],
+    log: LayerLog | None,
+) -> Path:
+    """The page with everything."""
+    base = _base(folder, config, samples)
+    del base["missing"]  # what is missing shows in the making
+    layers = None if log is None else of.layers_over_time(log.history.rows, log.history.samples, HOW)
+    x, y, lengths = samples.part("validation")
+    x_train, y_train, train_lengths = samples.part("train")
+    return write_page(
+        folder,
+        history,
+        model=model,
+        data=(x, y),
+        lengths=lengths,
+        train_data=(x_train, y_train),
+        train_lengths=train_lengths,
+        more={"layers": layers, **base, **_numbers(config, history, metrics, samples.classes), "status": "finished"},
+    )
+
+
+def current(folder: Path, config: Config) -> dict[str, Any]:
+    """What the folder of a run says now: the content of its page, with the rows that have been written since."""
+    content = _saved(folder)
+    content = {**_base(folder, config, None), "versions": []} if content is None else content
+    if content.get("status") == "finished":
+        return content
+    history = read_history(folder)
+    content |= _numbers(config, history, {}, _whole(content.get("classes"), 0))
+    samples = _whole(content.get("watched"), WATCHED)
+    content["layers"] = of.layers_over_time(read_layers(folder), samples, HOW)
+    return content
+
+
+def settings_of(folder: Path) -> Config:
+    """The settings of a run; a neuron of the user's own is a name here, and is not loaded.
+
+    Raises:
+        UserError: `folder` is no run.
+    """
+    path = folder / "config.toml"
+    neuron = read(path).get("neuron") if path.is_file() else None
+    return open_run(folder, neuron if isinstance(neuron, str) and ":" in neuron else None)
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The rows of metrics.csv that are whole."""
+    found = []
+    for row in _rows(folder / EPOCHS):
+        try:
+            found.append({name: float(value) for name, value in row.items() if name and name != "epoch"})
+        except (TypeError, ValueError):
+            continue
+    return found
+
+
+def read_layers(folder: Path) -> list[dict[str, Any]]:
+    """The rows of layers.csv that are whole."""
+    found: list[dict[str, Any]] = []
+    for row in _rows(folder / LAYERS):
+        try:
+            numbers = {name: float(row[name]) for name in COLUMNS[2:]}
+            found.append({"epoch": int(row["epoch"]), "layer": row["layer"], **numbers})
+        except (TypeError, ValueError, KeyError):
+            continue
+    return found
+
+
+def command_of(config: Config) -> str:
+    """The command that trains this run again, without files where options can say everything."""
+    usual = make_config(None, {"dataset": config.dataset})
+    changed = {name: value for name, value in asdict(config).items() if value != asdict(usual)[name]}
+    if changed.keys() & {*FILE_ONLY}:
+        return "spyx train --config config.toml"
+    words = ["spyx", "train", "--dataset", config.dataset]
+    for name, value in changed.items():
+        if name != "dataset":
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{name.replace('_', '-')}", shown]
+    return shlex.join([*words, "--seed", str(config.seed)] if "seed" not in changed else words)
+
+
+def _base(folder: Path, config: Config, samples: Inputs | None) -> dict[str, Any]:
+    """What is known before the first epoch."""
+    sizes = " \u2192 ".join(map(str, config.hidden))
+    usual = asdict(make_config(None, {"dataset": config.dataset}))
+    parts = []
+    if samples is not None:
+        parts = [f"{len(samples.y[part])} {part}" for part in ("train", "validation", "test")]
+    about = [f"{config.dataset}, {config.encoder} code, {config.steps} time steps", f"{sizes} {config.neuron} neurons"]
+    about += [f"{' / '.join(parts)} samples"] if parts else []
+    mine = {name: value for name, value in asdict(config).items() if name not in NO_MATTER or value != usual[name]}
+    return {
+        "format": of.FORMAT,
+        "kind": "run",
+        "title": text(folder.absolute().name),
+        "subtitle": text("; ".join(about)),
+        "status": "training",
+        "note": "",
+        "epochs": config.epochs,
+        "written": of.now(),
+        "results": [],
+        "settings": of.settings_of(mine, usual),
+        "command": text(command_of(config)),
+        "config": config.to_toml(),
+        "watched": 1 if samples is None else max(1, min(WATCHED, len(samples.y["train"]) // 40)),
+        "classes": 0 if samples is None else samples.classes,
+        "missing": {},
+    }
+
+
+def _numbers(config: Config, history: list[dict[str, float]], metrics: dict[str, Any], classes: int) -> dict[str, Any]:
+    """Curves, and the numbers at the top of the page."""
+    loss_name = f"cross-entropy (nats), labels smoothed by {config.smoothing:g}"
+    reference = {name: metrics[name] for name in ("test_accuracy", "test_loss") if name in metrics}
+    reference |= {"chance": 1 / classes} if classes > 1 else {}
+    found: dict[str, Any] = {"curves": of.curves(history, loss_name=loss_name, reference=reference)}
+    results: list[dict[str, Any]] = []
+
+    def add(name: str, value: float, unit: str, about: str = "", digits: int = 4) -> None:
+        results.append({"name": name, "value": of.number(value, digits), "unit": unit, "about": about})
+
+    if "test_accuracy" in metrics:
+        add("test accuracy", 100 * metrics["test_accuracy"], "%", f"{metrics['test_samples']} samples, measured once")
+        add("test loss", metrics["test_loss"], "nats")
+    if history and "eval_acc" in history[-1]:
+        best = max(range(len(history)), key=lambda i: _or_low(history[i].get("eval_acc", -math.inf)))
+        about = f"best {100 * history[best]['eval_acc']:.2f} % after epoch {best + 1}"
+        add("validation accuracy", 100 * history[-1]["eval_acc"], "%", about)
+    if history and "train_loss" in history[-1]:
+        add("training loss", history[-1]["train_loss"], "nats", f"after epoch {len(history)} of {config.epochs}")
+    if metrics.get("firing_rate"):
+        rates = metrics["firing_rate"].values()
+        add("mean firing rate", 100 * sum(rates) / len(rates), "%", "spikes per neuron and time step", 3)
+    if "run_s" in metrics:
+        add("training time", metrics["run_s"], "s", f"and {metrics['compile_s']:.1f} s compiling", 3)
+    return {**found, "results": results}
+
+
+def _whole(value: Any, otherwise: int) -> int:
+    return value if isinstance(value, int) and value > 0 else otherwise
+
+
+def _or_low(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def _saved(folder: Path) -> dict[str, Any] | None:
+    path = folder / PAGE
+    try:
+        if path.stat().st_size > LARGEST_PAGE:
+            return None
+        return read_content(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """A table with a head; nothing of a file that is missing, endless or no table. A last line that is cut is left."""
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST_TABLE:
+            return []
+        whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
+        return list(csv.DictReader(io.StringIO(whole)))
+    except (OSError, csv.Error):
+        return []
+
+
+def _row(row: dict[str, Any]) -> list[Any]:
+    return [row[name] for name in COLUMNS]
+
+
+def _table(rows: Any) -> str:
+    table = io.StringIO(newline="")
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    return table.getvalue()

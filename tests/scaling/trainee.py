@@ -12,7 +12,7 @@ from flax import nnx
 
 from spyx import axn, fn, nn, optimize
 
-BATCHES, BATCH, STEPS, WIDTH, HIDDEN, CLASSES = 4, 8, 6, 6, 8, 3
+BATCHES, BATCH, STEPS, WIDTH, HIDDEN, CLASSES = 4, 12, 6, 6, 8, 3
 TX = optax.adam(0.01)
 LOSS = fn.integral_crossentropy(smoothing=0.1)
 
@@ -27,10 +27,8 @@ def network(mode: str = "auto", dropout: float = 0.25) -> nn.Sequential:
     rngs, act = nnx.Rngs(0), axn.triangular(0.5)
     model = Network(
         nn.Linear(WIDTH, HIDDEN, rngs=rngs),
-        nn.ALIF(HIDDEN, beta=0.8, gamma=0.9, activation=act),
-        nnx.Dropout(dropout, rngs=nnx.Rngs(5)),
-        nn.Linear(HIDDEN, HIDDEN, rngs=rngs),
         nn.RLIF(HIDDEN, beta=0.8, activation=act, rngs=rngs),
+        nnx.Dropout(dropout, rngs=nnx.Rngs(5)),
         nn.Linear(HIDDEN, CLASSES, rngs=rngs),
         nn.LI(CLASSES, beta=0.9),
     )

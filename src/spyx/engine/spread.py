@@ -67,7 +67,7 @@ class Parts:
         Args:
             function: of weights and inputs (time, batch, ...), sample by sample.
             weights: what all samples share.
-            columns: of the structure of `weights`; true where the last axis belongs to output units, which may be split.
+            columns: of the structure of `weights`; true where the last axis is that of output units, which may be split
             xs: inputs.
             out_columns: the last axis of outputs is split as those of weights are.
         """

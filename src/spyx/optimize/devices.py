@@ -48,7 +48,7 @@ def device_mesh(devices: int | None = None, *, units: int = 1) -> Mesh:
 class OneDevice:
     """Everything on the default device: nothing is moved."""
 
-    mesh: Mesh | None = None
+    mesh: Any = None
     samples = 1
     processes = 1
 
@@ -154,7 +154,7 @@ class OverMesh(OneDevice):
         wrong = [size for size in sizes if size % self.samples]
         if wrong:
             raise ValueError(
-                f"{self.owner}({name}=): expected batches that can be split over {self.samples} devices; got {wrong[0]} "
+                f"{self.owner}({name}=): expected batches to split over {self.samples} devices; got {wrong[0]} "
                 f"samples. Use a multiple of {self.samples}; a spyx.data.Loader fills up its last batch, for a loss "
                 "that takes mask."
             )

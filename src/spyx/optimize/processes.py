@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +17,7 @@ import jax
 import numpy as np
 
 from spyx.optimize.devices import with_raw
+from spyx.optimize.signals import Stopped
 
 PATIENCE_S = 60.0
 BEAT_S = 0.5
@@ -36,8 +39,9 @@ class Job:
     def __init__(self, index: int, count: int, patience_s: float, advice: str) -> None:
         self.index, self.count, self.patience_s, self.advice = index, count, patience_s, advice
         self._client = _client()
-        self._over = threading.Event()
+        self._over, self._ending = threading.Event(), threading.Lock()
         self._seen = {peer: ("", time.monotonic()) for peer in range(count) if peer != index}
+        self._witness = _Witness(f"process {index} of {count}", advice)
         self._thread = threading.Thread(target=self._watch, name="spyx-job", daemon=True)
         self._thread.start()
 
@@ -45,7 +49,7 @@ class Job:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None:
+        if error is None or isinstance(error, Stopped):
             self.leave()
         elif isinstance(error, Exception) and not isinstance(error, jax.errors.JaxRuntimeError):
             self.announce(" ".join(str(error).split()) or type(error).__name__)
@@ -63,6 +67,7 @@ class Job:
         self._over.set()
         self._thread.join()
         jax.distributed.shutdown()
+        self._witness.dismiss()
 
     @contextlib.contextmanager
     def losses_named(self) -> Iterator[None]:
@@ -110,10 +115,39 @@ class Job:
         """The main thread may be inside a collective that never ends: nothing but the end of the process helps."""
         if self._over.is_set():
             return
+        self._ending.acquire()  # for good: one of two threads that found out says so
         line = f"spyx: process {peer} of {self.count} {what}; this job ends. {self.advice}"
-        print(line.rstrip(), file=sys.stderr, flush=True)
-        sys.stdout.flush()
+        sys.stderr.write(f"{line.rstrip()}\n")
+        sys.stderr.flush()
+        self._witness.dismiss()
+        if self.index == 0:  # with it goes what the others ask: they get to know first
+            self.announce(f"process {peer} {what}")
+            time.sleep(4 * BEAT_S)
         os._exit(LOST)
+
+
+class _Witness:
+    """A process beside this one that says so where this one ends without a word.
+
+    JAX aborts a process whose connection to process 0 breaks, with pages of addresses, and nothing in Python can come
+    before that; nor before a kill for want of memory.
+    """
+
+    def __init__(self, who: str, advice: str) -> None:
+        line = (
+            f"spyx: {who} ended without a word: process 0 is gone or cannot be reached, or it was killed; "
+            f"this job ends. {advice}"
+        )
+        code = "import sys; sys.stdin.read() or print(sys.argv[1].rstrip(), file=sys.stderr)"
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", code, line], stdin=subprocess.PIPE, start_new_session=True
+        )
+        atexit.register(self.dismiss)
+
+    def dismiss(self) -> None:
+        """This process ends in order, or has said why it does not."""
+        with contextlib.suppress(OSError, ValueError):
+            self._process.communicate(b"bye")
 
 
 def join_processes(
@@ -130,8 +164,8 @@ def join_processes(
     ends with exit code 75, at most `patience_s` and a few seconds later.
 
     Args:
-        coordinator: `"host:port"` of process 0, which must be free there. None: SLURM, Kubernetes, Open MPI or a TPU pod
-            tell, and JAX reads it from their environment.
+        coordinator: `"host:port"` of process 0, which must be free there. None: SLURM, Kubernetes, Open MPI or a TPU
+            pod tell, and JAX reads it from their environment.
         processes: how many; None as for `coordinator`.
         process_id: number of this one, 0 to `processes` - 1; None as for `coordinator`.
         patience_s: seconds without a sign of life after which another process is lost, > 0. Default 60.

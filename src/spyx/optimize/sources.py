@@ -72,7 +72,8 @@ class Batches:
         """Tells data sets apart: how many samples, in what batches, of what kind, in what order."""
         loader = self.loader
         key = None if loader.key is None else np.asarray(_raw(loader.key)).tolist()
-        return f"{len(loader.split)} samples by {loader.batch_size * loader.process_count}, {loader.split.x.dtype}, key {key}"
+        size = loader.batch_size * loader.process_count
+        return f"{len(loader.split)} samples by {size}, {loader.split.x.dtype}, key {key}"
 
     def run(self, watch: Watch, losses: jax.Array, epoch: int, first: int, last: int) -> tuple[Watch, jax.Array]:
         """Steps `first` to `last` of an epoch."""

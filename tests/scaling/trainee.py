@@ -13,6 +13,7 @@ from flax import nnx
 from spyx import axn, fn, nn, optimize
 
 BATCHES, BATCH, STEPS, WIDTH, HIDDEN, CLASSES = 4, 12, 6, 6, 8, 3
+PATIENCE_S = 8.0
 TX = optax.adam(0.01)
 LOSS = fn.integral_crossentropy(smoothing=0.1)
 

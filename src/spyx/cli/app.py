@@ -207,9 +207,9 @@ def train_command(
     with spread_over(devices, coordinator, processes, process_id, patience, resume or output) as spread:
         spyx.compilation_cache()
         console = Console(quiet=not spread.first)
-        if settings is None:
+        if resume is not None:
             training.resume(resume, {**given, "config": config, "output": output}, console, spread)
-        else:
+        elif settings is not None:
             training.train(settings, output, console, spread)
 
 

@@ -99,7 +99,7 @@ def neuron(
         return replace(found, why=f"{found.why}; not device by device: {over}")
     found = asked(*over.on_one(p, xs, s0), alone=device.backend() == "cpu")
     why = f"{found.why}; on each of {over.devices} devices by itself"
-    return replace(found, shape=shape, why=why, run=partial(over.run, found.run))
+    return replace(found, shape=shape, why=why, run=partial(over.run, found.run))  # type: ignore[arg-type]
 
 
 def _neuron(

@@ -216,10 +216,11 @@ def _without_state(module: Any, xs: Any) -> Any:
 
 def _takes_any_axes(module: Any) -> bool:
     """It gives the same numbers, and draws the same, whether time and batch are one axis or two."""
-    dropout = type(module) is nnx.Dropout and not module.broadcast_dims
-    normalises = type(module) is nnx.BatchNorm and module.axis == -1
-    by_features = type(module) in (nnx.LayerNorm, nnx.RMSNorm) and module.reduction_axes == -1
-    return dropout or normalises or (by_features and module.feature_axes == -1)
+    if type(module) is nnx.Dropout:
+        return not module.broadcast_dims
+    if type(module) is nnx.BatchNorm:
+        return module.axis == -1
+    return type(module) in (nnx.LayerNorm, nnx.RMSNorm) and (module.reduction_axes, module.feature_axes) == (-1, -1)
 
 
 def over_time(layer: Layer, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:

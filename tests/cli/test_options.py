@@ -87,7 +87,7 @@ def test_help_shows_groups_defaults_and_examples():
     ):
         assert word in text
     named = {f"--{name.replace('_', '-')}" for name in Config.__dataclass_fields__ if name not in FILE_ONLY}
-    assert all(option in text for option in named | {"--config", "--output"})
+    assert all(option in text for option in named | {"--config", "--output", "--devices", "--coordinator"})
 
 
 def test_info_names_versions_devices_and_extras():

@@ -33,6 +33,7 @@ TRAIN = (
     "[cyan]spyx train --config runs/FIRST/config.toml --seed 1[/]"
 )
 DATA, NETWORK, TRAINING, OUTPUT = "Data", "Network", "Training", "Settings and output"
+DEVICES = "Several devices and machines"
 
 
 def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
@@ -164,16 +165,52 @@ def train_command(
         Path | None,
         _option(OUTPUT, "Go on with a run that was stopped or killed, with its settings.", "--resume", metavar="RUN"),
     ] = None,
+    devices: Annotated[
+        str | None,
+        _option(
+            DEVICES,
+            "Split every batch over N devices of this process; BxU splits hidden units over U as well. By default 1, "
+            "and with --coordinator all.",
+            "--devices",
+            metavar="N",
+        ),
+    ] = None,
+    coordinator: Annotated[
+        str | None,
+        _option(
+            DEVICES,
+            "Join a job of several processes, whose first listens at HOST:PORT; auto in SLURM, Kubernetes, Open MPI.",
+            "--coordinator",
+            metavar="HOST:PORT",
+        ),
+    ] = None,
+    processes: Annotated[int | None, _option(DEVICES, "Processes of the job.", "--processes", metavar="N")] = None,
+    process_id: Annotated[
+        int | None, _option(DEVICES, "Number of this one, from 0.", "--process-id", metavar="N")
+    ] = None,
+    patience: Annotated[
+        float | None,
+        _option(
+            DEVICES,
+            "Seconds without a sign of life after which another process is lost and the job ends. [dim]Default 60.[/]",
+            "--patience",
+            metavar="S",
+        ),
+    ] = None,
 ) -> None:
     """See `TRAIN`."""
     given = {name: value for name, value in locals().items() if name in Config.__dataclass_fields__}
     from spyx.cli import train as training
+    from spyx.cli.spread import spread_over
 
-    spyx.compilation_cache()
-    if resume is not None:
-        training.resume(resume, {**given, "config": config, "output": output}, Console())
-        return
-    training.train(make_config(config, given), output, Console())
+    settings = make_config(config, given) if resume is None else None
+    with spread_over(devices, coordinator, processes, process_id, patience, resume or output) as spread:
+        spyx.compilation_cache()
+        console = Console(quiet=not spread.first)
+        if resume is not None:
+            training.resume(resume, {**given, "config": config, "output": output}, console, spread)
+        elif settings is not None:
+            training.train(settings, output, console, spread)
 
 
 @app.command("eval")

@@ -26,21 +26,24 @@ def make_loss(config: Config) -> Callable[..., jax.Array]:
     return loss
 
 
-def batches(x: Any, y: Any, size: int, *more: Any) -> tuple[jax.Array, ...]:
-    """All samples as (batches, size, ...); the last batch is filled up with samples from the start."""
-    size = min(size, len(y))
+def batches(x: Any, y: Any, size: int, *more: Any, parts: int = 1) -> tuple[jax.Array, ...]:
+    """All samples as (batches, size, ...); the last batch is filled up with samples from the start.
+
+    A size that `parts` does not divide is made larger.
+    """
+    size = -(-min(size, len(y)) // parts) * parts
     order = np.arange(-(-len(y) // size) * size) % len(y)
     whole = (np.asarray(a)[order] for a in (x, y, *more))  # NumPy has nothing to compile
     return tuple(jnp.asarray(a.reshape(-1, size, *a.shape[1:])) for a in whole)
 
 
-def weighed(x: jax.Array, y: jax.Array, lengths: np.ndarray | None = None) -> tuple[jax.Array, ...]:
+def weighed(x: jax.Array, y: jax.Array, lengths: np.ndarray | None = None, *, parts: int = 1) -> tuple[jax.Array, ...]:
     """As `batches`, with weights, and the lengths where there are any: the mean over batches is exact.
 
     Every label that counts has the same weight, those of the samples that fill up the last batch 0; their mean is 1.
     """
     more = () if lengths is None else (lengths,)
-    xs, ys, counts, *more = batches(x, y, BATCH, labels_that_count(y, lengths), *more)
+    xs, ys, counts, *more = batches(x, y, BATCH, labels_that_count(y, lengths), *more, parts=parts)
     once = np.arange(counts.shape[0] * counts.shape[1]).reshape(counts.shape[:2]) < len(y)
     real = np.asarray(counts) & once.reshape(*once.shape, *[1] * (counts.ndim - 2))
     return xs, ys, jnp.asarray(real * (real.size / max(1, int(real.sum()))), jnp.float32), *more

@@ -32,20 +32,21 @@ from spyx.cli.runs import (
 )
 from spyx.cli.score import batches, make_loss, make_metric, score, weighed
 from spyx.cli.solver import make_solver
+from spyx.cli.spread import ALONE, Spread
 from spyx.cli.summary import activity_lines, hints, next_commands
 from spyx.cli.text import safe
 
 SHOWN = 256
 
 
-def train(config: Config, output: Path | None, console: Console) -> Path:
+def train(config: Config, output: Path | None, console: Console, spread: Spread = ALONE) -> Path:
     """Train, measure the test part once, and write the run folder.
 
     Raises:
         UserError: a name, a file or a folder is wrong, or training met a number that is not finite.
     """
     began = time.perf_counter()
-    check_output(output)
+    check_output(output) if spread.first else None
     inputs.check_names(config)
     network.check_names(config)
     config = replace(config, neuron=network.full_name(config.neuron))
@@ -56,13 +57,15 @@ def train(config: Config, output: Path | None, console: Console) -> Path:
     steps = samples.x["train"].shape[1]
     taken = steps if config.raster.bin_ms else config.steps
     config = replace(config, dataset=config.dataset.lower(), encoder=samples.encoder, steps=taken)
-    _check_batch(config, samples)
+    _check_batch(config, samples, spread)
+    if not spread.first:  # the first process alone writes
+        return _run(config, output or Path(), samples, console, began, spread, resume=False)
     folder = new_folder(output, config)
     save_text(folder, "config.toml", config.to_toml())
-    return _run(config, folder, samples, console, began, resume=False)
+    return _run(config, folder, samples, console, began, spread, resume=False)
 
 
-def resume(folder: Path, given: dict[str, Any], console: Console) -> Path:
+def resume(folder: Path, given: dict[str, Any], console: Console, spread: Spread = ALONE) -> Path:
     """Go on with a run that was stopped, from its newest checkpoint that is whole.
 
     Raises:
@@ -74,37 +77,56 @@ def resume(folder: Path, given: dict[str, Any], console: Console) -> Path:
     network.check_names(config)
     with working(console, f"loading {config.dataset}"):
         samples = inputs.load_inputs(config)
-    _check_batch(config, samples)
-    return _run(config, folder, samples, console, began, resume=True)
+    _check_batch(config, samples, spread)
+    return _run(config, folder, samples, console, began, spread, resume=True)
 
 
-def _check_batch(config: Config, samples: inputs.Inputs) -> None:
+def _check_batch(config: Config, samples: inputs.Inputs, spread: Spread) -> None:
+    if config.batch_size % spread.parts:
+        raise UserError(
+            f"--batch-size: expected a multiple of {spread.parts}, the devices that share a batch; "
+            f"got {config.batch_size}."
+        )
     if config.batch_size > (most := len(samples.y["train"])):
         raise UserError(
             f"--batch-size: expected at most {most}, the samples of the training part; got {config.batch_size}."
         )
 
 
-def _run(config: Config, folder: Path, samples: inputs.Inputs, console: Console, began: float, *, resume: bool) -> Path:
+def _run(
+    config: Config,
+    folder: Path,
+    samples: inputs.Inputs,
+    console: Console,
+    began: float,
+    spread: Spread,
+    *,
+    resume: bool,
+) -> Path:
     steps, features = samples.x["train"].shape[1:]
     model = network.make_network(config, features, samples.classes)
-    _introduce(console, config, samples, steps, features)
-    _page(console, lambda: page.begin(folder, config, samples))
-    log = page.LayerLog(folder, config, samples, partial(_warn, console))
+    _introduce(console, config, samples, steps, features, spread)
+    tell = partial(_page, console) if spread.first else _nothing
+    tell(lambda: page.begin(folder, config, samples))
+    # Weights that several processes share can be computed with by all of them alone.
+    log = page.LayerLog(folder, config, samples, partial(_warn, console)) if spread.processes == 1 else None
     try:
-        trained = _learn(config, folder, model, samples, console, log, resume=resume)
+        with spread.losses_named():
+            trained = _learn(config, folder, model, samples, console, spread, log, resume=resume)
     except FloatingPointError as error:
         why = str(error)
-        _page(console, lambda: page.stopped(folder, config, why))
+        tell(lambda: page.stopped(folder, config, why))
         raise UserError(why) from error
     except optimize.CheckpointError as error:
         raise in_words_of_options(error) from error
     except optimize.Stopped as error:
         told = stopped(error, folder, config.epochs)
-        _page(console, lambda: page.stopped(folder, config, str(told)))
+        tell(lambda: page.stopped(folder, config, str(told)))
         raise told from error
     except KeyboardInterrupt as error:
         raise at_once(folder) from error
+    if not spread.first:
+        return folder
     try:
         save_weights(folder, trained.model)
         if trained.best_model is not None:
@@ -114,7 +136,7 @@ def _run(config: Config, folder: Path, samples: inputs.Inputs, console: Console,
             f"the weights could not be written: {error.filename}: {error.strerror}. Make room, then: {go_on(folder)}"
         ) from error
     try:
-        return _finish(console, folder, config, trained, samples, log, began)
+        return _finish(console, folder, config, trained, samples, log, began, spread)
     except OSError as error:
         raise UserError(
             f"{error.filename}: {error.strerror}. The weights are safe: run spyx eval {folder} for the result."
@@ -137,8 +159,9 @@ def _finish(
     config: Config,
     trained: optimize.Trained,
     samples: inputs.Inputs,
-    log: page.LayerLog,
+    log: page.LayerLog | None,
     began: float,
+    spread: Spread,
 ) -> Path:
     """Measure the test part and write everything but the weights."""
     model, history = trained.model, trained.history
@@ -157,6 +180,8 @@ def _finish(
         "best_epoch": trained.best_epoch + 1,
         "compile_s": trained.compile_s,
         "run_s": trained.run_s,
+        "devices": spread.devices,
+        "processes": spread.processes,
     }
     save_numbers(folder, history, metrics)
     try:
@@ -177,6 +202,10 @@ def _page(console: Console, write: Callable[[], Any]) -> None:
         console.print(f"[yellow]no page:[/] {safe(error)}", highlight=False, soft_wrap=True)
 
 
+def _nothing(write: Callable[[], Any]) -> None:
+    """Of a process that does not write the run's folder."""
+
+
 def _warn(console: Console, line: str) -> None:
     console.print(f"[yellow]{safe(line)}[/]", highlight=False, soft_wrap=True)
 
@@ -187,7 +216,8 @@ def _learn(
     model: Any,
     samples: inputs.Inputs,
     console: Console,
-    log: page.LayerLog,
+    spread: Spread,
+    log: page.LayerLog | None,
     *,
     resume: bool,
 ) -> optimize.Trained:
@@ -198,14 +228,16 @@ def _learn(
     warn = partial(_warn, console)
 
     def start(history: list[dict[str, float]]) -> None:
-        save_epochs(folder, history)
-        log.start(len(history))
+        if spread.first:
+            save_epochs(folder, history)
+        if log is not None:
+            log.start(len(history))
         shown.start(history)
 
     def note(epoch: int, numbers: dict[str, float]) -> None:
         shown.epoch(epoch, numbers)
         try:
-            add_epoch(folder, epoch + 1, numbers)
+            add_epoch(folder, epoch + 1, numbers) if spread.first else None
         except OSError as error:  # all rows are written again at the end
             warn(f"{error.filename}: {error.strerror}.")
 
@@ -217,7 +249,7 @@ def _learn(
             (x, y),
             lengths=lengths[0] if lengths else None,
             epochs=config.epochs,
-            eval_data=weighed(*samples.part("validation")),
+            eval_data=weighed(*samples.part("validation"), parts=spread.parts),
             metric_fn=make_metric(config),
             key=jax.random.key(config.seed),
             folder=folder / CHECKPOINTS,
@@ -231,6 +263,7 @@ def _learn(
             on_step=shown.step,
             on_signal=answer,
             notify=warn,
+            mesh=spread.mesh,
         )
 
 
@@ -249,13 +282,15 @@ def _plot(
     report.plot_raster(x, activities, title=label).savefig(folder / "raster.png")
 
 
-def _introduce(console: Console, config: Config, samples: inputs.Inputs, steps: int, features: int) -> None:
+def _introduce(
+    console: Console, config: Config, samples: inputs.Inputs, steps: int, features: int, spread: Spread
+) -> None:
     counts = " / ".join(str(len(samples.y[part])) for part in inputs.PARTS)
     sizes = " -> ".join(map(str, (features, *config.hidden, samples.classes)))
     console.print(f"[bold]{config.dataset}[/]: {counts} train / validation / test samples, {config.encoder} code")
     if samples.per_step:
         console.print(f"labels: {samples.about_labels('train')}")
-    console.print(f"network {sizes}, {config.neuron} neurons, {steps} time steps, on {jax.devices()[0].device_kind}")
+    console.print(f"network {sizes}, {config.neuron} neurons, {steps} time steps, on {spread}")
 
 
 def _summarise(

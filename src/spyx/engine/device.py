@@ -7,6 +7,8 @@ from importlib.util import find_spec
 
 import jax
 
+from spyx.engine import spread
+
 CACHE_BYTES = 2 * 2**20
 """Second-level cache of a CPU core, on which the sizes of chunks were measured."""
 
@@ -17,8 +19,8 @@ def backend() -> str:
 
 
 def one_cpu() -> bool:
-    """One CPU device and no other: over several devices a CPU kernel would gather the batch."""
-    return backend() == "cpu" and jax.device_count() == 1
+    """What runs here runs on one CPU device: over several devices a CPU kernel would gather the batch."""
+    return backend() == "cpu" and (jax.device_count() == 1 or spread.on_one_device())
 
 
 NO_COMPILER = "llvmlite is not installed: pip install 'spyx-jax[cpu]'"

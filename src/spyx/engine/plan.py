@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import jax
 
-from spyx.engine import device, fused, masks
+from spyx.engine import device, fused, masks, spread
 from spyx.engine.affine import parallel, runs_at_once
 from spyx.engine.fixed_point import exact
 from spyx.engine.late import Late
@@ -101,6 +101,33 @@ def neuron(
         local: its trait: no unit reads another one.
         ends: of a `Mask`, None without one.
     """
+    asked = partial(_neuron, mode, name, step, affine=affine, local=local, ends=ends)
+    parts, shape = spread.here(), tuple(getattr(xs, "shape", ()))
+    if parts is None or mode == "step" or 0 in shape:
+        return asked(p, xs, s0, alone=device.one_cpu())
+    over = parts.neuron(p, s0, local)
+    if isinstance(over, str):
+        found = asked(p, xs, s0, alone=False)
+        return replace(found, why=f"{found.why}; not device by device: {over}")
+    found = asked(*over.on_one(p, xs, s0), alone=device.backend() == "cpu")
+    why = f"{found.why}; on each of {over.devices} devices by itself"
+    return replace(found, shape=shape, why=why, run=partial(over.run, found.run))  # type: ignore[arg-type]
+
+
+def _neuron(
+    mode: str,
+    name: str,
+    step: Step,
+    p: Any,
+    xs: Any,
+    s0: Any,
+    *,
+    affine: str,
+    local: bool,
+    ends: bool | None,
+    alone: bool,
+) -> Plan:
+    """`neuron` for the arrays of one device, or of all; on a CPU, `alone` says that no other device shares them."""
     shape = tuple(getattr(xs, "shape", ()))
 
     def plan(mode: str, why: str, run: Callable[..., tuple[Outputs, State]], granted: bool = False) -> Plan:
@@ -125,7 +152,7 @@ def neuron(
         if not runs_at_once(p, xs, s0):
             return plan("layer", f"{LOOP}; {mode} needs parameters, input and state of floating dtypes", by_loop)
         return plan(mode, f"asked for: {what}", at_once(function), True)
-    if mode == "fused" or (mode == "auto" and _kernel_wins(step, shape, s0)):
+    if mode == "fused" or (mode == "auto" and alone and _kernel_wins(step, shape, s0)):
         found = _kernel(step, p, xs, s0, local, ends)
         if not isinstance(found, str):
             asked = "asked for" if mode == "fused" else f"at least {KERNEL_UPDATES} state updates"
@@ -158,7 +185,7 @@ def _kernel_wins(step: Step, shape: tuple[int, ...], s0: State) -> bool:
     recurrent = isinstance(step, Recurrent)
     if recurrent and math.prod(shape[2:]) > KERNEL_UNITS:
         return False
-    return device.one_cpu() and math.prod(shape) * (len(jax.tree.leaves(s0)) + recurrent) >= KERNEL_UPDATES
+    return math.prod(shape) * (len(jax.tree.leaves(s0)) + recurrent) >= KERNEL_UPDATES
 
 
 @dataclass(frozen=True)
@@ -202,6 +229,8 @@ def cut(
         changes: the model changes itself as it runs (BatchNorm means all of time at once): it is not cut.
         whole: a layer needs all of time in one call: the model is not cut.
     """
+    parts = spread.here()
+    batch = batch if parts is None else -(-batch // parts.samples)
     if device.backend() != "cpu" or changes or whole or 4 * batch * units * steps < 3 * device.CACHE_BYTES:
         return None  # memory of less than three chunks is not given back to the system, and is fresh only once
     length = max(1, device.CACHE_BYTES // (4 * batch * units * variables))

@@ -16,10 +16,10 @@ from spyx.engine.derivative import together
 from spyx.engine.masks import last_of_each
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.fields import Within
-from spyx.nn.layer import Layer, as_layer, over_merged_time
+from spyx.nn.layer import Layer, as_layer
 from spyx.nn.parameters import Constant, hidden_shape_of
 from spyx.nn.positions import OWNER, checked_delay, checked_width, positions, whole
-from spyx.nn.products import has_own_product
+from spyx.nn.products import has_own_product, on_each_device
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, DTypeLike, Float, Num
@@ -289,7 +289,7 @@ class Delayed(Layer):
         def of_lag(kernel: jax.Array, window: jax.Array) -> jax.Array:
             module: Any = nnx.merge(graphdef, variables, copy=True)
             module.kernel = nnx.Param(kernel)
-            return over_merged_time(module, window)
+            return on_each_device(lambda x, module: module(x), module, window)
 
         def body(total: jax.Array, lag: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
             window = jax.lax.dynamic_slice_in_dim(seen, self.max_delay - lag[0], steps)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from spyx.engine import loop
+from spyx.engine import loop, spread
 from spyx.engine.derivative import together
 from spyx.engine.masks import where
 from spyx.nn.execution import AUTO, Execution, takes_masks
@@ -212,7 +212,32 @@ class Stateless(View):
     def sequence(self, xs: Inputs, state: State, how: Execution = AUTO) -> tuple[Outputs, State]:
         check_features(self, xs, lead=2)
         how.note(self, xs, "layer", "no state: one call over all of time")
-        return over_merged_time(lambda x: self.module(jax.tree.map(as_current, x)), xs), state
+        return _without_state(self.module, xs), state
+
+
+def _without_state(module: Any, xs: Any) -> Any:
+    """A module without state over all of time; inside a mesh, where it can be, without gathering samples."""
+
+    def merged_time(module: Any, xs: Any) -> Any:
+        return over_merged_time(lambda x: module(jax.tree.map(as_current, x)), xs)
+
+    parts = spread.here()
+    if parts is not None and _takes_any_axes(module):
+        return module(as_current(xs))
+    if parts is None or not getattr(module, "each_sample_alone", False) or not parts.rows(xs):
+        return merged_time(module, xs)
+    graphdef, weights = nnx.split(module)
+    nothing = jax.tree.map(lambda a: False, weights)
+    return parts.per_device(lambda w, xs: merged_time(nnx.merge(graphdef, w), xs), weights, nothing, xs, False)
+
+
+def _takes_any_axes(module: Any) -> bool:
+    """It gives the same numbers, and draws the same, whether time and batch are one axis or two."""
+    if type(module) is nnx.Dropout:
+        return not module.broadcast_dims
+    if type(module) is nnx.BatchNorm:
+        return module.axis == -1
+    return type(module) in (nnx.LayerNorm, nnx.RMSNorm) and (module.reduction_axes, module.feature_axes) == (-1, -1)
 
 
 def over_time(layer: Layer, xs: Inputs, state: State, how: Execution = AUTO) -> tuple[Outputs, State]:

@@ -72,6 +72,8 @@ class SumPool(nnx.Module):
         [4.0, 4.0, 4.0]
     """
 
+    each_sample_alone = True
+
     def __init__(
         self,
         window_shape: int | Sequence[int],

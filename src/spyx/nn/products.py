@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn import dtypes
 
-from spyx.engine import events
+from spyx.engine import events, spread
 from spyx.engine.convolution import convolve
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Stateless, as_current, check_features, over_merged_time
@@ -87,17 +87,38 @@ class Product(Stateless):
         plain = type(self.module).__call__ in PLAIN
         why = WHY if plain else f"{WHY}; dense, {self._kind} has a __call__ of its own"
 
-        def product(x: Array) -> Array:
+        def product(x: Array, module: nnx.Module = self.module) -> Array:
             nonlocal why
-            found = by_events(self.module, x) if plain and how.mode in ("auto", "fused") else None
+            found = by_events(module, x) if plain and how.mode in ("auto", "fused") else None
             if found is not None:
                 why = BY_EVENTS
                 return found
-            return dense(self.module, as_current(x)) if plain else self.module(as_current(x))
+            return dense(module, as_current(x)) if plain else module(as_current(x))
 
-        outs = over_merged_time(product, xs)
+        outs = on_each_device(product, self.module, xs) if plain else over_merged_time(product, xs)
         how.note(self, xs, "layer", why, granted=why is BY_EVENTS)
         return outs, state
+
+
+def on_each_device(product: Any, module: Any, xs: Any) -> Any:
+    """`over_merged_time` of `product(x, module)`: inside a mesh, on each device's own samples.
+
+    Args:
+        product: of a `Linear` or `Conv` and rows.
+        module: it; where a mesh splits units, those of a `Linear` are its columns.
+        xs: inputs, time on axis 0.
+    """
+    parts = spread.here()
+    if parts is None or not parts.rows(xs):
+        return over_merged_time(lambda x: product(x, module), xs)
+    graphdef, weights = nnx.split(module)
+    columns = isinstance(module, nnx.Linear) and module.out_features % parts.units == 0
+    of_columns = jax.tree.map(lambda a: columns, weights)
+
+    def on_one(weights: Any, xs: Any) -> Any:
+        return over_merged_time(lambda x: product(x, nnx.merge(graphdef, weights)), xs)
+
+    return parts.per_device(on_one, weights, of_columns, xs, columns)
 
 
 PLAIN = (nnx.Linear.__call__, Linear.__call__, nnx.Conv.__call__)
@@ -130,9 +151,9 @@ def _linear(layer: nnx.Linear, x: Array) -> Array | None:
     if layer.dot_general is not jax.lax.dot_general or not large or x.shape[-1] != layer.in_features:
         return None
     kernel = layer.kernel[...]
-    bias = jnp.zeros(layer.out_features, kernel.dtype) if layer.bias is None else layer.bias[...].astype(kernel.dtype)
+    bias = jnp.zeros(kernel.shape[1], kernel.dtype) if layer.bias is None else layer.bias[...].astype(kernel.dtype)
     rows = events.affine(x.reshape(-1, layer.in_features), kernel, bias)
-    return rows.reshape(*x.shape[:-1], layer.out_features)
+    return rows.reshape(*x.shape[:-1], kernel.shape[1])
 
 
 def _conv(layer: nnx.Conv, x: Array) -> Array | None:

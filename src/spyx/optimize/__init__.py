@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from spyx.optimize.checkpoint import CheckpointError as CheckpointError
 from spyx.optimize.compiled import compile_fit as compile_fit
+from spyx.optimize.devices import device_mesh as device_mesh
 from spyx.optimize.fit import History as History
 from spyx.optimize.fit import fit as fit
 from spyx.optimize.kinds import hold_delays as hold_delays
 from spyx.optimize.kinds import parameter_kinds as parameter_kinds
+from spyx.optimize.processes import Job as Job
+from spyx.optimize.processes import join_processes as join_processes
 from spyx.optimize.signals import Stopped as Stopped
 from spyx.optimize.solver import Solver as Solver
 from spyx.optimize.solver import SolverImpl as SolverImpl
@@ -25,15 +28,18 @@ from spyx.optimize.trainer import train as train
 __all__ = [
     "CheckpointError",
     "History",
+    "Job",
     "Solver",
     "SolverImpl",
     "Stopped",
     "Trained",
     "backprop",
     "compile_fit",
+    "device_mesh",
     "early_stopping",
     "fit",
     "hold_delays",
+    "join_processes",
     "make_eval_step",
     "make_train_step",
     "parameter_kinds",

@@ -84,7 +84,7 @@ def takes_mask(function: Callable[..., Any]) -> bool:
 def rows_of(batch: Any) -> int:
     """How many samples a batch holds, without padding."""
     mask = getattr(batch, "mask", None) if isinstance(batch, (Batch, SequenceBatch)) else None
-    return np.shape(jax.tree.leaves(batch)[0])[0] if mask is None else int(np.asarray(mask).sum())
+    return np.shape(jax.tree.leaves(batch)[0])[0] if mask is None else int(mask.sum())
 
 
 def as_batch(batch: tuple[Any, ...], lengths: Any = None) -> tuple[Any, ...]:

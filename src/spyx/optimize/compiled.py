@@ -16,6 +16,7 @@ from spyx.data import Batch, SequenceBatch
 from spyx.engine.definitions import jit
 from spyx.fn.labels import strict_labels
 from spyx.optimize.batches import ADVICE, call, takes_mask
+from spyx.optimize.devices import places, split_rows
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, SolverImpl, as_solver
 from spyx.optimize.steps import in_evaluation
@@ -38,6 +39,7 @@ def compile_fit(
     key: jax.Array | None = None,
     on_epoch_start: Callable[[Any, Any], None] | None = None,
     on_epoch_end: Callable[[int, dict[str, Any]], None] | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[nnx.Module, dict[str, Any]]:
     """Train in one compiled loop over epochs and batches; the model that was passed in stays as it was.
 
@@ -64,6 +66,9 @@ def compile_fit(
             is compiled, and the epoch is traced.
         on_epoch_end: called as `(epoch, numbers of this epoch)`; the device then comes back to the host after each
             epoch, with the same numbers as without.
+        mesh: over whose devices batches are split, such as `device_mesh(4)`; the numbers are those of one device, up to
+            rounding. None (default): one device. See the page "Several devices and machines".
+            Every device holds all of `train_data`, and its share of `eval_data`.
 
     Shapes:
         train_data, eval_data: each array (batches, batch, ...). History: each array (epochs,).
@@ -100,17 +105,24 @@ def compile_fit(
         raise FloatingPointError(
             f"{OWNER}(eval_data=): expected numbers; got NaN. Drop or fill the missing values first."
         )
-    graphdef, params, rest = split(OWNER, model)
+    place = places(OWNER, mesh)
+    place.check_rows("train_data", train_data)
+    graphdef, *like = split(OWNER, model)
     as_solver(OWNER, solver)
+    params, rest = place.state(like)
+    train_data = place.everywhere(train_data)
+    eval_data = None if eval_data is None else place.rows("eval_data", eval_data)
     static = (graphdef, solver, loss_fn, metric_fn, OWNER)
-    draws = jax.random.key(0) if key is None else key
+    draws = place.everywhere(jax.random.key(0) if key is None else key)
     shuffle = key is not None
-    watch = start_of(static, params, rest, draws)
+    with place.on():
+        watch = place.state(start_of(static, params, rest, draws))
     together = epochs if on_epoch_end is None else 1
     parts: list[dict[str, Any]] = []
     for first in range(0, epochs, together):
         how = together, shuffle, on_epoch_start
-        watch, history = _epochs(static, how, watch, params, rest, train_data, eval_data, draws, first)
+        with place.on():
+            watch, history = _epochs(static, how, watch, params, rest, train_data, eval_data, draws, first)
         parts.append(history)
         if (bad := int(watch.bad_step)) >= 0:
             epoch, step = divmod(bad, jax.tree.leaves(train_data)[0].shape[0])
@@ -124,8 +136,8 @@ def compile_fit(
         if on_epoch_end is not None:
             on_epoch_end(first, jax.tree.map(lambda values: float(values[0]), history))
     impl, _ = solver_of(static, params, rest)
-    trained = nnx.merge(graphdef, impl.get_params(watch.solver), rest_of(impl, watch, rest))
-    return trained, jax.tree.map(lambda *part: jnp.concatenate(part), *parts)
+    trained = nnx.merge(graphdef, *place.home((impl.get_params(watch.solver), rest_of(impl, watch, rest))))
+    return trained, place.home(jax.tree.map(lambda *part: jnp.concatenate(part), *parts))
 
 
 @jit(0)
@@ -188,7 +200,7 @@ def check_eval_labels(owner: str, metric_fn: Any, model: Any, eval_data: Any) ->
 
 def score(owner: str, metric_fn: Any, model: Any, batch: Any) -> Any:
     """The metric of one batch, of the network in evaluation mode."""
-    return call(f"{owner}(metric_fn=)", metric_fn, in_evaluation(model), batch)
+    return call(f"{owner}(metric_fn=)", metric_fn, in_evaluation(model), split_rows(batch))
 
 
 def mean_score(scores: Any, data: Any) -> Any:

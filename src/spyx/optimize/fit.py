@@ -17,6 +17,7 @@ from flax import nnx
 from spyx.data import Batch, SequenceBatch
 from spyx.fn.labels import strict_labels
 from spyx.optimize.batches import call, rows_of, without_padding
+from spyx.optimize.devices import OneDevice, places, split_rows
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, as_solver
 from spyx.optimize.steps import in_evaluation
@@ -43,6 +44,7 @@ def fit(
     on_epoch_end: Callable[[int, dict[str, float]], None] | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
     check_every: int = 16,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> History:
     """Train a model in place: `params' = params + tx(dloss / dparams)` for every batch of every epoch.
 
@@ -69,6 +71,9 @@ def fit(
         on_epoch_end: called as `(epoch, numbers of this epoch)` after each.
         on_step: called as `(epoch, step, loss)` every `check_every` steps; epoch and step count from 0.
         check_every: steps between two looks at the loss, >= 1; looking makes the device wait. Default 16.
+        mesh: over whose devices batches are split, such as `device_mesh(4)`; the numbers are those of one device, up to
+            rounding. None (default): one device. See the page "Several devices and machines".
+            Of several processes, each has iterables of its own rows of every batch.
 
     Returns:
         One dictionary per epoch: `train_loss` (mean over batches), `eval_acc` and `eval_loss` (mean over samples) when
@@ -94,31 +99,34 @@ def fit(
         (2, True)
     """
     _check(train_iter, epochs, eval_iter, eval_fn, check_every)
+    place = places(OWNER, mesh)
     graphdef, params, rest = split(OWNER, model)
     objective = Objective(OWNER, loss_fn, graphdef, rest)
     impl = as_solver(OWNER, tx)(objective, params)
     rest_of = impl.get_rest or (lambda _: rest)
-    key = jax.random.key(0)
+    key = place.everywhere(jax.random.key(0))
 
     step = jax.jit(partial(advance, impl), donate_argnums=0)
     score = partial(_score, eval_fn, graphdef)
     evaluate = jax.jit(score)
-    watch = start(impl, key)
+    with place.on():
+        watch = place.state(start(impl, key))
     history: History = []
     seen: set[Any] = set()
 
     try:
         for epoch in range(epochs):
             began, compile_s = time.perf_counter(), 0.0
-            watch, recent, number = watch._replace(loss_sum=jnp.float32(0)), [], -1
+            watch, recent, number = watch._replace(loss_sum=place.state(jnp.float32(0))), [], -1
             if on_epoch_start is not None:
                 state = impl.get_params(watch.solver), rest_of(watch.solver)
-                watch = begin(OWNER, impl, (graphdef, *state), watch, on_epoch_start, epoch)
+                watch = place.state(begin(OWNER, impl, (graphdef, *state), watch, on_epoch_start, epoch))
             for number, batch in enumerate(map(_as_tuple, train_iter())):
-                batch = without_padding(f"{OWNER}(loss_fn=)", loss_fn, batch)
+                batch = place.batch("train_iter", without_padding(f"{OWNER}(loss_fn=)", loss_fn, batch))
                 shapes = _shapes(batch, epoch, number)
                 called = time.perf_counter()
-                watch, loss = step(watch, batch, key)
+                with place.on():
+                    watch, loss = step(watch, batch, key)
                 if shapes not in seen:
                     seen.add(shapes)
                     compile_s += time.perf_counter() - called
@@ -136,17 +144,17 @@ def fit(
             _look(objective, impl, watch, rest_of, recent, epoch, number)
             numbers = {"train_loss": float(watch.loss_sum) / (number + 1)}
             if eval_iter is not None:
-                model_state = impl.get_params(watch.solver), rest_of(watch.solver)
+                model_state = impl.get_params(watch.solver), place.state(rest_of(watch.solver))
                 scored = partial(evaluate, *model_state), partial(score, *model_state)
-                numbers |= _evaluate(*scored, eval_fn, eval_iter, epoch)
+                numbers |= _evaluate(*scored, eval_fn, eval_iter, epoch, place)
             numbers |= {"run_s": time.perf_counter() - began - compile_s, "compile_s": compile_s}
             history.append(numbers)
             if on_epoch_end is not None:
                 solver = jax.tree.map(jnp.copy, watch.solver)
-                nnx.update(model, impl.get_params(solver), rest_of(solver))
+                nnx.update(model, *place.home((impl.get_params(solver), rest_of(solver))))
                 on_epoch_end(epoch, dict(numbers))
     finally:
-        nnx.update(model, impl.get_params(watch.solver), rest_of(watch.solver))
+        nnx.update(model, *place.home((impl.get_params(watch.solver), rest_of(watch.solver))))
     return history
 
 
@@ -162,6 +170,7 @@ def _look(
 
 
 def _score(eval_fn: Any, graphdef: Any, params: Any, rest: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
+    batch = split_rows(batch)
     with strict_labels():
         model = in_evaluation(nnx.merge(graphdef, params, rest))
         accuracy, loss = call(f"{OWNER}(eval_fn=)", eval_fn, model, batch)
@@ -169,7 +178,12 @@ def _score(eval_fn: Any, graphdef: Any, params: Any, rest: Any, batch: Any) -> t
 
 
 def _evaluate(
-    evaluate: Any, uncompiled: Any, eval_fn: Any, eval_iter: Callable[[], Iterable[Any]], epoch: int
+    evaluate: Any,
+    uncompiled: Any,
+    eval_fn: Any,
+    eval_iter: Callable[[], Iterable[Any]],
+    epoch: int,
+    place: OneDevice,
 ) -> dict[str, float]:
     """Mean over samples: a last batch that is smaller weighs less."""
     scores: list[list[float]] = []
@@ -190,10 +204,11 @@ def _evaluate(
         scores.append([accuracy, loss])
 
     for number, batch in enumerate(map(_as_tuple, eval_iter())):
-        batch = without_padding(f"{OWNER}(eval_fn=)", eval_fn, batch)
+        batch = place.batch("eval_iter", without_padding(f"{OWNER}(eval_fn=)", eval_fn, batch))
         _shapes(batch, epoch, number)
         weights.append(rows_of(batch))
-        under_way.append((batch, evaluate(batch)))
+        with place.on():
+            under_way.append((batch, evaluate(batch)))
         if len(under_way) > AHEAD:
             look()
     while under_way:

@@ -26,6 +26,7 @@ from spyx.optimize.compiled import (
     with_lengths,
     with_rows,
 )
+from spyx.optimize.devices import OneDevice
 from spyx.optimize.watch import Watch, advance
 
 OWNER = "spyx.optimize.train"
@@ -34,8 +35,10 @@ OWNER = "spyx.optimize.train"
 class Arrays:
     """Arrays (batches, batch, ...), shuffled in every epoch where there is a key."""
 
-    def __init__(self, static: Any, like: Any, data: Any, key: jax.Array, shuffle: bool) -> None:
-        self.static, self.like, self.data, self.key, self.shuffle = static, like, data, key, shuffle
+    def __init__(self, static: Any, like: Any, data: Any, key: jax.Array, shuffle: bool, place: OneDevice) -> None:
+        place.check_rows("train_data", data)
+        self.static, self.like, self.key, self.shuffle = static, like, key, shuffle
+        self.data = place.everywhere(data)
         self.steps = jax.tree.leaves(data)[0].shape[0]
 
     def mark(self) -> str:
@@ -59,8 +62,8 @@ class Arrays:
 class Batches:
     """The batches of a `Loader`, whose own key shuffles."""
 
-    def __init__(self, static: Any, like: Any, loader: Loader, key: jax.Array) -> None:
-        self.static, self.like, self.loader, self.key = static, like, loader, key
+    def __init__(self, static: Any, like: Any, loader: Loader, key: jax.Array, place: OneDevice) -> None:
+        self.static, self.like, self.loader, self.key, self.place = static, like, loader, key, place
         self.steps = len(loader)
         self._open: Iterator[Batch | SequenceBatch] = iter(())
         self._at = (-1, -1)
@@ -69,25 +72,59 @@ class Batches:
         """Tells data sets apart: how many samples, in what batches, of what kind, in what order."""
         loader = self.loader
         key = None if loader.key is None else np.asarray(_raw(loader.key)).tolist()
-        return f"{len(loader.split)} samples by {loader.batch_size}, {loader.split.x.dtype}, key {key}"
+        size = loader.batch_size * loader.process_count
+        return f"{len(loader.split)} samples by {size}, {loader.split.x.dtype}, key {key}"
 
     def run(self, watch: Watch, losses: jax.Array, epoch: int, first: int, last: int) -> tuple[Watch, jax.Array]:
         """Steps `first` to `last` of an epoch."""
         if self._at != (epoch, first):
             self._open = self._from(epoch, first)
         for step in range(first, last):
-            batch = without_padding(f"{OWNER}(loss_fn=)", self.static[2], next(self._open))
+            batch = self._next()
             watch, losses = _step(self.static, watch, losses, *self.like, batch, self.key, np.int32(step))
         self._at = (epoch, last)
         return watch, losses
 
     def batch(self, epoch: int, step: int) -> tuple[Any, ...]:
         """The batch of one step."""
-        return without_padding(f"{OWNER}(loss_fn=)", self.static[2], next(self._from(epoch, step)))
+        self._open, self._at = self._from(epoch, step), (-1, -1)
+        return self._next()
+
+    def _next(self) -> tuple[Any, ...]:
+        batch = without_padding(f"{OWNER}(loss_fn=)", self.static[2], next(self._open))
+        return self.place.batch("train_data", batch)
 
     def _from(self, epoch: int, step: int) -> Iterator[Batch | SequenceBatch]:
         self.loader.restore(self.loader.state | {"epoch": epoch, "step": step})
         return iter(self.loader)
+
+
+class Fed(Arrays):
+    """Arrays (batches, batch, ...) of which every process of several reads its own rows of each batch."""
+
+    def __init__(self, static: Any, like: Any, data: Any, key: jax.Array, shuffle: bool, place: OneDevice) -> None:
+        place.check_rows("train_data", data)
+        self.static, self.like, self.key, self.shuffle, self.place = static, like, key, shuffle, place
+        self.data = jax.tree.map(np.asarray, data)
+        self.steps = jax.tree.leaves(self.data)[0].shape[0]
+        self._order: tuple[int, Any] = (-1, None)
+
+    def run(self, watch: Watch, losses: jax.Array, epoch: int, first: int, last: int) -> tuple[Watch, jax.Array]:
+        for step in range(first, last):
+            batch = self.batch(epoch, step)
+            watch, losses = _step(self.static, watch, losses, *self.like, batch, self.key, np.int32(step))
+        return watch, losses
+
+    def batch(self, epoch: int, step: int) -> tuple[Any, ...]:
+        if self._order[0] != epoch:
+            order = order_of(self.data, self.place.home(self.key), epoch, self.shuffle)
+            self._order = (epoch, None if order is None else np.asarray(order))
+        size = jax.tree.leaves(self.data)[0].shape[1]
+        order = self._order[1]
+        places = np.arange(step * size, (step + 1) * size) if order is None else order[step]
+        mine = places.reshape(self.place.processes, -1)[jax.process_index()]
+        batch = jax.tree.map(lambda a: a[mine // size, mine % size], self.data)
+        return self.place.batch("train_data", batch)
 
 
 @jit(0, 1, donate_argnums=(2, 3))
@@ -122,15 +159,15 @@ def _step(
     return watch, losses.at[step].set(loss)
 
 
-def evaluate(static: Any, watch: Watch, params: Any, rest: Any, eval_data: Any) -> Any:
+def evaluate(static: Any, watch: Watch, params: Any, rest: Any, eval_data: Any, place: OneDevice) -> Any:
     """The means of a metric over all samples: of arrays in one compiled loop, of a `Loader` batch by batch."""
     if not isinstance(eval_data, Loader):
         return _over_arrays(static, watch, params, rest, eval_data)
     scores, weights = [], []
     eval_data.restore(eval_data.state | {"epoch": 0, "step": 0})
     for batch in eval_data:
+        batch = place.batch("eval_data", without_padding(f"{OWNER}(metric_fn=)", static[3], batch))
         weights.append(float(rows_of(batch)))
-        batch = without_padding(f"{OWNER}(metric_fn=)", static[3], batch)
         scores.append(_of_batch(static, watch, params, rest, batch))
     return jax.tree.map(lambda *values: np.float32(np.average([float(v) for v in values], weights=weights)), *scores)
 
@@ -154,13 +191,16 @@ def _metric(static: Any, watch: Watch, params: Any, rest: Any, batch: Any) -> An
         return score(owner, metric_fn, nnx.merge(graphdef, *state), batch)
 
 
-def as_source(static: Any, like: Any, data: Any, lengths: Any, key: jax.Array, shuffle: bool) -> Arrays | Batches:
+def as_source(
+    static: Any, like: Any, data: Any, lengths: Any, key: jax.Array, shuffle: bool, place: OneDevice
+) -> Arrays | Batches:
     """A source of batches from what `train` was given."""
     if isinstance(data, Loader):
         if lengths is not None:
             raise ValueError(f"{OWNER}(lengths=): expected arrays; got a Loader. Put lengths into its Split.")
-        return Batches(static, like, data, key)
-    return Arrays(static, like, on_device("train_data", "lengths", data, lengths, "loss_fn", static[2]), key, shuffle)
+        return Batches(static, like, data, key, place)
+    arrays = on_device("train_data", "lengths", data, lengths, "loss_fn", static[2])
+    return (Arrays if place.processes == 1 else Fed)(static, like, arrays, key, shuffle, place)
 
 
 def on_device(name: str, argument: str, data: Any, lengths: Any, of: str, function: Any) -> Any:

@@ -20,8 +20,10 @@ from spyx.data import Loader
 from spyx.engine.definitions import jit
 from spyx.optimize.checkpoint import CheckpointError, Checkpoints
 from spyx.optimize.compiled import check_eval_labels, rest_of, solver_of, start_of
+from spyx.optimize.devices import OneDevice, places
 from spyx.optimize.diagnose import stop
 from spyx.optimize.fit import History
+from spyx.optimize.processes import arrays_from_first, from_first, gathered
 from spyx.optimize.signals import Asked, Stopped, listening
 from spyx.optimize.solver import as_solver
 from spyx.optimize.sources import OWNER, Arrays, Batches, as_source, evaluate, on_device
@@ -76,6 +78,7 @@ def train(
     on_step: Callable[[int, int, float], Any] | None = None,
     on_signal: Callable[[int], Any] | None = None,
     notify: Callable[[str], Any] = warnings.warn,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Trained:
     """Train in a loop that can be stopped and resumed; the model that was passed in stays as it was.
 
@@ -115,6 +118,9 @@ def train(
         on_step: called as `(epoch, steps taken in it, loss)` about four times a second.
         on_signal: called with the number of the signal that will end the run after the step.
         notify: is given a line for each damaged checkpoint and each that could not be written. Default: a warning.
+        mesh: over whose devices batches are split, such as `device_mesh(4)`; the numbers are those of one device, up to
+            rounding. None (default): one device. See the page "Several devices and machines".
+            Of several processes, each reads its own rows of every batch, and process 0 alone uses `folder`.
 
     Shapes:
         train_data, eval_data: each array (batches, batch, ...).
@@ -138,26 +144,31 @@ def train(
         (3, 2, True)
     """
     _check(epochs, keep, eval_data, metric_fn, best)
-    graphdef, params, rest = split(OWNER, model)
+    place = places(OWNER, mesh)
+    graphdef, *like = split(OWNER, model)
     as_solver(OWNER, solver)
+    params, rest = place.state(like)
     static = (graphdef, solver, loss_fn, metric_fn, OWNER)
     draws = jax.random.key(0) if key is None else key
-    source = as_source(static, (params, rest), train_data, lengths, draws, key is not None)
+    given = place.everywhere(draws)
+    source = as_source(static, (params, rest), train_data, lengths, given, key is not None, place)
     if eval_data is not None and not isinstance(eval_data, Loader):
         eval_data = on_device("eval_data", "eval_lengths", eval_data, eval_lengths, "metric_fn", metric_fn)
+        eval_data = place.rows("eval_data", eval_data)
         if bool(any_nan(eval_data)):
             raise FloatingPointError(
                 f"{OWNER}(eval_data=): expected numbers; got NaN. Drop or fill the missing values first."
             )
-    run = _Run(static, (params, rest), source, eval_data, draws, best, on_epoch_start, on_epoch_model)
+    run = _Run(static, (params, rest), source, eval_data, given, best, on_epoch_start, on_epoch_model, place)
     calls = (on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end)
     begin = on_start or (lambda history: None)
     if folder is None:
         begin([])
         run.go(epochs, None, Asked(), stop_when, calls, on_step, notify)
         return run.result()
-    store = Checkpoints(folder, keep, OWNER)
-    with store.locked():
+    first = jax.process_index() == 0
+    store = Checkpoints(folder, keep, OWNER) if first else None
+    with store.locked() if store is not None else contextlib.nullcontext():
         same = {"settings": dict(settings or {}), "data": source.mark(), "key": _words(draws), "best": best}
         run.restore(store, resume, same, notify)
         begin(list(run.history))
@@ -166,7 +177,7 @@ def train(
                 run.go(epochs, store, asked, stop_when, calls, on_step, notify)
         except Exception:
             with contextlib.suppress(OSError):
-                store.finish()
+                store.finish() if store is not None else None
             raise
     return run.result()
 
@@ -237,11 +248,14 @@ class _Run:
         best: str | None,
         on_epoch_start: Callable[[Any, Any], None] | None,
         on_epoch_model: Callable[[int, nnx.Module], Any] | None,
+        place: OneDevice,
     ) -> None:
-        self.on_epoch_start, self.on_epoch_model = on_epoch_start, on_epoch_model
+        self.on_epoch_start, self.on_epoch_model, self.place = on_epoch_start, on_epoch_model, place
         self.static, self.like, self.source, self.eval_data, self.best = static, like, source, eval_data, best
-        self.watch: Watch = start_of(static, *like, key)
-        self.losses = jnp.zeros(source.steps, jnp.float32)
+        with place.on():
+            self.watch: Watch = place.state(start_of(static, *like, key))
+        self.losses = place.state(jnp.zeros(source.steps, jnp.float32))
+        self.signal: int | None = None
         self.epoch, self.step, self.done = 0, 0, False
         self.history: History = []
         self.best_epoch, self.best_score = -1, -np.inf
@@ -250,27 +264,41 @@ class _Run:
         self.compiled: set[str] = set()
         self.same: dict[str, Any] = {}
 
-    def restore(self, store: Checkpoints, resume: bool, same: dict[str, Any], notify: Callable[[str], Any]) -> None:
-        """From the newest checkpoint that is whole, where there is one."""
+    def restore(
+        self, store: Checkpoints | None, resume: bool, same: dict[str, Any], notify: Callable[[str], Any]
+    ) -> None:
+        """From the newest checkpoint that is whole, where there is one: process 0 reads it for all."""
         self.same = same
+        found, fault = None, None
+        try:
+            found = None if store is None else self._found(store, resume, notify)
+        except CheckpointError as error:
+            fault = error
+        said = from_first({"fault": str(fault) if fault else None, "info": found[1] if found else None})
+        if said["fault"] is not None:
+            raise fault or CheckpointError(said["fault"])
+        if said["info"] is not None:
+            tree = arrays_from_first(self._tree() if found is None else found[0])
+            self._take(tree, said["info"], "" if store is None else str(store.newest))
+
+    def _found(self, store: Checkpoints, resume: bool, notify: Callable[[str], Any]) -> Any:
         if not resume:
             if store.all():
                 raise CheckpointError(
                     f"{OWNER}(folder=): expected a folder without checkpoints; got {store.folder}, which holds a run. "
                     "Pass resume=True to go on with it, or name another folder."
                 )
-            return
-        found = store.restore(self._tree(), notify)
-        if found is None:
-            return
-        tree, info = found
-        for name, mine in same.items():
+            return None
+        return store.restore(self._tree(), notify)
+
+    def _take(self, tree: Any, info: dict[str, Any], newest: str) -> None:
+        for name, mine in self.same.items():
             if (theirs := info.get(name)) != mine:
                 raise CheckpointError(
                     f"{OWNER}(resume=True): expected the same {name} as when the run was started; "
-                    f"got {_difference(mine, theirs)} in {store.newest}. Call it as it was called; nothing was changed."
+                    f"got {_difference(mine, theirs)} in {newest}. Call it as it was called; nothing was changed."
                 )
-        self.watch, self.losses, self.best_state = tree["watch"], tree["losses"], tree["best"]
+        self.watch, self.losses, self.best_state = map(self.place.state, (tree["watch"], tree["losses"], tree["best"]))
         try:
             self.epoch, self.step, self.done = int(info["epoch"]), int(info["step"]), bool(info["done"])
             self.history = [{str(name): float(value) for name, value in row.items()} for row in info["history"]]
@@ -281,7 +309,7 @@ class _Run:
             sound = False
         if not sound:
             raise CheckpointError(
-                f"{OWNER}(resume=True): expected numbers as spyx writes them; got others in {store.newest}. "
+                f"{OWNER}(resume=True): expected numbers as spyx writes them; got others in {newest}. "
                 "Somebody changed it: delete that checkpoint, and the one before is used."
             )
 
@@ -298,39 +326,45 @@ class _Run:
         """All epochs that are left."""
         while not self.done and self.epoch < epochs:
             if self.on_epoch_start is not None and self.step == 0:
-                self.watch = _begun(self.static, self.on_epoch_start, self.watch, *self.like, np.int32(self.epoch))
-            for loss in self._turns():
+                with self.place.on():
+                    given = self.static, self.on_epoch_start, self.watch, *self.like, np.int32(self.epoch)
+                    self.watch = self.place.state(_begun(*given))
+            for loss in self._turns(asked):
                 if on_step is not None:
                     on_step(self.epoch, self.step, loss)
-                if store is not None:
-                    self._may_end(store, asked)
-                    self._may_save(store, notify)
+                self._may_end(store, asked)
+                self._may_save(store, notify)
             self._measure()
             if self.on_epoch_model is not None:  # a copy, for the next step takes the buffers
-                self.on_epoch_model(self.epoch, nnx.merge(self.static[0], *jax.tree.map(jnp.copy, self._state())))
+                home = self.place.home
+                self.on_epoch_model(self.epoch, nnx.merge(self.static[0], *jax.tree.map(jnp.copy, home(self._state()))))
             for call in calls:
                 call(self.epoch, dict(self.history[-1]))
             self.epoch, self.step = self.epoch + 1, 0
             self.done = self.epoch >= epochs or bool(stop_when is not None and stop_when(self.history))
-            if store is not None:
-                self._may_save(store, notify, last=self.done)
-                if not self.done:
-                    self._may_end(store, asked)
+            self._may_save(store, notify, last=self.done)
+            if not self.done:
+                self._may_end(store, asked)
 
     def result(self) -> Trained:
         """What there is after the last epoch."""
         graphdef = self.static[0]
-        best = nnx.merge(graphdef, *self.best_state) if self.best_epoch >= 0 else None
-        return Trained(nnx.merge(graphdef, *self._state()), self.history, best, self.best_epoch, **self.seconds)
+        home = self.place.home
+        best = nnx.merge(graphdef, *home(self.best_state)) if self.best_epoch >= 0 else None
+        return Trained(nnx.merge(graphdef, *home(self._state())), self.history, best, self.best_epoch, **self.seconds)
 
-    def _turns(self) -> Iterator[float]:
-        """The rest of the epoch in turns of about `TURN_S`; yields the loss of the last step of each."""
+    def _turns(self, asked: Asked) -> Iterator[float]:
+        """The rest of the epoch in turns of about `TURN_S`; yields the loss of the last step of each.
+
+        Several processes agree after each turn on the length of the next, and on whether a signal came to one of them.
+        """
         count = 1
         with _waiting() as wait:
             while self.step < self.source.steps:
                 began, first = time.perf_counter(), self.step
                 last = min(first + count, self.source.steps)
-                watch, losses = self.source.run(self.watch, self.losses, self.epoch, first, last)
+                with self.place.on():
+                    watch, losses = self.source.run(self.watch, self.losses, self.epoch, first, last)
                 self.watch, self.losses = watch, losses
                 wait(losses)
                 took = time.perf_counter() - began
@@ -338,6 +372,9 @@ class _Run:
                 count = max(1, min(8 * count, int(TURN_S / max(usual, 1e-6))))
                 self._spent(took, "steps")
                 self.step = last
+                if self.place.processes > 1:
+                    numbers = gathered([count, asked.number or 0])
+                    count, self.signal = int(numbers[0, 0]), int(numbers[:, 1].max()) or None
                 self._look()
                 yield float(losses[last - 1])
 
@@ -354,7 +391,8 @@ class _Run:
         began = time.perf_counter()
         numbers: dict[str, float] = {"train_loss": float(_mean(self.losses))}
         if self.eval_data is not None:
-            found = evaluate(self.static, self.watch, self.like[0], self.like[1], self.eval_data)
+            with self.place.on():
+                found = evaluate(self.static, self.watch, self.like[0], self.like[1], self.eval_data, self.place)
             if bool(any_nan(found)) and not isinstance(self.eval_data, Loader):
                 model = nnx.merge(self.static[0], *self._state())
                 check_eval_labels(OWNER, self.static[3], model, self.eval_data)
@@ -371,30 +409,33 @@ class _Run:
         self.seconds["compile_s" if what not in self.compiled else "run_s"] += seconds
         self.compiled.add(what)
 
-    def _may_save(self, store: Checkpoints, notify: Callable[[str], Any], *, last: bool = False) -> None:
-        if last or store.due():
+    def _may_save(self, store: Checkpoints | None, notify: Callable[[str], Any], *, last: bool = False) -> None:
+        if store is not None and (last or store.due()):
             try:
                 store.save(self._tree(), self._info(), wait=last)
             except OSError as fault:
                 notify(f"a checkpoint could not be written: {_reason(fault)}. {_older(store)}")
 
-    def _may_end(self, store: Checkpoints, asked: Asked) -> None:
-        if asked.number is not None:
-            fault = None
+    def _may_end(self, store: Checkpoints | None, asked: Asked) -> None:
+        number = asked.number if self.place.processes == 1 else self.signal
+        if number is None:
+            return
+        fault = None
+        if store is not None:
             try:
                 with contextlib.suppress(OSError):  # of an earlier one: this one is newer
                     store.finish()
                 store.save(self._tree(), self._info(), wait=True)
             except OSError as caught:
                 fault = caught
-            raise Stopped(asked.number, self.epoch, self.step, fault)
+        raise Stopped(number, self.epoch, self.step, fault)
 
     def _state(self) -> tuple[Any, Any]:
         impl, _ = solver_of(self.static, *self.like)
         return impl.get_params(self.watch.solver), rest_of(impl, self.watch, self.like[1])
 
     def _tree(self) -> dict[str, Any]:
-        return {"watch": self.watch, "losses": self.losses, "best": self.best_state}
+        return self.place.home({"watch": self.watch, "losses": self.losses, "best": self.best_state})
 
     def _info(self) -> dict[str, Any]:
         return {

@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 
 from spyx.fn.labels import find_wrong_labels
+from spyx.optimize.devices import pinned, split_rows
 from spyx.optimize.solver import SolverImpl
 
 
@@ -41,12 +42,13 @@ def start(impl: SolverImpl, key: jax.Array) -> Watch:
 
 def advance(impl: SolverImpl, watch: Watch, batch: Any, key: jax.Array) -> tuple[Watch, jax.Array]:
     """One step and its loss, unless a step went wrong before."""
+    batch = split_rows(batch)
     solver, loss = impl.step(watch.solver, batch, jax.random.fold_in(key, watch.steps))
     loss = jnp.asarray(loss, jnp.float32)
     healthy = (watch.bad_step < 0) & jnp.isfinite(loss) & ~any_nan(batch)
     solver = jax.tree.map(lambda new, old: jnp.where(healthy, new, old), solver, watch.solver)
     bad_step = jnp.where((watch.bad_step < 0) & ~healthy, watch.steps, watch.bad_step)
-    return Watch(solver, watch.steps + 1, watch.loss_sum + loss, bad_step), loss
+    return pinned(Watch(solver, watch.steps + 1, watch.loss_sum + loss, bad_step)), loss
 
 
 def begin(owner: str, impl: SolverImpl, model: Any, watch: Watch, hook: Callable[..., None], epoch: Any) -> Watch:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spyx.engine.derivative import together
 from spyx.engine.kernels import native
 from spyx.engine.kernels.language import kernel
 from spyx.engine.kernels.native import BUFFERS
@@ -47,7 +48,7 @@ def _place(offset: Offset) -> jax.Array:
 
 def _call(name: str, share: native.Share, out: jax.ShapeDtypeStruct, *operands: jax.Array) -> jax.Array:
     target = native.register(name, name, {"real": out.dtype.name}, share, lambda: _ENTRIES[name])
-    return jax.ffi.ffi_call(target, out)(*operands)
+    return together(jax.ffi.ffi_call(target, out)(*operands), *operands)[0]
 
 
 @kernel(source="real*", w="real*", target="real*", sizes="int*", of_w="int*", of_target="int*", contract=True)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _NESTED = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoint")
 _SAME_LANE = ("broadcast_in_dim", "reshape", "squeeze", "expand_dims", "copy", "copy_p", "stop_gradient")
 
+NO_MESH = jax.sharding.AbstractMesh((), ())
+
 Operand = int | np.generic
 """The number of a value, or a constant."""
 
@@ -75,7 +77,8 @@ def trace(function: Callable[..., Sequence[jax.Array]], shape: tuple[int, ...], 
     Raises:
         Unsupported: it mixes lanes, loops, or calls a primitive that the table lacks.
     """
-    closed = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(shape, d) for d in dtypes))
+    with jax.sharding.use_abstract_mesh(NO_MESH):  # a lane is on one device, whatever the caller is spread over
+        closed = jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(shape, d) for d in dtypes))
     inputs = tuple(np.dtype(d) for d in dtypes)
     statements: list[Statement] = []
     outputs = _inline(closed, list(range(len(inputs))), shape, len(inputs), statements)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spyx.engine.derivative import together
 from spyx.engine.kernels import native
 from spyx.engine.kernels.functions import add_rows as add_rows
 from spyx.engine.kernels.language import SCALARS, kernel
@@ -49,7 +50,7 @@ def count_nonzero(x: jax.Array, stride: int) -> jax.Array:
 def _call(name: str, share: native.Share, out: jax.ShapeDtypeStruct, x: jax.Array, *rest: jax.Array) -> jax.Array:
     types = {"spikes": "uint8" if x.dtype == np.bool_ else x.dtype.name, "real": out.dtype.name}
     target = native.register(name, name, types, share, lambda: _ENTRIES[name])
-    return jax.ffi.ffi_call(target, out)(x, *rest)
+    return together(jax.ffi.ffi_call(target, out)(x, *rest), x, *rest)[0]
 
 
 @kernel(x="spikes*", w="real*", b="real*", y="real*")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,6 +18,7 @@ from flax import nnx
 from spyx.data import Batch, SequenceBatch
 from spyx.fn.labels import strict_labels
 from spyx.optimize.batches import call, rows_of, without_padding
+from spyx.optimize.checkup import Checkup
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, as_solver
 from spyx.optimize.steps import in_evaluation
@@ -43,6 +45,7 @@ def fit(
     on_epoch_end: Callable[[int, dict[str, float]], None] | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
     check_every: int = 16,
+    doctor: bool | Callable[..., Any] = False,
 ) -> History:
     """Train a model in place: `params' = params + tx(dloss / dparams)` for every batch of every epoch.
 
@@ -69,6 +72,9 @@ def fit(
         on_epoch_end: called as `(epoch, numbers of this epoch)` after each.
         on_step: called as `(epoch, step, loss)` every `check_every` steps; epoch and step count from 0.
         check_every: steps between two looks at the loss, >= 1; looking makes the device wait. Default 16.
+        doctor: True lets `spyx.report.doctor` look at the network and a batch before the first step, and again where
+            the training loss has not fallen by 1 % for five epochs; what it finds is a warning, each finding once. Or a
+            function like it. Default False.
 
     Returns:
         One dictionary per epoch: `train_loss` (mean over batches), `eval_acc` and `eval_loss` (mean over samples) when
@@ -80,8 +86,8 @@ def fit(
             layer whose state is not finite. Found up to `check_every` steps later, undone back to the step.
         ValueError: an argument out of its range, an empty batch; a shape that a layer or the loss does not take; a
             label that is no class, in training or evaluation, where a loss or metric of `spyx.fn` is given it.
-        TypeError: an iterable instead of a function that returns one; a loss that is more than one number, or takes no
-            lengths where the batches have them.
+        TypeError: an iterable instead of a function that returns one; a doctor that is no function; a loss that is more
+            than one number, or takes no lengths where the batches have them.
 
     Example:
         >>> import optax
@@ -94,6 +100,7 @@ def fit(
         (2, True)
     """
     _check(train_iter, epochs, eval_iter, eval_fn, check_every)
+    checkup = Checkup(OWNER, doctor, loss_fn, lambda line: warnings.warn(line, stacklevel=4))
     graphdef, params, rest = split(OWNER, model)
     objective = Objective(OWNER, loss_fn, graphdef, rest)
     impl = as_solver(OWNER, tx)(objective, params)
@@ -117,6 +124,8 @@ def fit(
             for number, batch in enumerate(map(_as_tuple, train_iter())):
                 batch = without_padding(f"{OWNER}(loss_fn=)", loss_fn, batch)
                 shapes = _shapes(batch, epoch, number)
+                if checkup and epoch == number == 0:
+                    checkup.begins(model, batch)
                 called = time.perf_counter()
                 watch, loss = step(watch, batch, key)
                 if shapes not in seen:
@@ -141,6 +150,10 @@ def fit(
                 numbers |= _evaluate(*scored, eval_fn, eval_iter, epoch)
             numbers |= {"run_s": time.perf_counter() - began - compile_s, "compile_s": compile_s}
             history.append(numbers)
+            if checkup and checkup.plateau(history):
+                checkup.stalls(
+                    nnx.merge(graphdef, impl.get_params(watch.solver), rest_of(watch.solver)), batch, history
+                )
             if on_epoch_end is not None:
                 solver = jax.tree.map(jnp.copy, watch.solver)
                 nnx.update(model, impl.get_params(solver), rest_of(solver))

@@ -16,7 +16,7 @@ from spyx.cli import inputs, network
 from spyx.cli.config import FILE_ONLY, AugmentTable, Config, RasterTable, make_config
 from spyx.cli.errors import UserError
 from spyx.cli.summary import hints
-from spyx.report import Activity
+from spyx.report import Finding
 
 MISTAKES = [
     (("--dataset", "nonsense"), "unknown dataset 'nonsense'. Choose from: digits, randman, yinyang"),
@@ -327,23 +327,6 @@ def test_recordings_need_a_folder_and_no_encoder(shared, tmp_path):
     assert set(np.unique(found.x["train"])) == {0, 1}
 
 
-def test_hints_name_what_stands_out():
-    config = Config(hidden=(4,), epochs=5)
-    good = [{"train_loss": 0.5, "eval_loss": 0.6, "eval_acc": 0.97}] * 5
-    spikes = np.zeros((2, 10, 4))
-    dead = [Activity("1 LIF", spikes, spikes=True)]
-    busy = [Activity("1 LIF", spikes + 1, spikes=True)]
-    assert "100% of the neurons in layer 1 LIF never fire" in hints(config, good, dead)[0]
-    assert "fires in 100% of all steps" in hints(config, good, busy)[0]
-    falling = [{"train_loss": 1 - 0.1 * n, "eval_loss": 1 - 0.1 * n, "eval_acc": 0.5} for n in range(5)]
-    texts = " ".join(hints(config, falling, []))
-    assert "--epochs 10" in texts
-    assert "--hidden 8" in texts
-    rising = [{"train_loss": 0.5, "eval_loss": 0.5 + 0.1 * n, "eval_acc": 0.97} for n in range(5)]
-    assert "lowest after epoch 1: try --epochs 1" in hints(config, rising, [])[0]
-    assert "all looks healthy" in hints(config, good, [])[0]
-
-
 def test_as_a_module_in_a_process_of_its_own():
     command = [sys.executable, "-m", "spyx", "train", "--dataset", "nonsense"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -362,25 +345,27 @@ def test_a_missing_extra_is_named(monkeypatch):
     assert "expected typer; got no such package. Run pip install 'spyx-jax[cli]'" in str(stopped.value)
 
 
-def activity(fire: list[float], steps: int = 20, spikes: bool = True) -> Activity:
-    """One sample; each neuron fires in a share of the steps."""
-    outputs = (np.arange(steps)[:, None] < np.round(np.array(fire) * steps)).astype(np.float32)[None]
-    return Activity("1 LIF", outputs, spikes=spikes)
+def finding(what: str, where: str = "1 LIF") -> Finding:
+    return Finding(what, where, "a number", "Why.", "a change.", 50)
 
 
-def test_hints_by_their_thresholds():
-    """Each rule on both sides of its limit, and what does not spike is left alone."""
+def test_hints_are_what_the_doctor_finds_in_options_and_what_the_losses_say():
     steady = [{"train_loss": 0.5, "eval_loss": 0.6, "eval_acc": 0.95}] * 5
 
-    def told(layers, history=steady, **settings):
-        return " | ".join(hints(Config(hidden=(8, 4), **settings), history, layers))
+    def told(found=(), history=steady, **settings):
+        return " | ".join(hints(Config(**settings), history, found))
 
-    healthy = "all looks healthy"
-    assert healthy in told([activity([0, 0.2, 0.2, 0.2])])
-    assert "50% of the neurons in layer 1 LIF never fire" in told([activity([0, 0, 0.2, 0.2])])
-    assert healthy in told([activity([0.25] * 4)])
-    assert "fires in 35% of all steps" in told([activity([0.35] * 4)])
-    assert healthy in told([activity([0.0] * 4, spikes=False), activity([1.0] * 4, spikes=False)])
+    assert told() == "the doctor finds nothing: input, labels, activity and gradients look healthy."
+    silent = "silent layer at 1 LIF: a number. Try: spyx train --calibrate 0.1, or a change."
+    assert told([finding("silent layer")]) == silent
+    assert told([finding("silent layer")], calibrate=0.1) == "silent layer at 1 LIF: a number. Try: a change."
+    alike = [finding("samples that look alike", "input")]
+    assert "--encoder delta:0.03, or" in told(alike, encoder="delta")
+    assert "--encoder delta:0.006, or" in told(alike, encoder="delta:0.02")
+    assert "--steps 32, or" in told(alike, encoder="latency")
+    assert "Try: a change." in told(alike, encoder="none")
+    assert "--surrogate superspike:5" in told([finding("surrogate without slope")])
+    assert "--beta 0.98" in told([finding("time constants too short")])
     assert "try --epochs" not in told([], [{**steady[0], "eval_loss": loss} for loss in (0.5, 0.5, 0.54)])
     assert "lowest after epoch 2: try --epochs 2" in told(
         [], [{**steady[0], "eval_loss": loss} for loss in (0.6, 0.5, 0.56)]
@@ -390,14 +375,13 @@ def test_hints_by_their_thresholds():
         return told([], [{**steady[0], "train_loss": loss} for loss in losses], epochs=7)
 
     assert "the training loss still falls: try --epochs 14" in falls(1.0, 0.5, 0.49, 0.48, 0.47)
-    assert healthy in falls(1.0, 0.5, 0.495, 0.493, 0.49)
-    assert "try --epochs 14" in falls(1.0, 0.5, 0.485, 0.483, 0.48)  # by 4 % in three epochs
-    assert healthy in falls(1.0, 0.5, 0.2)
-    low, edge = ([{**steady[0], "eval_acc": value}] for value in (0.89, 0.9))
-    assert "--hidden 16,8, or --steps 32" in told([], low)
-    assert "or a smaller bin_ms" in told([], low, raster=RasterTable(bin_ms=2.0))
-    assert healthy in told([], edge)
-    assert "(--neuron ALIF) or fewer steps (--steps 8)" in told([], edge)
-    assert "(--neuron RLIF) or fewer steps (a larger bin_ms)" in told(
-        [], edge, neuron="ALIF", raster=RasterTable(bin_ms=2.0)
-    )
+    assert "try --epochs" not in falls(1.0, 0.5, 0.495, 0.493, 0.49)
+    assert "try --epochs" not in falls(1.0, 0.5, 0.2)
+
+
+def test_the_threshold_of_the_delta_encoder():
+    assert inputs.encoder_of("delta:0.03") == ("delta", 0.03)
+    assert inputs.encoder_of("latency") == ("latency", inputs.DELTA_THRESHOLD)
+    for text in ("delta:no", "delta:-1", "latency:3"):
+        with pytest.raises(UserError, match=r"--encoder: expected a name, or delta and its threshold above 0"):
+            inputs.encoder_of(text)

@@ -148,3 +148,21 @@ def test_the_doctor_finds_nothing_in_the_default_run(default_run):
     result = spyx("doctor", default_run[0], "--json")
     assert result.exit_code == 0, result.stdout
     assert json.loads(result.stdout) == []
+
+
+def test_the_doctor_fixes_what_it_can_and_measures_again(tmp_path):
+    folder = tmp_path / "run"
+    settings = ("--beta", 0.0, "--surrogate", "boxcar:0.0001", "--output", folder)
+    result = spyx("train", *SHORT, "--encoder", "rate", *settings)
+    assert result.exit_code == 0, result.stderr
+    result = spyx("doctor", folder, "--fix", "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert found["findings"][0]["what"] == "surrogate without slope"
+    assert found["options"][:2] == ["--surrogate", "superspike:5"]
+    change = found["changes"][0]
+    assert change["change"] == "--surrogate superspike:5"
+    assert change["before"] == found["findings"][0]["number"]
+    assert "the slope at its membranes is" in change["after"]
+    text = spyx("doctor", folder, "--fix").stdout
+    assert f"Train with this: spyx train --config {folder / 'config.toml'} --surrogate superspike:5" in text

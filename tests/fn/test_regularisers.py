@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from reference import fn_oracle
-from spyx import fn, nn
+from spyx import fn, nn, report
 
 RANDOM = np.random.default_rng(1)
 DENSE = RANDOM.integers(0, 6, (4, 6)).astype(np.float32)
@@ -125,3 +126,38 @@ def test_a_bound_is_a_finite_count(name, bound):
 def test_a_norm_can_be_called():
     with pytest.raises(TypeError, match="^sparsity_reg: norm must be a function of one array; got 2"):
         fn.sparsity_reg(1.0, 2)
+
+
+def test_synops_reg_counts_what_cost_counts():
+    """With the connections behind a layer as its fan-out, it is the number of effective ACs of the layers behind."""
+    rngs = nnx.Rngs(0)
+    net = nn.Sequential(
+        nn.Linear(5, 6, rngs=rngs), nn.LIF(6, beta=0.9, threshold=0.2), nn.ActivityRegularization(6),
+        nn.Linear(6, 4, rngs=rngs), nn.LIF(4, beta=0.9, threshold=0.2), nn.ActivityRegularization(4),
+        nn.Linear(4, 3, rngs=rngs), nn.LI(3, beta=0.9),
+    )  # fmt: skip
+    x = (RANDOM.random((4, 8, 5)) < 0.5).astype(np.float32)
+    counts = fn.spike_counts(net, nn.run(net, x)[1])
+    found = {layer.name: layer.effective_acs for layer in report.cost(net, x).layers}
+    expected = found["3"] + found["6"]
+    assert expected > 0
+    np.testing.assert_allclose(fn.synops_reg(fan_out=[4, 3], scale=1.0)(counts), expected, rtol=1e-5)
+    each = [count.sum(1) for count in counts]
+    spared = np.maximum(4 * each[0] + 3 * each[1] - 20, 0).mean()
+    np.testing.assert_allclose(
+        fn.synops_reg(20, fan_out=[4, np.full(4, 3.0)], scale=0.5)(counts), spared / 2, rtol=1e-5
+    )
+    np.testing.assert_allclose(fn.synops_reg(scale=1.0)(counts), sum(np.mean(c) for c in each), rtol=1e-5)
+    gradient = jax.grad(lambda c: fn.synops_reg(fan_out=[4, 3], scale=1.0)([c, counts[1]]))(counts[0])
+    np.testing.assert_allclose(gradient, np.full_like(counts[0], 4 / 4))
+
+
+def test_synops_reg_refuses():
+    with pytest.raises(ValueError, match="synops_reg: expected a fan-out for each of 1 arrays; got 2"):
+        fn.synops_reg(fan_out=[1, 2])([DENSE])
+    with pytest.raises(ValueError, match="synops_reg: scale must be a finite number above 0; got 0"):
+        fn.synops_reg(scale=0)
+    with pytest.raises(ValueError, match="synops_reg: max_synops must be a finite number of spikes"):
+        fn.synops_reg(-1)
+    with pytest.raises(ValueError, match="synops_reg: expected at least one array"):
+        fn.synops_reg()([])

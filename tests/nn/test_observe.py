@@ -77,7 +77,7 @@ def test_two_parallel_nodes_are_reported_by_their_names():
         {"left": nn.IF(1), "right": nn.IF(1), "out": nn.LI(2, beta=0.5)},
         [("input", "left"), ("input", "right"), ("left", "out"), ("right", "out"), ("out", "output")],
     )
-    activities = {a.name: a.rate for a in report.record(net, jnp.full((1, 8, 1), 0.5))}
+    activities = {a.name: a.rate for a in report.record(net, jnp.full((1, 8, 1), 0.5)).values()}
     assert activities["left IF"] == activities["right IF"] == 0.375
 
 

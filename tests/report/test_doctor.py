@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from spyx import axn, experimental, fn, graph, nn
+from spyx.data import Batch
 from spyx.report import doctor
 
 BATCH, STEPS, INPUTS, CLASSES = 24, 20, 12, 3
@@ -144,6 +145,45 @@ def exploding_gradient():
     return network(recurrent), data()
 
 
+def one_hot_labels():
+    x, y = data()
+    return network(), (x, np.eye(CLASSES, dtype=np.float32)[y])
+
+
+def out_of_scale():
+    x, y = data()
+    return network(), ((255 * x).astype(np.uint8), y)
+
+
+def too_small():
+    x, y = data()
+    return network(), (x * np.float32(1e-3), y)
+
+
+def nan_in_the_weights():
+    model, batch = network(), data()
+    model.layers[2].kernel[...] = model.layers[2].kernel[...].at[0, 0].set(jnp.nan)
+    return model, batch
+
+
+def leak_by_the_time_of_a_spike():
+    x, y = data()
+    x[:, :, 5] = 0
+    x[np.arange(BATCH), y, 5] = 1
+    return network(), (x, y)
+
+
+def an_encoder_that_keeps_too_little():
+    x, y = data()
+    x[::4] = x[:1] * 0
+    return network(), (x, y)
+
+
+def wild_recurrence():
+    recurrent = nn.RLIF(16, beta=0.9, recurrent_init=nnx.initializers.normal(20.0), rngs=nnx.Rngs(2))
+    return network(recurrent), data()
+
+
 BROKEN = {
     zero_weights: ("zero weights", "0 Linear"),
     huge_threshold: ("silent layer", "1 LIF"),
@@ -163,6 +203,13 @@ BROKEN = {
     not_numbers: ("NaN in the input", "input"),
     always_firing: ("saturated layer", "1 LIF"),
     exploding_gradient: ("exploding gradient", "1 RLIF"),
+    one_hot_labels: ("labels do not fit", "labels"),
+    out_of_scale: ("input out of scale", "input"),
+    too_small: ("input out of scale", "input"),
+    nan_in_the_weights: ("NaN in the parameters", "2 Linear"),
+    leak_by_the_time_of_a_spike: ("label leak", "input"),
+    an_encoder_that_keeps_too_little: ("samples that look alike", "input"),
+    wild_recurrence: ("exploding states", "1 RLIF"),
 }
 
 
@@ -250,3 +297,50 @@ def test_a_cause_hides_what_follows_from_it():
     deep = nn.Sequential(linear(INPUTS, 16), silent, linear(16, 16), second, linear(16, 3), nn.LI(3, beta=0.9))
     found = doctor(deep, data())
     assert [finding.where for finding in found] == ["1 LIF"]
+
+
+def test_samples_that_parts_share():
+    x, y = data()
+    other = np.random.default_rng(5).random(x.shape).astype(np.float32) < 0.2
+    mixed = np.concatenate([x[:4], other[:8].astype(np.float32)])
+    found = doctor(network(), (x, y), held_out={"validation": other.astype(np.float32), "test": (mixed, y[:12])})
+    assert [(finding.what, finding.where) for finding in found] == [("leakage between parts", "test")]
+    assert found[0].number == "4 of 12 samples are also in the training part, bit by bit"
+    again = np.concatenate([x, x])  # a part that repeats itself repeats itself elsewhere too
+    assert not doctor(network(), (again, np.concatenate([y, y])), held_out={"test": mixed})
+
+
+def test_a_loss_that_falls_while_the_accuracy_is_chance():
+    falling = [{"train_loss": 1 / n, "eval_acc": 0.3 + 0.02 * (n % 2)} for n in range(1, 8)]
+    found = doctor(network(), data(), history=falling)
+    assert [finding.what for finding in found] == ["accuracy at chance"]
+    assert "fell by 86%" in found[0].number
+    assert not doctor(network(), data(), history=[{**row, "eval_acc": 0.8} for row in falling])
+    assert not doctor(network(), data(), history=[{**row, "train_loss": 1.1} for row in falling])
+
+
+def test_the_end_of_the_input_that_nothing_sees():
+    late = nn.Delayed(linear(16, CLASSES, seed=1), 12, delays=jnp.full((16, CLASSES), 9.0), kernel="fixed")
+    net = nn.Sequential(linear(INPUTS, 16), nn.LIF(16, beta=0.9), late, nn.LI(CLASSES, beta=0.9))
+    found = doctor(net, data())
+    assert [finding.what for finding in found] == ["last steps unseen"]
+    assert found[0].number.startswith("the last 10 of 20 steps")  # 9 of the delay, and one of the spike
+
+
+def test_an_objective_and_batches_of_a_loader():
+    x, y = data()
+    seen = []
+
+    def objective(model, x, y):
+        seen.append(x.shape)
+        return fn.integral_crossentropy()(nn.run(model, x)[0], y)
+
+    assert not doctor(network(), (x, y), objective=objective)
+    assert seen[0] == x.shape
+    padded = Batch(x, y, np.arange(BATCH) < 20)
+    assert not doctor(network(), padded, objective=objective)
+    assert seen[-1] == (20, STEPS, INPUTS)
+    assert (
+        doctor(detached_layer()[0], (x,), objective=lambda model, x: nn.run(model, x)[0].mean())[0].what
+        == "no gradient"
+    )

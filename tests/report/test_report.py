@@ -26,27 +26,27 @@ def network() -> nn.Sequential:
 def test_record_equals_run_and_leaves_the_model_alone():
     model, x = network(), jnp.asarray(np.random.default_rng(0).random((2, 6, 3)), jnp.float32)
     count = int(model.layers[1].rngs.count[...])
-    activities = report.record(model, x)
-    assert [(a.name, a.spikes, a.outputs.shape) for a in activities] == [
+    recording = report.record(model, x)
+    assert [(a.name, a.spiking, a["spikes"].shape) for a in recording.values()] == [
         ("2 LIF", True, (2, 6, 4)),
         ("4 LI", False, (2, 6, 2)),
     ]
     assert int(model.layers[1].rngs.count[...]) == count
     assert not model.layers[1].deterministic
     model.eval()
-    np.testing.assert_allclose(activities[-1].outputs, nn.run(model, x)[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(recording["4"]["spikes"], nn.run(model, x)[0], rtol=1e-5, atol=1e-6)
 
 
 def test_rate_and_silence_of_known_spikes():
     spikes = np.zeros((2, 5, 4))
     spikes[0, 1, 2] = spikes[1, :, 0] = 1
-    activity = report.Activity("1 LIF", spikes, spikes=True)
+    activity = report.LayerRecord("1 LIF", {"spikes": spikes})
     assert activity.rate == pytest.approx(6 / 40)
     assert activity.silent == 0.5
 
 
 def test_record_needs_layers():
-    with pytest.raises(TypeError, match=r"record: expected a container with children\(state\); got LIF"):
+    with pytest.raises(TypeError, match=r"record: expected a container of layers; got LIF"):
         report.record(nn.LIF(3, beta=0.5), jnp.ones((1, 2, 3)))
 
 
@@ -61,15 +61,14 @@ def test_figures_say_what_they_show(tmp_path):
     figure.savefig(tmp_path / "history.png")
 
     x, model = jnp.ones((2, 6, 3)), network()
-    figure = report.plot_raster(x, report.record(model, x), sample=1, title="one sample", step_ms=2.0)
+    figure = report.plot_sample(x, report.record(model, x), sample=1, title="one sample", step_ms=2.0)
     assert [axes.get_ylabel() for axes in figure.axes] == [
-        "input\nchannel",
-        "layer 2 LIF\nneuron",
-        "layer 4 LI\nmembrane",
+        "input\nchannel (index)",
+        "2 LIF\nneuron (index)",
+        "4 LI\nmembrane\n(input units)",
     ]
     assert figure.axes[-1].get_xlabel() == "time (ms)"
     assert figure.axes[-1].get_xlim() == (-1.0, 11.0)
-    assert "18 spikes (100.0 %" in figure.axes[0].get_title(loc="right")
     figure.savefig(tmp_path / "raster.png")
     for name in ("history.png", "raster.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"

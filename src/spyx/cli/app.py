@@ -89,7 +89,12 @@ def train_command(
     ] = None,
     encoder: Annotated[
         str | None,
-        _option(DATA, "How values become spikes: latency, rate, phase, direct, delta; auto chooses.", "--encoder"),
+        _option(
+            DATA,
+            "How values become spikes: latency, rate, phase, direct, delta or, with a threshold, delta:0.03; "
+            "auto chooses.",
+            "--encoder",
+        ),
     ] = None,
     steps: Annotated[int | None, _option(DATA, "Time steps per sample.", "--steps", metavar="N")] = None,
     hidden: Annotated[
@@ -119,6 +124,15 @@ def train_command(
         str | None,
         _option(
             NETWORK, "Slope of a spike, with its first option: superspike:10, arctan:2, triangular, ...", "--surrogate"
+        ),
+    ] = None,
+    calibrate: Annotated[
+        float | None,
+        _option(
+            NETWORK,
+            "Scale the weights at the start, so that every layer fires in this share of the steps, such as 0.1.",
+            "--calibrate",
+            metavar="RATE",
         ),
     ] = None,
     delays: Annotated[
@@ -283,13 +297,16 @@ def energy_command(
 def doctor_command(
     run: FinishedRun,
     neuron: OwnNeuron = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Apply the changes to try, to a copy, and print the numbers after them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look for what keeps a network from learning: input, labels, layers and gradients. Exit status 1 if found."""
     from spyx.cli.doctor import doctor
 
     spyx.compilation_cache()
-    if doctor(run, as_json, Console(), neuron):
+    if doctor(run, as_json, Console(), neuron, fix=fix):
         raise typer.Exit(1)
 
 

@@ -53,6 +53,7 @@ class Config:
     dynamics: str = "spyx"
     beta: float = 0.9
     surrogate: str = "superspike:10"
+    calibrate: float = 0.0
     delays: int = 0
     epochs: int = 40
     batch_size: int = 32
@@ -87,6 +88,7 @@ FILE_ONLY = ("warmup", "weight_decay", "clip", "smoothing", "readout", "readout_
 LIMITS: dict[str, Any] = {
     "steps": (1, 10_000),
     "beta": (0.0, 1.0),
+    "calibrate": (0.0, 0.9),
     "delays": (0, 10_000),
     "epochs": (1, 100_000),
     "batch_size": (1, 1_000_000),

@@ -87,7 +87,7 @@ def datasets() -> list[str]:
 def check_names(config: Config) -> None:
     """Refuse unknown names before any data is read."""
     name = pick("dataset", config.dataset, datasets())
-    pick("encoder", config.encoder, ENCODERS)
+    encoder_of(config.encoder)
     parameters = _parameters(name)
     if "root" in parameters and not config.data:
         raise UserError(f"the dataset {name} is read from files: give their folder with --data FOLDER.")
@@ -95,6 +95,23 @@ def check_names(config: Config) -> None:
         raise UserError(f"the dataset {name} comes with the package or is generated: leave --data out.")
     if config.hold_out_speaker and "held_out_speaker" not in parameters:
         raise UserError(f"the dataset {name} names no speakers: leave --hold-out-speaker out.")
+
+
+def encoder_of(text: str) -> tuple[str, float]:
+    """Name and threshold of an encoder as it is written: `delta`, or `delta:0.03` with a threshold of its own."""
+    name, _, option = text.partition(":")
+    name = pick("encoder", name, ENCODERS)
+    if not option:
+        return name, DELTA_THRESHOLD
+    try:
+        threshold = float(option)
+    except ValueError:
+        threshold = 0.0
+    if name != "delta" or not 0 < threshold < math.inf:
+        raise UserError(
+            f"--encoder: expected a name, or delta and its threshold above 0, such as delta:0.03; got {text!r}."
+        )
+    return name, threshold
 
 
 def load_inputs(config: Config) -> Inputs:
@@ -186,7 +203,7 @@ def _encoder(
     config: Config, name: str, sample: np.ndarray, *, per_step: bool
 ) -> tuple[str, Callable[[Any, jax.Array], jax.Array]]:
     """The name of the encoder and `(values, key) -> (samples, time, features)`, chosen by what the data is."""
-    given = pick("encoder", config.encoder, ENCODERS)
+    given, threshold = encoder_of(config.encoder)
     if np.issubdtype(sample.dtype, np.integer):
         kind, fits = "spikes", ("none",)
     elif per_step:  # the signals are read as they are, at the steps that the labels belong to
@@ -200,10 +217,11 @@ def _encoder(
         raise UserError(
             f"the encoder {given} does not fit {name}, which holds {kind}. Choose from: auto, {', '.join(fits)}."
         )
-    return chosen, _encode(chosen, config.steps, series=sample.ndim > 2)
+    written = chosen if threshold == DELTA_THRESHOLD else f"{chosen}:{threshold:g}"
+    return written, _encode(chosen, config.steps, threshold, series=sample.ndim > 2)
 
 
-def _encode(name: str, steps: int, *, series: bool) -> Callable[[Any, jax.Array], jax.Array]:
+def _encode(name: str, steps: int, threshold: float, *, series: bool) -> Callable[[Any, jax.Array], jax.Array]:
     if name == "latency":
         code: Any = data.latency_code(steps)
     elif name == "rate":
@@ -211,7 +229,7 @@ def _encode(name: str, steps: int, *, series: bool) -> Callable[[Any, jax.Array]
     elif name == "phase":
         code = data.phase_code(steps, num_phases=min(8, steps))
     elif name == "delta":
-        code = data.delta_code(DELTA_THRESHOLD)
+        code = data.delta_code(threshold)
     else:
         code = (lambda x: x) if name == "none" or series else data.direct_code(steps)
 

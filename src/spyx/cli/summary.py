@@ -1,51 +1,60 @@
-"""What to try next, read off the numbers and the activity of a run."""
+"""What to try next, in options of the command line: what the doctor finds, and what the history of the run says."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spyx.cli.config import Config
-from spyx.report import Activity
+from spyx.cli.inputs import encoder_of
+from spyx.report import Finding, LayerRecord
 
 
-def hints(config: Config, history: list[dict[str, float]], activities: list[Activity]) -> list[str]:
-    """One sentence per thing that stands out, the weightiest first; at least one."""
-    found: list[str] = []
-    for layer in activities:
-        if layer.spikes and layer.silent > 0.25:
-            found.append(
-                f"{layer.silent:.0%} of the neurons in layer {layer.name} never fire: a wider surrogate "
-                "(--surrogate superspike:5), a larger --beta, or fewer neurons (--hidden)."
-            )
-        elif layer.spikes and layer.rate > 0.3:
-            found.append(
-                f"layer {layer.name} fires in {layer.rate:.0%} of all steps, which costs energy on a chip: "
-                "a smaller --beta makes it quieter."
-            )
+def hints(config: Config, history: list[dict[str, float]], found: Sequence[Finding]) -> list[str]:
+    """The doctor's findings, the weightiest first, then what the losses say; at least one."""
+    lines = [advice(config, finding) for finding in found]
     losses = [epoch["eval_loss"] for epoch in history]
     best = min(range(len(losses)), key=losses.__getitem__)
     if losses[-1] > 1.1 * losses[best]:
-        found.append(f"the validation loss was lowest after epoch {best + 1}: try --epochs {best + 1}.")
+        lines.append(f"the validation loss was lowest after epoch {best + 1}: try --epochs {best + 1}.")
     elif len(history) > 3 and history[-1]["train_loss"] < 0.97 * history[-4]["train_loss"]:
-        found.append(f"the training loss still falls: try --epochs {2 * config.epochs}.")
-    if history[-1]["eval_acc"] < 0.9:
-        wide = ",".join(str(2 * size) for size in config.hidden)
-        finer = "a smaller bin_ms" if config.raster.bin_ms else f"--steps {2 * config.steps}"
-        found.append(f"more capacity or more time may help: --hidden {wide}, or {finer}.")
+        lines.append(f"the training loss still falls: try --epochs {2 * config.epochs}.")
     if not found:
-        other = "ALIF" if config.neuron != "ALIF" else "RLIF"
-        coarser = "a larger bin_ms" if config.raster.bin_ms else f"--steps {max(1, config.steps // 2)}"
-        found.append(f"all looks healthy. Compare another neuron (--neuron {other}) or fewer steps ({coarser}).")
-    return found
+        lines.append("the doctor finds nothing: input, labels, activity and gradients look healthy.")
+    return lines
 
 
-def activity_lines(activities: list[Activity]) -> list[tuple[str, str]]:
+def advice(config: Config, finding: Finding) -> str:
+    """A finding and what to try, as an option where there is one."""
+    given = options_for(config, finding)
+    change = f"spyx train {' '.join(given)}, or {finding.change}" if given else finding.change
+    return f"{finding.what} at {finding.where}: {finding.number}. Try: {change}"
+
+
+def options_for(config: Config, finding: Finding) -> list[str]:
+    """Options of `spyx train` that follow a finding; none where no option does."""
+    what = finding.what
+    if what in ("samples that look alike", "empty input", "empty samples"):
+        name, threshold = encoder_of(config.encoder)
+        if name == "delta":
+            return ["--encoder", f"delta:{0.3 * threshold:.2g}"]
+        return ["--steps", str(2 * config.steps)] if name in ("latency", "rate", "phase") else []
+    if what in ("silent layer", "silent units", "saturated layer", "input never positive"):
+        return [] if config.calibrate else ["--calibrate", "0.1"]
+    if what == "surrogate without slope":
+        return ["--surrogate", "superspike:5"]
+    if what in ("vanishing gradient", "time constants too short") and config.beta < 0.98:
+        return ["--beta", "0.98"]
+    return []
+
+
+def activity_lines(recording: Mapping[str, LayerRecord]) -> list[tuple[str, str]]:
     """Name and activity of every spiking layer, in words."""
     return [
         (f"layer {a.name}", f"fires in {a.rate:.1%} of the steps, {a.silent:.0%} of the neurons never do")
-        for a in activities
-        if a.spikes
+        for a in recording.values()
+        if a.spiking
     ]
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from spyx import nn, optimize, report
 from spyx.cli import inputs, network, page
 from spyx.cli.config import Config
+from spyx.cli.doctor import diagnose, fresh_network
 from spyx.cli.errors import Interrupted, UserError
 from spyx.cli.progress import Shown, working
 from spyx.cli.resume import CHECKPOINTS, answer, at_once, go_on, in_words_of_options, resumed, settings_of, stopped
@@ -104,7 +105,7 @@ def _run(
     resume: bool,
 ) -> Path:
     steps, features = samples.x["train"].shape[1:]
-    model = network.make_network(config, features, samples.classes)
+    model = fresh_network(config, samples)
     _introduce(console, config, samples, steps, features, spread)
     tell = partial(_page, console) if spread.first else _nothing
     tell(lambda: page.begin(folder, config, samples))
@@ -168,15 +169,16 @@ def _finish(
     result = score(config, model, *samples.part("test"))
     x = np.asarray(samples.x["validation"][:SHOWN], np.float32)
     y = np.asarray(samples.y["validation"][:SHOWN])
-    activities = report.record(nn.rounded(model), x)
+    final = nn.rounded(model)
+    activities = report.record(final, x)
     metrics = {
         "test_accuracy": result["acc"],
         "test_loss": result["loss"],
         "test_samples": len(samples.y["test"]),
         **({"labels": samples.about_labels("test")} if samples.per_step else {}),
         "split": samples.note,
-        "firing_rate": {a.name: a.rate for a in activities if a.spikes},
-        "silent_neurons": {a.name: a.silent for a in activities if a.spikes},
+        "firing_rate": {a.name: a.rate for a in activities.values() if a.spiking},
+        "silent_neurons": {a.name: a.silent for a in activities.values() if a.spiking},
         "best_epoch": trained.best_epoch + 1,
         "compile_s": trained.compile_s,
         "run_s": trained.run_s,
@@ -185,12 +187,14 @@ def _finish(
     }
     save_numbers(folder, history, metrics)
     try:
-        _plot(folder, config, history, result["acc"], x, y, activities)
+        _plot(folder, config, history, result["acc"], x.reshape(*x.shape[:2], *samples.frame), y, activities)
     except Exception as error:  # a picture is worth less than a run: disks, fonts and back ends fail in many ways
         console.print(f"[yellow]no pictures:[/] {safe(error)}")
+    found, _ = diagnose(config, samples, final, history)
     with working(console, "writing the page"):
         _page(console, lambda: page.finish(folder, config, model, samples, history, metrics, log))
-    _summarise(console, folder, config, history, metrics, activities, time.perf_counter() - began)
+    took = time.perf_counter() - began
+    _summarise(console, folder, config, history, metrics, activities, found, took)
     return folder
 
 
@@ -275,11 +279,16 @@ def _plot(
     loss_name = f"cross-entropy (labels smoothed by {config.smoothing:g})"
     figure = report.plot_history(history, title=title, test_accuracy=accuracy, loss_name=loss_name)
     figure.savefig(folder / "training.png")
-    answers = activities[-1].outputs.sum(axis=1).argmax(axis=-1)
-    label = f"a validation sample of {config.dataset}"
+    layers = list(activities.values())
+    answers = np.asarray(layers[-1]["spikes"]).sum(axis=1).argmax(axis=-1)
+    label, index, truth = f"A validation sample of {config.dataset}", 0, None
     if y.ndim == 1:
-        label += f": class {y[0]}, answered {answers[0]}"
-    report.plot_raster(x, activities, title=label).savefig(folder / "raster.png")
+        chosen = report.choose_samples(y, answers, layers[0]["spikes"])
+        index = chosen.right if chosen.right is not None else chosen.wrong or 0
+        truth = int(y[index])
+        label += f": class {truth}, answered {answers[index]}"
+    figure = report.plot_sample(x, activities, sample=index, label_of=truth, title=label)
+    figure.savefig(folder / "raster.png")
 
 
 def _introduce(
@@ -294,7 +303,14 @@ def _introduce(
 
 
 def _summarise(
-    console: Console, folder: Path, config: Config, history: Any, metrics: Any, activities: Any, total: float
+    console: Console,
+    folder: Path,
+    config: Config,
+    history: Any,
+    metrics: Any,
+    activities: Any,
+    found: Any,
+    total: float,
 ) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("test accuracy", f"[bold green]{metrics['test_accuracy']:.2%}[/]")
@@ -309,7 +325,7 @@ def _summarise(
     console.print()
     console.print(table)
     console.print("\n[bold]What to try next[/]")
-    for hint in hints(config, history, activities):
+    for hint in hints(config, history, found):
         console.print(f"- {safe(hint)}", highlight=False)
     for command in next_commands(folder):
         console.print(f"  {safe(command)}", highlight=False, soft_wrap=True)

@@ -34,6 +34,7 @@ from spyx.fn.regularisers import RegFn as RegFn
 from spyx.fn.regularisers import silence_reg as silence_reg
 from spyx.fn.regularisers import sparsity_reg as sparsity_reg
 from spyx.fn.regularisers import spike_counts as spike_counts
+from spyx.fn.regularisers import synops_reg as synops_reg
 from spyx.fn.traces import LossFn as LossFn
 from spyx.fn.traces import MetricFn as MetricFn
 
@@ -56,5 +57,6 @@ __all__ = [
     "silence_reg",
     "sparsity_reg",
     "spike_counts",
+    "synops_reg",
     "van_rossum",
 ]

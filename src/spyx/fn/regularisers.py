@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from spyx.fn.traces import as_float
@@ -117,6 +118,53 @@ def sparsity_reg(max_spikes: float, norm: Callable[[jax.Array], jax.Array] = opt
     return _regulariser("sparsity_reg", penalty)
 
 
+def synops_reg(max_synops: float = 0.0, *, fan_out: PyTree[ArrayLike] | None = None, scale: float = 1e-6) -> RegFn:
+    """Penalty on synaptic operations: `scale * mean_b max(0, sum_l f_l sum_n c_bln - max_synops)`.
+
+    c is the number of spikes that each neuron n of layer l emitted over the whole sequence, and each of them is an
+    operation at all f_l connections behind it: what `spyx.report.cost` counts as effective ACs of dense layers.
+
+    Args:
+        max_synops: operations per sample that are free, >= 0. Default 0.
+        fan_out: connections behind a neuron of each layer, a number, or one for each array, or arrays (*hidden_shape)
+            where neurons differ; None (default) is 1, which counts spikes.
+        scale: of the penalty, above 0. Default 1e-6, for operations are many.
+
+    Shapes:
+        any structure of arrays (batch, ...), as the list from `spike_counts`; loss (), float32.
+
+    Raises:
+        ValueError: numbers out of range; at the call, another number of fan-outs than arrays, or an array that has no
+            batch axis or is empty.
+
+    Example:
+        >>> counts = [jnp.array([[0.0, 4.0], [2.0, 6.0]]), jnp.array([[1.0], [3.0]])]
+        >>> float(synops_reg(fan_out=[10, 2], scale=1.0)(counts))  # (40 + 2 + 80 + 6) / 2
+        64.0
+    """
+    _check_spikes("synops_reg", "max_synops", max_synops)
+    if not 0.0 < scale < float("inf"):
+        raise ValueError(f"synops_reg: scale must be a finite number above 0; got {scale}. Try 1e-6.")
+
+    def regularise(spikes: PyTree[Num[Array, "batch ..."]]) -> Float[Array, ""]:
+        layers = _checked_layers("synops_reg", spikes)
+        if fan_out is None or np.isscalar(fan_out):
+            sizes = [1.0 if fan_out is None else fan_out] * len(layers)
+        else:
+            sizes = list(fan_out)
+        if len(sizes) != len(layers):
+            raise ValueError(
+                f"synops_reg: expected a fan-out for each of {len(layers)} arrays; got {len(sizes)}. Give one for each."
+            )
+        operations = jnp.zeros(layers[0].shape[0], jnp.float32)
+        for layer, size in zip(layers, sizes, strict=True):
+            each = jnp.broadcast_to(jnp.asarray(size, jnp.float32), layer.shape[1:])[None]
+            operations += (as_float(layer) * each).reshape(layer.shape[0], -1).sum(1).astype(jnp.float32)
+        return scale * jnp.mean(jnp.maximum(0.0, operations - max_synops))
+
+    return regularise
+
+
 def _counts_of(layer: Any, state: State) -> list[jax.Array]:
     if getattr(layer, "counts_spikes", False):
         return jax.tree.leaves(state)
@@ -126,21 +174,26 @@ def _counts_of(layer: Any, state: State) -> list[jax.Array]:
 
 def _regulariser(name: str, penalty: Callable[[jax.Array], jax.Array]) -> RegFn:
     def regularise(spikes: PyTree[Num[Array, "batch ..."]]) -> Float[Array, ""]:
-        layers = [jnp.asarray(layer) for layer in jax.tree.leaves(spikes)]
-        if not layers:
-            raise ValueError(
-                f"{name}: expected at least one array of spike counts; got an empty structure. "
-                "Collect them with spike_counts."
-            )
-        for layer in layers:
-            if layer.ndim < 1 or layer.size == 0:
-                raise ValueError(
-                    f"{name}: every array must have a batch axis and hold something; got shape {layer.shape}. "
-                    "Give counts of shape (batch, ...)."
-                )
+        layers = _checked_layers(name, spikes)
         return jnp.stack([penalty(as_float(layer.reshape(layer.shape[0], -1))) for layer in layers]).sum()
 
     return jax.jit(regularise)
+
+
+def _checked_layers(name: str, spikes: PyTree[Num[Array, "batch ..."]]) -> list[jax.Array]:
+    layers = [jnp.asarray(layer) for layer in jax.tree.leaves(spikes)]
+    if not layers:
+        raise ValueError(
+            f"{name}: expected at least one array of spike counts; got an empty structure. "
+            "Collect them with spike_counts."
+        )
+    for layer in layers:
+        if layer.ndim < 1 or layer.size == 0:
+            raise ValueError(
+                f"{name}: every array must have a batch axis and hold something; got shape {layer.shape}. "
+                "Give counts of shape (batch, ...)."
+            )
+    return layers
 
 
 def _check_spikes(name: str, argument: str, value: float) -> None:

@@ -170,6 +170,11 @@ class Graph(Layer):
         """Every node by its name, with its part of `state`."""
         return {name: (self.nodes[name], state.nodes[name]) for name in self._plan.names}
 
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """The nodes and inputs that feed every node and output, by name."""
+        targets = (*self._plan.names, *self._plan.outputs)
+        return {name: tuple(e.source for e in self._plan.edges if e.target == name) for name in targets}
+
     def draw(self, path: Any = None) -> Figure:
         """A picture of the graph, with the delays on the edges.
 

@@ -10,6 +10,7 @@ from spyx.nn.adaptive import adLIF as adLIF
 from spyx.nn.adaptive import cAdLIF as cAdLIF
 from spyx.nn.biological import AdEx as AdEx
 from spyx.nn.biological import Izhikevich as Izhikevich
+from spyx.nn.calibrate import calibrate as calibrate
 from spyx.nn.delayed import Delayed as Delayed
 from spyx.nn.delayed import Delays as Delays
 from spyx.nn.delayed import Width as Width
@@ -110,6 +111,7 @@ __all__ = [
     "Width",
     "adLIF",
     "between",
+    "calibrate",
     "cAdLIF",
     "constant",
     "decay",

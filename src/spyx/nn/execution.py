@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from spyx.engine.masks import Mask, where
 from spyx.engine.plan import MODES, PARALLEL, Plan
@@ -32,10 +33,12 @@ class Tap:
     Args:
         what: "outputs", "inputs", "state", or names of state variables.
         where: the paths of the layers, or a function `(path, layer) -> bool`; None for all.
+        summed: sums over samples are recorded, as soon as they are known.
     """
 
     what: tuple[str, ...]
     where: Collection[str] | Callable[[str, Layer], object] | None = None
+    summed: bool = False
 
     def takes(self, path: str, layer: Layer) -> bool:
         if self.where is None:
@@ -55,6 +58,7 @@ class Execution:
         seen: what was observed so far, by path; time on axis 0.
         mask: which steps of which samples count, or None for all. A layer whose `sequence` is not marked by
             `takes_masks` never sees one.
+        added: what is added to the inputs of layers, by path, with time on axis 0; None for nothing.
 
     Example:
         >>> Execution(mode="layer").inside("0").path
@@ -67,6 +71,7 @@ class Execution:
     tap: Tap | None = None
     seen: dict[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
     mask: Mask | None = field(default=None, compare=False, hash=False, repr=False)
+    added: Mapping[str, Any] | None = field(default=None, compare=False, hash=False, repr=False)
 
     def inside(self, name: str) -> Execution:
         """The request for the layer of that name in a container."""
@@ -78,7 +83,16 @@ class Execution:
 
     def unmasked(self) -> Execution:
         """The same request for steps that all count; without arrays, so that it may be part of what is compiled."""
-        return replace(self, mask=None)
+        return replace(self, mask=None, added=None)
+
+    def all_samples(self, wanted: bool) -> Execution:
+        """The same request with every sample recorded, for a loop that learns only later which of them count."""
+        return replace(self, tap=replace(self.tap, summed=False)) if wanted and self.tap is not None else self
+
+    def added_inside(self) -> dict[str, Any]:
+        """What is added to the inputs of layers inside this one."""
+        prefix = f"{self._name}." if self.path else ""
+        return {path: a for path, a in (self.added or {}).items() if path.startswith(prefix) and path != self._name}
 
     def alive(self, outs: Outputs) -> Outputs:
         """Outputs (time, batch, ...), zero where a step does not count."""
@@ -94,20 +108,23 @@ class Execution:
         shape = tuple(getattr(jax.tree.leaves(xs)[0], "shape", ())) if jax.tree.leaves(xs) else ()
         self.add(Plan(layer._kind, shape, mode, why, None, granted or mode == self.mode))
 
-    def input(self, layer: Layer, xs: Inputs) -> None:
-        """Record what goes into this layer, if somebody asked for it."""
+    def input(self, layer: Layer, xs: Inputs) -> Inputs:
+        """What goes into this layer, recorded if somebody asked for it."""
+        if self.added is not None and (more := self.added.get(self._name)) is not None:
+            xs = xs.astype(more.dtype) + more
         if (
             self.tap is not None
             and "inputs" in self.tap.what
             and not layer.container
             and self.tap.takes(self._name, layer)
         ):
-            self.seen[f"{self._name}.inputs"] = xs
+            self.seen[f"{self._name}.inputs"] = self._as_asked(xs)
+        return xs
 
     def output(self, layer: Layer, outs: Outputs) -> None:
         """Record the output of this layer, if somebody asked for it."""
         if self.tap is not None and "outputs" in self.tap.what and self.tap.takes(self._name, layer):
-            self.seen[self._name] = outs
+            self.seen[self._name] = self._as_asked(outs)
 
     def watched(self, layer: Layer) -> Callable[[str], bool] | None:
         """Which state variables of this layer are asked for, by name; None if none can be."""
@@ -121,11 +138,18 @@ class Execution:
         wanted = self.tap.what if self.tap is not None else ()
         for name, values in states.items():
             if "state" in wanted or name in wanted:
-                self.seen[".".join((*self.path, name))] = values
+                self.seen[".".join((*self.path, name))] = self._as_asked(values)
+
+    def _as_asked(self, values: Any) -> Any:
+        """All of (time, batch, ...), or the sums over the batch."""
+        if self.tap is None or not self.tap.summed:
+            return values
+        return jax.tree.map(lambda a: a.sum(1, dtype=jnp.float32), self.alive(values))
 
     def absorb(self, seen: Mapping[str, Tree]) -> None:
         """Take over what the body of a loop saw; the loop has stacked it along a new axis 0."""
-        self.seen.update({k: jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), v) for k, v in seen.items()})
+        flat = {k: jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), v) for k, v in seen.items()}
+        self.seen.update(flat if self.mask is None else {k: self._as_asked(v) for k, v in flat.items()})
 
     @property
     def _name(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,10 @@ class Layer(nnx.Module):
     def _widths(self) -> tuple[int | None, int | None]:
         """The features that it takes and returns on the last axis, where they follow from neither shape."""
         return None, None
+
+    def sources(self) -> dict[str, tuple[str, ...]] | None:
+        """The children whose outputs each child takes, by name; None where each takes that of the one before."""
+        return None
 
     @property
     def state_needs_input(self) -> bool:
@@ -242,7 +246,7 @@ def _takes_any_axes(module: Any) -> bool:
 
 def over_time(layer: Layer, xs: Inputs, state: State, how: Execution = AUTO) -> tuple[Outputs, State]:
     """`layer.sequence`, or step by step where it does not know of masks and there is one."""
-    how.input(layer, xs)
+    xs = how.input(layer, xs)
     if how.mask is None or getattr(type(layer).sequence, "takes_masks", False):
         return layer.sequence(xs, state, how)
     if layer.whole_time:
@@ -313,8 +317,10 @@ def merged(graphdef: nnx.GraphDef | ByIdentity, *states: nnx.State) -> Any:
 def step_through(layer: Layer, xs: Inputs, state: State, how: Execution = AUTO) -> tuple[Outputs, State]:
     """One call of the layer per time step; what it changes on itself (BatchNorm, Dropout) is carried."""
     graphdef, weights, changing = nnx.split(layer, UNCHANGING, ...)
-    inner = how.fresh().unmasked() if how.tap is not None else None
-    step: Calls | Masked = Calls(hashable(graphdef), inner, _token(layer))
+    inner = how.fresh().unmasked().all_samples(how.mask is not None) if how.tap is not None else None
+    step: Calls | Masked | Added = Calls(hashable(graphdef), inner, _token(layer))
+    if added := how.added_inside():
+        step, xs = Added(step), (xs, added)
     if how.mask is not None:
         step, xs = Masked(step), (xs, how.mask.alive)
     weights, xs, start = together(weights, xs, (state, changing))
@@ -367,10 +373,22 @@ def named(state: State) -> dict[str, State]:
 
 
 @dataclass(frozen=True)
+class Added:
+    """Calls on inputs `(x, added)`, where `added` goes onto the inputs of the layers inside."""
+
+    step: Calls
+
+    def __call__(self, weights: Any, x: Any, s: Any) -> tuple[Any, Any]:
+        x, added = x
+        how = replace(self.step.how, added=jax.tree.map(lambda a: a[None], added))  # type: ignore[type-var]
+        return replace(self.step, how=how)(weights, x, s)
+
+
+@dataclass(frozen=True)
 class Masked:
     """Calls on inputs `(x, alive)`: a sample keeps its state at a step that does not count, and sends zeros."""
 
-    step: Calls
+    step: Any
 
     def __call__(self, weights: nnx.State, x: tuple[Input, Array], s: Carried) -> tuple[tuple[Output, Seen], Carried]:
         x, alive = x

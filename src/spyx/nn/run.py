@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +19,7 @@ from spyx.engine.plan import Cut, Plan
 from spyx.nn import masks
 from spyx.nn.chunks import Chunks
 from spyx.nn.execution import Execution, Recorder, Tap, check_granted, known_mode
+from spyx.nn.inside import named_layers
 from spyx.nn.layer import Layer, Stateless, as_layer, hashable, over_time, step_through
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import UNCHANGING
@@ -117,6 +118,8 @@ def observe(
     mode: str = "auto",
     lengths: Lengths | None = None,
     mask: Bool[ArrayLike, "batch time"] | None = None,
+    added: Mapping[str, Array] | None = None,
+    summed: bool = False,
 ) -> tuple[PyTree[Shaped[Array, "batch time ..."]], State, dict[str, PyTree[Shaped[Array, "batch time ..."]]]]:
     """`run` with a tap: outputs and states of the layers inside, at every time step; the network is not changed.
 
@@ -132,6 +135,10 @@ def observe(
         mode: as for `run`.
         lengths: as for `run`; what is seen after a sample's end is zero.
         mask: as for `run`.
+        added: arrays that are added to the inputs of layers, by path, each of the shape of that input. The derivative
+            by one of them, at zero, is the derivative by what that layer is given.
+        summed: sums over the samples, float32 (time, ...), in place of every sample: rates for hardly any cost. Default
+            False.
 
     Returns:
         `(outputs, final_state, seen)`. `seen` maps paths to arrays (batch, time, ...), time on `time_axis`. The path of
@@ -140,7 +147,7 @@ def observe(
 
     Raises:
         TypeError: as for `run`.
-        ValueError: as for `run`; nothing in the model is called as `what` or `where` asks.
+        ValueError: as for `run`; nothing in the model is called as `what`, `where` or `added` asks.
 
     Example:
         >>> from spyx import nn
@@ -149,16 +156,19 @@ def observe(
         >>> sorted(seen), seen["0.v"][0, :, 0].tolist()
         (['0', '0.v', '1', '1.v'], [1.0, 2.0, 2.0, 2.0])
     """
-    tap = _tap(what, where)
+    tap = replace(_tap(what, where), summed=summed)
     how = Execution(known_mode(mode), tap=tap if tap.what else None)
     job = _prepare(model, x, state, time_axis, how, None, False, lengths, mask)
+    if added is not None:
+        job = _with_added(job, added)
     outs, state, seen = _carry_out(job)
     if tap.what and not seen:
         raise ValueError(
             f"spyx.nn.observe: expected what= and where= to name something in {job.layer._kind}; got {what!r} and "
             f"{where!r}, which name nothing. what='outputs' and where=None observe every layer."
         )
-    return job.as_given(outs), state, {path: job.as_given(value) for path, value in seen.items()}
+    seen = seen if summed else {path: job.as_given(value) for path, value in seen.items()}
+    return job.as_given(outs), state, seen
 
 
 class Explanation(list[Plan]):
@@ -286,6 +296,18 @@ def _prepare(
     return _Job(layer, x, axis, state, how, cut if steps else None)
 
 
+def _with_added(job: _Job, added: Mapping[str, Array]) -> _Job:
+    """The same run with arrays added to the inputs of layers, all of time at once."""
+    unknown = [path for path in added if path not in named_layers(job.layer, job.state)]
+    if unknown:
+        raise ValueError(
+            f"spyx.nn.observe(added=): expected paths of layers of {job.layer._kind}; got {', '.join(unknown)}. "
+            "observe(what='inputs') has the paths."
+        )
+    moved = {path: jnp.moveaxis(jnp.asarray(a), job.axis, 0) for path, a in added.items()}
+    return job._replace(cut=None, how=replace(job.how, added=moved))
+
+
 def _carry_out(job: _Job) -> tuple[Outputs, State, dict[str, Outputs]]:
     """Outputs with time on axis 0, the last state, and what was seen."""
     how = job.how.fresh()
@@ -300,6 +322,8 @@ def _carry_out(job: _Job) -> tuple[Outputs, State, dict[str, Outputs]]:
     outs = how.alive(outs)
     how.output(job.layer, outs)
     how.seen.pop("", None) if job.layer.container else None
+    if how.tap is not None and how.tap.summed:
+        return outs, state, how.seen
     return outs, state, {path: how.alive(values) for path, values in how.seen.items()}
 
 

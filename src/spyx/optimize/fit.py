@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,6 +18,7 @@ from flax import nnx
 from spyx.data import Batch, SequenceBatch
 from spyx.fn.labels import strict_labels
 from spyx.optimize.batches import call, rows_of, without_padding
+from spyx.optimize.checkup import Checkup
 from spyx.optimize.devices import OneDevice, places, split_rows
 from spyx.optimize.diagnose import stop
 from spyx.optimize.solver import Objective, as_solver
@@ -45,6 +47,7 @@ def fit(
     on_step: Callable[[int, int, float], None] | None = None,
     check_every: int = 16,
     mesh: jax.sharding.Mesh | None = None,
+    doctor: bool | Callable[..., Any] = False,
 ) -> History:
     """Train a model in place: `params' = params + tx(dloss / dparams)` for every batch of every epoch.
 
@@ -74,6 +77,9 @@ def fit(
         mesh: over whose devices batches are split, such as `device_mesh(4)`; the numbers are those of one device, up to
             rounding. None (default): one device. See the page "Several devices and machines".
             Of several processes, each has iterables of its own rows of every batch.
+        doctor: True lets `spyx.report.doctor` look at the network and a batch before the first step, and again where
+            the training loss has not fallen by 1 % for five epochs; what it finds is a warning, each finding once. Or a
+            function like it. Default False.
 
     Returns:
         One dictionary per epoch: `train_loss` (mean over batches), `eval_acc` and `eval_loss` (mean over samples) when
@@ -85,8 +91,8 @@ def fit(
             layer whose state is not finite. Found up to `check_every` steps later, undone back to the step.
         ValueError: an argument out of its range, an empty batch; a shape that a layer or the loss does not take; a
             label that is no class, in training or evaluation, where a loss or metric of `spyx.fn` is given it.
-        TypeError: an iterable instead of a function that returns one; a loss that is more than one number, or takes no
-            lengths where the batches have them.
+        TypeError: an iterable instead of a function that returns one; a doctor that is no function; a loss that is more
+            than one number, or takes no lengths where the batches have them.
 
     Example:
         >>> import optax
@@ -100,6 +106,7 @@ def fit(
     """
     _check(train_iter, epochs, eval_iter, eval_fn, check_every)
     place = places(OWNER, mesh)
+    checkup = Checkup(OWNER, doctor, loss_fn, lambda line: warnings.warn(line, stacklevel=4))
     graphdef, params, rest = split(OWNER, model)
     objective = Objective(OWNER, loss_fn, graphdef, rest)
     impl = as_solver(OWNER, tx)(objective, params)
@@ -124,6 +131,8 @@ def fit(
             for number, batch in enumerate(map(_as_tuple, train_iter())):
                 batch = place.batch("train_iter", without_padding(f"{OWNER}(loss_fn=)", loss_fn, batch))
                 shapes = _shapes(batch, epoch, number)
+                if checkup and epoch == number == 0:
+                    checkup.begins(model, batch)
                 called = time.perf_counter()
                 with place.on():
                     watch, loss = step(watch, batch, key)
@@ -149,6 +158,10 @@ def fit(
                 numbers |= _evaluate(*scored, eval_fn, eval_iter, epoch, place)
             numbers |= {"run_s": time.perf_counter() - began - compile_s, "compile_s": compile_s}
             history.append(numbers)
+            if checkup and checkup.plateau(history):
+                checkup.stalls(
+                    nnx.merge(graphdef, impl.get_params(watch.solver), rest_of(watch.solver)), batch, history
+                )
             if on_epoch_end is not None:
                 solver = jax.tree.map(jnp.copy, watch.solver)
                 nnx.update(model, *place.home((impl.get_params(solver), rest_of(solver))))

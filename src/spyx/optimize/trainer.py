@@ -19,6 +19,7 @@ from flax import nnx
 from spyx.data import Loader
 from spyx.engine.definitions import jit
 from spyx.optimize.checkpoint import CheckpointError, Checkpoints
+from spyx.optimize.checkup import Checkup
 from spyx.optimize.compiled import check_eval_labels, rest_of, solver_of, start_of
 from spyx.optimize.devices import OneDevice, places
 from spyx.optimize.diagnose import stop
@@ -79,6 +80,7 @@ def train(
     on_signal: Callable[[int], Any] | None = None,
     notify: Callable[[str], Any] = warnings.warn,
     mesh: jax.sharding.Mesh | None = None,
+    doctor: bool | Callable[..., Any] = False,
 ) -> Trained:
     """Train in a loop that can be stopped and resumed; the model that was passed in stays as it was.
 
@@ -117,10 +119,13 @@ def train(
         on_epoch_model: called as `(epoch, model)` after each, before those, with a copy of the network to be measured.
         on_step: called as `(epoch, steps taken in it, loss)` about four times a second.
         on_signal: called with the number of the signal that will end the run after the step.
-        notify: is given a line for each damaged checkpoint and each that could not be written. Default: a warning.
+        notify: is given a line for each damaged checkpoint, each that could not be written, and each look of the
+            doctor that found something. Default: a warning.
         mesh: over whose devices batches are split, such as `device_mesh(4)`; the numbers are those of one device, up to
             rounding. None (default): one device. See the page "Several devices and machines".
             Of several processes, each reads its own rows of every batch, and process 0 alone uses `folder`.
+        doctor: True lets `spyx.report.doctor` look at the network and a batch before the first step, and again where
+            the training loss has not fallen by 1 % for five epochs. Or a function like it. Default False.
 
     Shapes:
         train_data, eval_data: each array (batches, batch, ...).
@@ -160,6 +165,7 @@ def train(
                 f"{OWNER}(eval_data=): expected numbers; got NaN. Drop or fill the missing values first."
             )
     run = _Run(static, (params, rest), source, eval_data, given, best, on_epoch_start, on_epoch_model, place)
+    run.checkup = Checkup(OWNER, doctor, loss_fn, notify)
     calls = (on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end)
     begin = on_start or (lambda history: None)
     if folder is None:
@@ -263,6 +269,7 @@ class _Run:
         self.seconds = {"compile_s": 0.0, "run_s": 0.0}
         self.compiled: set[str] = set()
         self.same: dict[str, Any] = {}
+        self.checkup: Checkup | None = None
 
     def restore(
         self, store: Checkpoints | None, resume: bool, same: dict[str, Any], notify: Callable[[str], Any]
@@ -324,6 +331,8 @@ class _Run:
         notify: Callable[[str], Any],
     ) -> None:
         """All epochs that are left."""
+        if self.checkup and self.epoch == self.step == 0:
+            self.checkup.begins(self.result().model, self.source.batch(0, 0))
         while not self.done and self.epoch < epochs:
             if self.on_epoch_start is not None and self.step == 0:
                 with self.place.on():
@@ -338,6 +347,8 @@ class _Run:
             if self.on_epoch_model is not None:  # a copy, for the next step takes the buffers
                 home = self.place.home
                 self.on_epoch_model(self.epoch, nnx.merge(self.static[0], *jax.tree.map(jnp.copy, home(self._state()))))
+            if self.checkup and self.checkup.plateau(self.history):
+                self.checkup.stalls(self.result().model, self.source.batch(self.epoch, 0), self.history)
             for call in calls:
                 call(self.epoch, dict(self.history[-1]))
             self.epoch, self.step = self.epoch + 1, 0

@@ -19,7 +19,8 @@ from flax import nnx
 from spyx import nn
 from spyx.engine.late import Late
 from spyx.engine.recurrent import Dense, Recurrent
-from spyx.nn.layer import View, as_layer
+from spyx.nn.inside import kernel_of, named_layers, unwrapped
+from spyx.nn.layer import as_layer
 from spyx.nn.neuron import Neuron
 
 
@@ -217,21 +218,9 @@ def _count(layer: Any, x: jax.Array, lengths: Any) -> Cost:
     return Cost(tuple(found), len(x), float(x.shape[1] if lengths is None else np.mean(lengths)), unknown)
 
 
-def named_layers(layer: Any, state: Any, prefix: str = "") -> dict[str, Any]:
-    """Every layer of a container by its path, containers apart, in the order in which they are listed."""
-    found: dict[str, Any] = {}
-    for name, (module, inner) in layer.named_children(state).items():
-        child = as_layer("spyx.report.cost", module)
-        if child.container:
-            found |= named_layers(child, inner, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = child
-    return found
-
-
 def _facts(path: str, layer: Any) -> list[LayerCost]:
     """What is known of a layer before it runs; nothing of a layer that has no parameter and is no neuron."""
-    module = _unwrapped(layer)
+    module = unwrapped(layer)
     if isinstance(module, nn.Delayed) and kernel_of(module) is None:
         return []
     own = sum(a.size for a in jax.tree.leaves(nnx.state(module, nnx.Param))) if isinstance(module, nnx.Module) else 0
@@ -243,18 +232,6 @@ def _facts(path: str, layer: Any) -> list[LayerCost]:
             return [neuron]
         return [neuron, replace(_weighted(f"{path}.recurrent", connection, inside), recurrent=True)]
     return [_weighted(path, module, own)] if own else []
-
-
-def _unwrapped(layer: Any) -> Any:
-    """A foreign module without the view that makes it a layer."""
-    return layer.module if isinstance(layer, View) else layer
-
-
-def kernel_of(layer: Any) -> Any:
-    """The dense or convolutional layer inside a layer, a `Delayed` for instance, whose products it is; None without."""
-    module = _unwrapped(layer)
-    module = module.connection if isinstance(module, nn.Delayed) else module
-    return module if isinstance(module, (nnx.Linear, nnx.Conv)) else None
 
 
 def _weighted(name: str, module: Any, parameters: int) -> LayerCost:
@@ -271,7 +248,7 @@ def _connection(layer: Neuron) -> Any:
     if not isinstance(step, Recurrent):
         return None
     if not isinstance(step.via, Dense):
-        return _unwrapped(step.via.module(layer.params()))  # type: ignore[attr-defined]
+        return unwrapped(step.via.module(layer.params()))  # type: ignore[attr-defined]
     units = math.prod(layer.hidden_shape)
     linear = nnx.Linear(units, units, use_bias=False, rngs=nnx.Rngs(0))
     linear.kernel = nnx.Param(getattr(layer.params(), step.via.name).reshape(units, units))

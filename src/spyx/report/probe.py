@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,8 +16,9 @@ from spyx.engine.late import Late
 from spyx.engine.recurrent import Recurrent
 from spyx.fn.traces import TraceFunction
 from spyx.nn.fields import Within
+from spyx.nn.inside import kernel_of, named_layers, unwrapped
+from spyx.nn.layer import hashable, merged
 from spyx.nn.neuron import Neuron
-from spyx.report.operations import kernel_of, named_layers
 
 MARGIN = 0.05
 """Share of its range by which a parameter must lie outside to be a finding: an update may step over the end."""
@@ -30,11 +32,15 @@ class ConnectionProbe:
         name: path and kind.
         size: weights.
         zero: all of them are 0.
+        same: every unit has the same ones, and there are several.
+        units: it has.
     """
 
     name: str
     size: int
     zero: bool
+    same: bool
+    units: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class NeuronProbe:
         largest: largest magnitude of a state.
         finite: all states are.
         decay: share of the state that is left after a step without input.
+        tau_steps: time constant of the state, in steps.
         pinned: name, share outside of its range, and the end that is used instead, of every parameter that is clipped.
     """
 
@@ -71,6 +78,7 @@ class NeuronProbe:
     largest: float
     finite: bool
     decay: float
+    tau_steps: float
     pinned: tuple[tuple[str, float, float], ...]
 
 
@@ -85,6 +93,8 @@ class Probe:
         loss_finite: the loss is a number.
         gradients: largest magnitude of the gradient of every layer's parameters, by path and kind; weights alone.
         time_ratio: gradient of the input's first quarter over that of its last; None where the input has none.
+        not_finite: how many parameters of a layer are not finite, by path and kind.
+        unseen: steps at the end of the input that change nothing in the output.
     """
 
     connections: list[ConnectionProbe]
@@ -93,47 +103,34 @@ class Probe:
     loss_finite: bool
     gradients: dict[str, float]
     time_ratio: float | None
+    not_finite: dict[str, int]
+    unseen: int = 0
 
 
-def probe(layer: Any, x: jax.Array, y: jax.Array | None, loss: Any, lengths: jax.Array | None = None) -> Probe:
-    """Measure a container on a batch."""
-    given = {"lengths": lengths} if lengths is not None and isinstance(loss, TraceFunction) else {}
-    layers = named_layers(layer, layer.state_for(x[:, 0]))
+def probe(layer: Any, x: jax.Array, more: tuple[Any, ...], loss: Any, lengths: Any, *, whole: bool) -> Probe:
+    """Measure a container on a batch.
+
+    Args:
+        layer: the container.
+        x: input.
+        more: what the batch holds besides, the labels first; empty leaves the gradient out.
+        loss: `(traces, targets) -> loss`, or with `whole` `(model, x, *more) -> loss`.
+        lengths: steps of each sample that count, or None.
+        whole: the loss runs the network itself.
+    """
+    state = layer.state_for(x[:, 0])
+    layers = named_layers(layer, state)
     names = {path: f"{path} {inner._kind}" for path, inner in layers.items()}
     graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
-
-    @jax.jit
-    def measured(params: Any, rest: Any, x: jax.Array, y: Any) -> dict[str, Any]:
-        def network(params: Any) -> Any:
-            copy = nnx.merge(graphdef, params, rest, copy=True)
-            copy.eval()
-            return copy
-
-        outs, _, seen = nn.observe(
-            network(params), x, what=("inputs", "outputs", "state"), lengths=lengths, mode="layer"
-        )
-        parts = named_layers(network(params), layer.state_for(x[:, 0]))
-        found: dict[str, Any] = {p: _neuron(p, n, seen) for p, n in parts.items() if isinstance(n, Neuron)}
-        if y is None:
-            return {"neurons": found}
-        wide = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
-
-        def value(params: Any, x: jax.Array) -> jax.Array:
-            return loss(nn.run(network(params), x, lengths=lengths, mode="layer")[0], y, **given)
-
-        number, (g_params, g_x) = jax.value_and_grad(value, argnums=(0, 1))(params, wide)
-        quarter = max(1, x.shape[1] // 4)
-        sizes = jnp.sqrt(jnp.sum(g_x**2, axis=tuple(range(2, g_x.ndim)), keepdims=False)).mean(0)
-        of_gradients = named_layers(network(g_params), layer.state_for(x[:, 0]))
-        biggest = {
-            path: jnp.stack([jnp.abs(a).max() for a in jax.tree.leaves(nnx.state(inner, nnx.Param))])
-            for path, inner in of_gradients.items()
-            if kernel_of(inner) is not None
-        }
-        ends = sizes[:quarter].mean(), sizes[-quarter:].mean()
-        return {"neurons": found, "loss": number, "gradients": biggest, "ends": ends, "outs": outs.shape[-1]}
-
-    got = jax.tree.map(np.asarray, measured(params, rest, x, y))
+    structure = hashable(graphdef)
+    not_finite = {
+        names[path]: count
+        for path, inner in layers.items()
+        if (count := sum(int((~np.isfinite(np.asarray(a))).sum()) for a in _floating(inner)))
+    }
+    if not_finite:
+        return Probe([], [], 0, False, {}, None, not_finite)
+    got = jax.tree.map(np.asarray, _measured(structure, loss, whole, params, rest, x, more, lengths))
     connections, neurons, before = [], [], None
     order = list(layers)
     for path, inner in layers.items():
@@ -143,13 +140,87 @@ def probe(layer: Any, x: jax.Array, y: jax.Array | None, loss: Any, lengths: jax
             neurons.append(_as_probe(names[path], inner, numbers, before, path == order[-1]))
         elif module is not None:
             kernel = np.asarray(module.kernel[...])
-            connections.append(ConnectionProbe(names[path], kernel.size, not kernel.any()))
+            columns = kernel.reshape(-1, kernel.shape[-1])
+            same = columns.shape[1] > 1 and bool((columns == columns[:, :1]).all())
+            connections.append(ConnectionProbe(names[path], kernel.size, not kernel.any(), same, columns.shape[1]))
             before = names[path]
-    gradients = {names[path]: float(a.max()) for path, a in got.get("gradients", {}).items()}
-    early, late = got.get("ends", (0.0, 0.0))
-    ratio = None if y is None or (early == 0 and late == 0) else float(early / late) if late else float("inf")
+    gradients = {names[path]: float(a) for path, a in got.get("gradients", {}).items()}
+    ratio, unseen = None, 0
+    if "steps" in got:
+        sizes = got["steps"][: x.shape[1] if lengths is None else int(np.max(lengths))]
+        quiet = len(sizes) - 1 - int(np.flatnonzero(sizes)[-1]) if sizes.any() else 0
+        heard = sizes[: len(sizes) - quiet]  # what a spike sends arrives a step later, behind the end for the last
+        quarter = max(1, len(heard) // 4)
+        ratio = float(heard[:quarter].mean() / heard[-quarter:].mean()) if sizes.any() else None
+        if quiet >= 3 and quiet >= len(sizes) / 5:  # rare, so that this second derivative is hardly ever compiled
+            reach = np.asarray(_reached(structure, params, rest, x, lengths))[: len(sizes)]
+            unseen = len(sizes) - 1 - int(np.flatnonzero(reach)[-1]) if reach.any() else 0
+            ratio = None  # the loss itself reads no further
     finite = bool(np.isfinite(got.get("loss", 0.0)))
-    return Probe(connections, neurons, int(got.get("outs", 0)), finite, gradients, ratio)
+    return Probe(connections, neurons, int(got.get("outs", 0)), finite, gradients, ratio, {}, unseen)
+
+
+def _floating(layer: Any) -> list[jax.Array]:
+    module = unwrapped(layer)
+    found = jax.tree.leaves(nnx.state(module, nnx.Param)) if isinstance(module, nnx.Module) else []
+    return [a for a in found if jnp.issubdtype(a.dtype, jnp.floating)]
+
+
+def _network(structure: Any, params: Any, rest: Any) -> Any:
+    copy = merged(structure, params, rest)
+    copy.eval()
+    return copy
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _measured(
+    structure: Any, loss: Any, whole: bool, params: Any, rest: Any, x: Any, more: tuple[Any, ...], lengths: Any
+) -> dict[str, Any]:
+    network = _network(structure, params, rest)
+    layers = named_layers(network, network.state_for(x[:, 0]))
+    what = ("inputs", "outputs", "state")
+    neurons = tuple(path for path, inner in layers.items() if isinstance(inner, Neuron))
+    outs, _, seen = nn.observe(network, x, what=what, where=neurons or None, lengths=lengths, mode="layer")
+    found: dict[str, Any] = {path: _neuron(path, layers[path], seen) for path in neurons}
+    if not more and not whole:
+        return {"neurons": found}
+    given = {"lengths": lengths} if lengths is not None and isinstance(loss, TraceFunction) else {}
+
+    def value(params: Any, x: jax.Array) -> jax.Array:
+        copy = _network(structure, params, rest)
+        if whole:
+            return loss(copy, x, *more)
+        return loss(nn.run(copy, x, lengths=lengths, mode="layer")[0], more[0], **given)
+
+    number, (g_params, g_x) = jax.value_and_grad(value, argnums=(0, 1))(params, _wide(x))
+    gradients = named_layers(merged(structure, g_params, rest), network.state_for(x[:, 0]))
+    biggest = {
+        path: jnp.stack([jnp.abs(a).max().astype(jnp.float32) for a in _floating(inner)]).max()
+        for path, inner in gradients.items()
+        if not isinstance(inner, Neuron) and _floating(inner)
+    }
+    return {"neurons": found, "loss": number, "gradients": biggest, "steps": _by_step(g_x), "outs": outs.shape[-1]}
+
+
+@partial(jax.jit, static_argnums=0)
+def _reached(structure: Any, params: Any, rest: Any, x: jax.Array, lengths: Any) -> jax.Array:
+    """How much the outputs, all of them, depend on each step of the input."""
+
+    def total(x: jax.Array) -> jax.Array:
+        outs = nn.run(_network(structure, params, rest), x, lengths=lengths, mode="layer")[0]
+        parts = jax.tree.leaves(outs)
+        waves = [jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape) for a in parts]  # nothing cancels
+        return jnp.stack([jnp.sum(a * wave) for a, wave in zip(parts, waves, strict=True)]).sum()
+
+    return _by_step(jax.grad(total)(_wide(x)))
+
+
+def _by_step(g: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(g**2, axis=tuple(range(2, g.ndim)))).mean(0)
 
 
 def _as_probe(name: str, neuron: Neuron, got: dict[str, Any], before: str | None, last: bool) -> NeuronProbe:
@@ -186,7 +257,9 @@ def _neuron(path: str, neuron: Neuron, seen: dict[str, Any]) -> dict[str, Any]:
     _, moved = jax.jvp(
         lambda s: step(jnp.zeros_like(flat[0]), s)[0], (flat[1],), (jax.tree.map(jnp.ones_like, flat[1]),)
     )
+    decay = jnp.abs(jax.tree.leaves(moved)[0])
     found = {
+        "tau_steps": -1 / jnp.log(jnp.clip(jnp.mean(decay), 1e-9, 1 - 1e-9)),
         "spikes": jnp.asarray(bool(us)),
         "rate": jnp.mean((outs != 0).astype(jnp.float32)),
         "silent": jnp.mean((outs == 0).all((0, 1)).astype(jnp.float32)),

@@ -1,0 +1,98 @@
+"""What is inside a network: its layers by path, what feeds them, the kernel of a connection, whether a neuron fires."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from spyx.nn.delayed import Delayed
+from spyx.nn.layer import View, as_layer
+from spyx.nn.neuron import Neuron
+
+
+def named_layers(layer: Any, state: Any, prefix: str = "") -> dict[str, Any]:
+    """Every layer of a container by its path, containers apart, in the order in which they are listed."""
+    found: dict[str, Any] = {}
+    for name, (module, inner) in layer.named_children(state).items():
+        child = as_layer("spyx.nn", module)
+        if child.container:
+            found |= named_layers(child, inner, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = child
+    return found
+
+
+def unwrapped(layer: Any) -> Any:
+    """A foreign module without the view that makes it a layer."""
+    return layer.module if isinstance(layer, View) else layer
+
+
+def kernel_of(layer: Any) -> Any:
+    """The dense or convolutional layer inside a layer, a `Delayed` for instance, whose products it is; None without."""
+    module = unwrapped(layer)
+    module = module.connection if isinstance(module, Delayed) else module
+    return module if isinstance(module, (nnx.Linear, nnx.Conv)) else None
+
+
+def fires(layer: Any) -> bool:
+    """A neuron whose step calls its activation."""
+    if not isinstance(layer, Neuron):
+        return False
+    called: list[bool] = []
+
+    def spike(u: Any) -> Any:
+        called.append(True)
+        return layer.activation(u)
+
+    state = jax.eval_shape(lambda: layer.initial_state(1))
+    x = jax.ShapeDtypeStruct((1, *layer.hidden_shape), jnp.float32)
+    jax.eval_shape(lambda x, s: layer.step(layer.params().astype(jnp.float32).replace(spike=spike), x, s), x, state)
+    return bool(called)
+
+
+def connections_before(layer: Any, state: Any) -> dict[str, tuple[str, ...]]:
+    """For every neuron, by path, the layers with a kernel whose products reach it through no other neuron."""
+    sources: dict[str, list[str]] = {}
+    _collect(layer, state, "", [], sources)
+    layers = named_layers(layer, state)
+    found = {}
+    for path, inner in layers.items():
+        if isinstance(inner, Neuron):
+            reached: list[str] = []
+            waiting, seen = list(sources[path]), set()
+            while waiting:
+                name = waiting.pop()
+                if name in seen:
+                    continue
+                seen.add(name)
+                if kernel_of(layers[name]) is not None:
+                    reached.append(name)
+                elif not isinstance(layers[name], Neuron):
+                    waiting += sources[name]
+            found[path] = tuple(sorted(reached, key=list(layers).index))
+    return found
+
+
+def _collect(layer: Any, state: Any, prefix: str, before: list[str], sources: dict[str, list[str]]) -> list[str]:
+    """Note what feeds every leaf inside; returns the leaves whose outputs leave the container."""
+    children = {name: (as_layer("spyx.nn", module), s) for name, (module, s) in layer.named_children(state).items()}
+    edges = layer.sources()
+    ends = {name: [f"{prefix}{name}"] for name, (child, _) in children.items() if not child.container}
+    latest = before
+    for name, (child, inner) in children.items():
+        if edges is None:
+            given = latest
+        else:
+            given = [end for source in edges[name] for end in (ends.get(source, []) if source in children else before)]
+        if child.container:
+            ends[name] = _collect(child, inner, f"{prefix}{name}.", given, sources)
+        else:
+            sources[f"{prefix}{name}"] = given
+        latest = ends[name]
+    if edges is None:
+        return latest
+    outputs = [target for target in edges if target not in children]
+    return [end for target in outputs for source in edges[target] for end in ends.get(source, before)]

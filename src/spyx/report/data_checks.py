@@ -1,0 +1,200 @@
+"""What the doctor asks of data: input, labels, parts that share samples, and the history of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from spyx.report.findings import Finding
+
+ALIKE = 0.05
+"""Share of samples with the very input of a sample of another class from which it is a finding."""
+
+EMPTY = 0.1
+"""Share of samples without any input from which it is a finding."""
+
+SHUFFLES = 20
+"""Shuffled labels that a leak is compared with."""
+
+SHARED = 0.01
+"""Share of a held-out part that is in the training part from which it is a finding."""
+
+
+def of_input(x: np.ndarray) -> list[Finding]:
+    """Values of the input."""
+    if x.ndim < 2 or x.size == 0:
+        return [Finding("no data", "input", f"shape {x.shape}", "There is nothing to learn from.", "check x.", 100)]
+    if np.issubdtype(x.dtype, np.floating) and (count := int((~np.isfinite(x)).sum())):
+        number = f"{count} of {x.size} values are NaN or infinite"
+        return [Finding("NaN in the input", "input", number, "One makes every number NaN.", "drop or fill them.", 100)]
+    low, high = float(x.min()), float(x.max())
+    if low == high == 0:
+        why = "Nothing reaches the first layer."
+        change = "a lower threshold of the encoder, or check how the data are read."
+        return [Finding("empty input", "input", "all values are 0", why, change, 99)]
+    share = float((x != 0).mean())
+    binary = bool(np.isin(x, (0, 1)).all())
+    if low == high or (binary and share > 0.8):
+        number = f"every value is {low:g}" if low == high else f"{share:.0%} of the entries are spikes"
+        why = "An input that hardly changes says nothing about a sample."
+        return [
+            Finding("saturated input", "input", number, why, "a higher threshold of the encoder, or scale x.", 96.5)
+        ]
+    if x.shape[1] == 1 and x.shape[0] > 1:
+        why = "A spiking network needs time; axis 1 is time unless time_axis says otherwise."
+        return [Finding("axes look swapped", "input", f"1 time step in shape {x.shape}", why, "time_axis=0.", 90)]
+    if high > 100 or low < -100:
+        number, why = (
+            f"values up to {max(high, -low):g}",
+            "Thresholds are near 1: neurons fire at every step, or never.",
+        )
+        return [Finding("input out of scale", "input", number, why, "divide x by its largest value.", 94.5)]
+    empty = int((x == 0).reshape(len(x), -1).all(1).sum())
+    if empty > max(1, EMPTY * len(x)):
+        number = f"{empty} of {len(x)} samples have no input at all"
+        why = "All of them get the same answer."
+        return [Finding("empty samples", "input", number, why, "a lower threshold of the encoder, or drop them.", 58)]
+    return []
+
+
+def of_labels(x: np.ndarray, y: np.ndarray) -> list[Finding]:
+    """Labels beside the input."""
+    if y.shape[:1] != x.shape[:1]:
+        if y.shape[:1] == x.shape[1:2]:
+            number = f"{len(y)} labels for x of shape {x.shape}, whose axis 1 has as many entries"
+            why = "Time and samples are exchanged: states are carried from sample to sample."
+            return [Finding("axes look swapped", "input", number, why, "x.swapaxes(0, 1), or time_axis=0.", 98)]
+        number = f"{len(y)} labels for {len(x)} samples"
+        return [
+            Finding("labels do not fit", "labels", number, "Each sample needs one.", "check how they are read.", 98)
+        ]
+    if y.ndim == 2 and y.shape[1] != x.shape[1]:
+        number = f"shape {y.shape} for x of shape {x.shape}"
+        why = "A label is one whole number per sample, or one per step."
+        hot = bool(((y == 0) | (y == 1)).all() and (y.sum(1) == 1).all())
+        change = "y.argmax(1): they are one-hot." if hot else "check how they are read."
+        return [Finding("labels do not fit", "labels", number, why, change, 98)]
+    if np.issubdtype(y.dtype, np.floating) and not np.isfinite(y).all():
+        number = f"{int((~np.isfinite(y)).sum())} of {y.size} are NaN or infinite"
+        return [Finding("NaN in the labels", "labels", number, "The loss is NaN.", "drop those samples.", 99)]
+    whole = y.ndim == 1 and bool((y == np.round(y)).all())
+    if not whole or len(y) < 2:
+        return []
+    classes = np.unique(y)
+    if len(classes) == 1:
+        why = "A network that always says the same is right."
+        return [Finding("constant labels", "labels", f"all are {classes[0]}", why, "shuffle before batching.", 97)]
+    if len(y) >= 3 * len(classes) and (leak := leaking(x, y, classes)) is not None:
+        why = "The network learns to read the label, and nothing of the data."
+        number = f"input {leak} has one value for each class, and classes differ in it"
+        return [Finding("label leak", "input", number, why, "remove that input.", 96)]
+    alike = _alike(x, y)
+    if alike >= max(3, ALIKE * len(y)):
+        number = how_alike(x, y)
+        why = "No network can tell them apart."
+        change = "an encoder that keeps more: a lower threshold, more steps, or the values themselves."
+        return [Finding("samples that look alike", "input", number, why, change, 94.2)]
+    return []
+
+
+def leaking(x: np.ndarray, y: np.ndarray, classes: np.ndarray) -> tuple[int, ...] | None:
+    """A feature that is the same in all samples of a class, and differs between classes, in its sum or in its course.
+
+    Shuffled labels must not have such a feature: with few samples of a class, chance makes some.
+    """
+    where = _constant_in_classes(x, y, classes)
+    if where is None:
+        return None
+    draw = np.random.default_rng(0)
+    if any(_constant_in_classes(x, draw.permutation(y), classes) is not None for _ in range(SHUFFLES)):
+        return None
+    return tuple(int(i) for i in np.unravel_index(where, x.shape[2:]))
+
+
+def _constant_in_classes(x: np.ndarray, y: np.ndarray, classes: np.ndarray) -> int | None:
+    flat = x.reshape(*x.shape[:2], -1)
+    totals = flat.sum(1, dtype=np.float64)
+    groups = [totals[y == label] for label in classes]
+    if min(map(len, groups)) < 2:
+        return None
+    within = np.all([(group == group[0]).all(0) for group in groups], axis=0)
+    if not within.any() or within.all():  # where nothing varies, the task is a toy and not a leak
+        return None
+    first = [int(np.flatnonzero(y == label)[0]) for label in classes]
+    differs = np.ptp(totals[first], axis=0) > 0
+    for feature in np.flatnonzero(within & ~differs & (totals[first[0]] != 0)):
+        course = flat[:, :, feature]
+        same = all((course[y == label] == course[k]).all() for label, k in zip(classes, first, strict=True))
+        differs[feature] = same and any((course[k] != course[first[0]]).any() for k in first)
+    found = np.flatnonzero(within & differs)
+    return int(found[0]) if found.size else None
+
+
+def of_range(y: np.ndarray, classes: int) -> list[Finding]:
+    """Labels that are no class of the output."""
+    outside = (y < (-1 if y.ndim == 2 else 0)) | (y >= classes)
+    if not outside.any():
+        return []
+    number = f"{int(outside.sum())} of {y.size} are outside 0..{classes - 1}, the first is {y[outside][0]}"
+    return [Finding("labels out of range", "labels", number, "They have no class.", "number classes from 0.", 97)]
+
+
+def of_parts(x: np.ndarray, held_out: Mapping[str, Any]) -> list[Finding]:
+    """Samples of a held-out part that are in the training part, bit by bit, where that part hardly repeats itself."""
+    known = [sample.tobytes() for sample in np.ascontiguousarray(x)]
+    there = set(known)
+    repeated = 1 - len(there) / len(known)
+    found = []
+    for name, part in held_out.items():
+        other = np.ascontiguousarray(np.asarray(part[0] if isinstance(part, tuple) else part).astype(x.dtype))
+        if other.shape[1:] != x.shape[1:] or not len(other):
+            continue
+        shared = [sample.tobytes() in there for sample in other if sample.any()]
+        share = sum(shared) / len(other)
+        if sum(shared) >= 3 and share > SHARED and share > 2 * repeated:
+            number = f"{sum(shared)} of {len(other)} samples are also in the training part, bit by bit"
+            why = "What is measured there is memory, not generalisation."
+            change = "split by recording or by person, before anything is cut or augmented."
+            found.append(Finding("leakage between parts", name, number, why, change, 83))
+    return found
+
+
+def of_history(history: Sequence[Mapping[str, float]], y: np.ndarray | None) -> list[Finding]:
+    """A loss that falls while the accuracy on held-out data stays where guessing is."""
+    if y is None or y.ndim != 1 or len(history) < 3:
+        return []
+    losses = [row["train_loss"] for row in history if "train_loss" in row]
+    scores = [row["eval_acc"] for row in history if "eval_acc" in row]
+    if len(losses) < 3 or len(scores) < 3:
+        return []
+    classes, counts = np.unique(y, return_counts=True)
+    chance = counts.max() / counts.sum()
+    fell = 1 - losses[-1] / losses[0] if losses[0] > 0 else 0.0
+    late = float(np.median(scores[-3:]))
+    if len(classes) < 2 or fell < 0.2 or late > chance + 0.25 * (1 - chance) / len(classes) ** 0.5:
+        return []
+    number = (
+        f"the training loss fell by {fell:.0%}, the accuracy on held-out data is {late:.1%}, by chance {chance:.1%}"
+    )
+    why = "What is learnt does not carry over: labels that do not belong to their samples, or samples learnt by heart."
+    change = "check that x and y are shuffled together in every part, then fewer parameters or more data."
+    return [Finding("accuracy at chance", "loss", number, why, change, 82)]
+
+
+def how_alike(x: np.ndarray, y: np.ndarray) -> str:
+    """How many samples cannot be told apart, and how much a sample holds, in words."""
+    filled = float((x != 0).reshape(len(x), -1).sum(1).mean())
+    return (
+        f"{_alike(x, y)} of {len(y)} samples have exactly the input of a sample of another class, and a sample has "
+        f"{filled:.3g} values other than 0"
+    )
+
+
+def _alike(x: np.ndarray, y: np.ndarray) -> int:
+    """Samples whose input is also that of a sample of another class."""
+    groups: dict[bytes, list[Any]] = {}
+    for sample, label in zip(np.ascontiguousarray(x), y, strict=True):
+        groups.setdefault(sample.tobytes(), []).append(label)
+    return sum(len(labels) for labels in groups.values() if len(set(labels)) > 1)

@@ -111,7 +111,8 @@ def train(
         on_epoch_start: called as `(epoch, model)` before each epoch, to set in place what is not trained, as for
             `compile_fit`. It is compiled, and the epoch is traced.
         on_epoch_end: called as `(epoch, numbers of this epoch)` after each; one function, or several.
-        on_epoch_model: called as `(epoch, model)` after each, before those, with a copy of the network to be measured.
+        on_epoch_model: called as `(epoch, model)` after each, before those, with a copy of the network to be measured;
+            where it has a method `due(epoch)`, only if that returns true, which saves the copy.
         on_step: called as `(epoch, steps taken in it, loss)` about four times a second.
         on_signal: called with the number of the signal that will end the run after the step.
         notify: is given a line for each damaged checkpoint and each that could not be written. Default: a warning.
@@ -306,8 +307,11 @@ class _Run:
                     self._may_end(store, asked)
                     self._may_save(store, notify)
             self._measure()
-            if self.on_epoch_model is not None:  # a copy, for the next step takes the buffers
-                self.on_epoch_model(self.epoch, nnx.merge(self.static[0], *jax.tree.map(jnp.copy, self._state())))
+            look = self.on_epoch_model
+            if look is not None and getattr(look, "due", _always)(
+                self.epoch
+            ):  # a copy: the next step takes the buffers
+                look(self.epoch, nnx.merge(self.static[0], *jax.tree.map(jnp.copy, self._state())))
             for call in calls:
                 call(self.epoch, dict(self.history[-1]))
             self.epoch, self.step = self.epoch + 1, 0
@@ -410,6 +414,10 @@ class _Run:
 
 
 _mean = jax.jit(jnp.mean)
+
+
+def _always(epoch: int) -> bool:
+    return True
 
 
 @contextlib.contextmanager

@@ -58,26 +58,27 @@ class LayerLog:
         self.history = report.LayerHistory(make_loss(config), batch)
         self._folder, self._warn, self._healthy = folder, warn, True
         self._epochs, self._every = config.epochs, math.ceil(config.epochs / MOST_MEASUREMENTS)
-        self._began, self._spent, self._last = 0.0, 0.0, -1
+        self._began, self._spent, self._last, self._asked = 0.0, 0.0, -1, 0.0
 
     def start(self, done: int) -> None:
         """Before the first epoch; of a run that is resumed, the rows of the epochs that count are read again."""
         self.history.rows[:] = [row for row in read_layers(self._folder) if row["epoch"] <= done]
         self._guarded(lambda: save_text(self._folder, LAYERS, _table([COLUMNS, *map(_row, self.history.rows)])))
 
+    def due(self, epoch: int) -> bool:
+        """Is this epoch, counted from 0, to be measured? The copy of the network is part of what it costs."""
+        self._asked = time.perf_counter()
+        cheap = self._spent <= SHARE * (self._asked - self._began) and epoch - self._last >= self._every
+        return self._began == 0.0 or epoch + 1 == self._epochs or cheap
+
     def __call__(self, epoch: int, model: Any) -> None:
-        """After an epoch, counted from 0."""
-        began = time.perf_counter()
-        first, last = self._began == 0.0, epoch + 1 == self._epochs
-        cheap = self._spent <= SHARE * (began - self._began) and epoch - self._last >= self._every
-        if not (first or last or cheap):
-            return
+        """After an epoch that is due."""
         self._guarded(lambda: self._measure(epoch, model))
         self._last, after = epoch, time.perf_counter()
-        if first:
+        if self._began == 0.0:
             self._began = after
         else:
-            self._spent += after - began
+            self._spent += after - self._asked
 
     def _measure(self, epoch: int, model: Any) -> None:
         before = len(self.history.rows)

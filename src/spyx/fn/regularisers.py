@@ -13,6 +13,7 @@ import optax
 from spyx.fn.traces import as_float
 
 if TYPE_CHECKING:
+    from jax.typing import ArrayLike
     from jaxtyping import Array, Float, Num, PyTree
 
     from spyx.engine.types import State

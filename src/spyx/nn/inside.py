@@ -25,6 +25,18 @@ def named_layers(layer: Any, state: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def layers_with_state(layer: Any, state: Any, prefix: str = "") -> dict[str, Any]:
+    """Those of `named_layers` that have a state, or that see all of time at once."""
+    found: dict[str, Any] = {}
+    for name, (module, inner) in layer.named_children(state).items():
+        child = as_layer("spyx.nn", module)
+        if child.container:
+            found |= layers_with_state(child, inner, f"{prefix}{name}.")
+        elif jax.tree.leaves(inner) or child.whole_time:
+            found[f"{prefix}{name}"] = child
+    return found
+
+
 def unwrapped(layer: Any) -> Any:
     """A foreign module without the view that makes it a layer."""
     return layer.module if isinstance(layer, View) else layer

@@ -414,7 +414,7 @@ def unless(alive: Bool[Array, " batch"], after: State, before: State) -> State:
     return jax.tree.map(one, after, before, is_leaf=lambda part: hasattr(part, "unless"))
 
 
-def _touched(step: Calls | Masked, weights: nnx.State, xs: Inputs, start: Carried) -> set[tuple[Hashable, ...]]:
+def _touched(step: Calls | Masked | Added, weights: nnx.State, xs: Inputs, start: Carried) -> set[tuple[Hashable, ...]]:
     """Paths of the variables that one call changes."""
     found: set[tuple[Hashable, ...]] = set()
 

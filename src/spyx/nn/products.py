@@ -87,7 +87,7 @@ class Product(Stateless):
         plain = type(self.module).__call__ in PLAIN
         why = WHY if plain else f"{WHY}; dense, {self._kind} has a __call__ of its own"
 
-        def product(x: Array, module: nnx.Module = self.module) -> Array:
+        def product(x: Array, module: nnx.Linear | nnx.Conv = self.module) -> Array:
             nonlocal why
             found = by_events(module, x) if plain and how.mode in ("auto", "fused") else None
             if found is not None:

@@ -116,7 +116,8 @@ def train(
         on_epoch_start: called as `(epoch, model)` before each epoch, to set in place what is not trained, as for
             `compile_fit`. It is compiled, and the epoch is traced.
         on_epoch_end: called as `(epoch, numbers of this epoch)` after each; one function, or several.
-        on_epoch_model: called as `(epoch, model)` after each, before those, with a copy of the network to be measured.
+        on_epoch_model: called as `(epoch, model)` after each, before those, with a copy of the network to be measured;
+            where it has a method `due(epoch)`, only if that returns true, which saves the copy.
         on_step: called as `(epoch, steps taken in it, loss)` about four times a second.
         on_signal: called with the number of the signal that will end the run after the step.
         notify: is given a line for each damaged checkpoint, each that could not be written, and each look of the
@@ -344,9 +345,10 @@ class _Run:
                 self._may_end(store, asked)
                 self._may_save(store, notify)
             self._measure()
-            if self.on_epoch_model is not None:  # a copy, for the next step takes the buffers
-                home = self.place.home
-                self.on_epoch_model(self.epoch, nnx.merge(self.static[0], *jax.tree.map(jnp.copy, home(self._state()))))
+            look = self.on_epoch_model
+            if look is not None and getattr(look, "due", _always)(self.epoch):
+                state = jax.tree.map(jnp.copy, self.place.home(self._state()))  # the next step takes the buffers
+                look(self.epoch, nnx.merge(self.static[0], *state))
             if self.checkup and self.checkup.plateau(self.history):
                 self.checkup.stalls(self.result().model, self.source.batch(self.epoch, 0), self.history)
             for call in calls:
@@ -462,6 +464,10 @@ class _Run:
 
 
 _mean = jax.jit(jnp.mean)
+
+
+def _always(epoch: int) -> bool:
+    return True
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from flax import nnx
 
 from spyx import nn
 from spyx.fn.traces import TraceFunction
-from spyx.nn.inside import named_layers
+from spyx.nn.inside import layers_with_state, named_layers
 from spyx.nn.layer import as_layer, hashable, merged
 from spyx.nn.neuron import Neuron
 from spyx.report.doctor import default_loss
@@ -426,7 +426,7 @@ def _chosen(layer: nn.Layer, x: Any, where: Any) -> dict[str, Any]:
     state = layer.state_for(jax.tree.map(lambda a: jnp.asarray(a)[:, 0], x))
     layers = named_layers(layer, state)
     if where is None:
-        stateful = _with_state(layer, state)
+        stateful = layers_with_state(layer, state)
         return {path: inner for path, inner in layers.items() if path in stateful}
     if callable(where):
         found = {path: inner for path, inner in layers.items() if where(path, inner)}
@@ -438,17 +438,6 @@ def _chosen(layer: nn.Layer, x: Any, where: Any) -> dict[str, Any]:
             f"{OWNER}(where=): expected layers of the network, {', '.join(layers)}; got {missing or where}. "
             "Name some of them."
         )
-    return found
-
-
-def _with_state(layer: nn.Layer, state: Any, prefix: str = "") -> set[str]:
-    found: set[str] = set()
-    for name, (module, inner) in layer.named_children(state).items():
-        child = as_layer(OWNER, module)
-        if child.container:
-            found |= _with_state(child, inner, f"{prefix}{name}.")
-        elif jax.tree.leaves(inner) or child.whole_time:
-            found.add(f"{prefix}{name}")
     return found
 
 

@@ -242,7 +242,7 @@ def test_rates_and_gradients_of_layers():
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     grads = nnx.to_pure_dict(jax.grad(loss)(params))["layers"][0]
     norm = np.sqrt(sum(float((g**2).sum()) for g in grads.values()))
-    activity = report.record(model, x[:4])[0]
+    activity = report.record(model, x[:4])["1"]
     first, lif = watch.rows[:2]
     assert first["gradient"] == pytest.approx(norm, rel=1e-4)
     assert np.isnan(first["rate"])
@@ -265,7 +265,7 @@ def test_layers_are_watched_by_own_losses_lengths_and_every_few_epochs():
         watch(epoch, network())
     assert [row["epoch"] for row in watch.rows[::4]] == [1, 2, 4]
     assert asked == [(2,)]
-    seen = report.record(network(), x[:2])[0].outputs
+    seen = report.record(network(), x[:2])["1"]["spikes"]
     assert watch.rows[1]["rate"] == pytest.approx((seen[0].sum() + seen[1, :3].sum()) / (12 * 7))
 
 

@@ -12,9 +12,8 @@ from flax import nnx
 
 from spyx import nn
 from spyx.fn.traces import TraceFunction
+from spyx.nn.inside import layers_with_state, named_layers
 from spyx.nn.layer import as_layer, hashable, merged
-from spyx.report.operations import named_layers
-from spyx.report.record import stateful_layers
 
 OWNER = "spyx.report.LayerHistory"
 
@@ -95,7 +94,7 @@ class LayerHistory:
 
         model = network(params)
         state = model.state_for(x[:, 0])
-        watched = stateful_layers(model, state)
+        watched = layers_with_state(model, state)
         alive = None if lengths is None else jnp.arange(x.shape[1])[None] < lengths[:, None]
         found: dict[str, dict[str, jax.Array]] = {}
         if watched:

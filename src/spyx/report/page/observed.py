@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from spyx import nn
-from spyx.report.record import stateful_layers
+from spyx.nn.inside import layers_with_state
 
 MEMORY = 1 << 28
 """Bytes that the outputs of all layers may take at once."""
@@ -41,7 +41,8 @@ def observe_samples(
     layer: Any, x: np.ndarray, y: np.ndarray, lengths: np.ndarray | None, most: int, *, per_step: bool
 ) -> Observed:
     """Run a container on samples, in evaluation mode, and look closely at the `most` samples that show something."""
-    kinds = stateful_layers(layer, layer.state_for(jnp.asarray(x[:1, 0])))
+    inside = layers_with_state(layer, layer.state_for(jnp.asarray(x[:1, 0])))
+    kinds = {path: child._kind for path, child in inside.items()}
     graphdef, variables = nnx.split(layer)
 
     def looked(variables: Any, x: jax.Array, lengths: Any) -> tuple[jax.Array, dict[str, jax.Array]]:

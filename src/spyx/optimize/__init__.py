@@ -12,6 +12,10 @@ from spyx.optimize.fit import History as History
 from spyx.optimize.fit import fit as fit
 from spyx.optimize.kinds import hold_delays as hold_delays
 from spyx.optimize.kinds import parameter_kinds as parameter_kinds
+from spyx.optimize.population import Member as Member
+from spyx.optimize.population import Population as Population
+from spyx.optimize.population import halving as halving
+from spyx.optimize.population import population as population
 from spyx.optimize.signals import Stopped as Stopped
 from spyx.optimize.solver import Solver as Solver
 from spyx.optimize.solver import SolverImpl as SolverImpl
@@ -25,6 +29,8 @@ from spyx.optimize.trainer import train as train
 __all__ = [
     "CheckpointError",
     "History",
+    "Member",
+    "Population",
     "Solver",
     "SolverImpl",
     "Stopped",
@@ -33,9 +39,11 @@ __all__ = [
     "compile_fit",
     "early_stopping",
     "fit",
+    "halving",
     "hold_delays",
     "make_eval_step",
     "make_train_step",
     "parameter_kinds",
+    "population",
     "train",
 ]

@@ -6,6 +6,8 @@ or a batch that is not a number stops the run with the epoch, the step and the f
 
 from __future__ import annotations
 
+from spyx.optimize.boards import tensorboard as tensorboard
+from spyx.optimize.boards import wandb as wandb
 from spyx.optimize.checkpoint import CheckpointError as CheckpointError
 from spyx.optimize.compiled import compile_fit as compile_fit
 from spyx.optimize.fit import History as History
@@ -16,6 +18,8 @@ from spyx.optimize.population import Member as Member
 from spyx.optimize.population import Population as Population
 from spyx.optimize.population import halving as halving
 from spyx.optimize.population import population as population
+from spyx.optimize.precision import averaged as averaged
+from spyx.optimize.precision import mixed_precision as mixed_precision
 from spyx.optimize.signals import Stopped as Stopped
 from spyx.optimize.solver import Solver as Solver
 from spyx.optimize.solver import SolverImpl as SolverImpl
@@ -35,6 +39,7 @@ __all__ = [
     "SolverImpl",
     "Stopped",
     "Trained",
+    "averaged",
     "backprop",
     "compile_fit",
     "early_stopping",
@@ -43,7 +48,10 @@ __all__ = [
     "hold_delays",
     "make_eval_step",
     "make_train_step",
+    "mixed_precision",
     "parameter_kinds",
     "population",
+    "tensorboard",
     "train",
+    "wandb",
 ]

@@ -42,7 +42,7 @@ def test_tensorboard_gets_every_number(tmp_path):
 
 def test_wandb_gets_every_number(tmp_path, monkeypatch):
     logged = []
-    run = types.SimpleNamespace(log=lambda numbers, step: logged.append((step, numbers)))
+    run = types.SimpleNamespace(log=lambda numbers, step, commit: commit and logged.append((step, numbers)))
     began = []
     fake = types.ModuleType("wandb")
     fake.init = lambda **options: began.append(options) or run

@@ -52,6 +52,9 @@ def _print_version(asked: bool) -> None:
 
 
 FinishedRun = Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN", show_default=False)]
+OwnDataset = Annotated[
+    str | None, typer.Option("--dataset", help="The data set of a run with one of your own.", metavar="MODULE:FUNCTION")
+]
 OwnNeuron = Annotated[
     str | None, typer.Option("--neuron", help="The neuron of a run with one of your own.", metavar="MODULE:CLASS")
 ]
@@ -73,7 +76,13 @@ def root(
 def train_command(
     dataset: Annotated[
         str | None,
-        _option(DATA, "digits, yinyang and randman need no files; nmnist, shd, braille, ... need --data.", "--dataset"),
+        _option(
+            DATA,
+            "digits, yinyang and randman need no files; nmnist, shd, braille, folder, ... need --data; or your "
+            "own, "
+            "MODULE:FUNCTION, from this folder.",
+            "--dataset",
+        ),
     ] = None,
     data: Annotated[
         str | None, _option(DATA, "Folder or archive of a dataset that is read from files.", "--data", metavar="FOLDER")
@@ -85,6 +94,10 @@ def train_command(
     hold_out_speaker: Annotated[
         str | None,
         _option(DATA, "Test on this speaker alone, whom training never hears.", "--hold-out-speaker", metavar="NAME"),
+    ] = None,
+    sensor_size: Annotated[
+        str | None,
+        _option(DATA, "Width and height of the camera, or units, of --dataset folder.", "--sensor-size", metavar="W,H"),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -109,6 +122,14 @@ def train_command(
             NETWORK,
             "How IF, LIF, ALIF and CuBaLIF fire and reset: spyx, paper, snntorch, spikingjelly, norse, sinabs.",
             "--dynamics",
+        ),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        _option(
+            TRAINING,
+            "integral_crossentropy, max_crossentropy, rate_crossentropy, mse_spikerate; or your own, MODULE:FUNCTION.",
+            "--loss",
         ),
     ] = None,
     beta: Annotated[
@@ -141,6 +162,15 @@ def train_command(
         float | None,
         _option(TRAINING, "Step size of delays, in time steps.", "--delay-learning-rate", metavar="X"),
     ] = None,
+    seeds: Annotated[
+        str | None,
+        _option(
+            TRAINING,
+            "Several seeds, 0..4 or 0,3,7, each with a folder of its own; trained by one program. In place of --seed.",
+            "--seeds",
+            metavar="SEEDS",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, _option(TRAINING, "Same seed, same machine: same numbers.", "--seed", metavar="N")
     ] = None,
@@ -171,7 +201,12 @@ def train_command(
 
     spyx.compilation_cache()
     if resume is not None:
-        training.resume(resume, {**given, "config": config, "output": output}, Console())
+        training.resume(resume, {**given, "config": config, "output": output, "seeds": seeds}, Console())
+        return
+    if seeds is not None:
+        from spyx.cli.seeds import parsed, train_seeds
+
+        train_seeds(make_config(config, given), parsed(seeds, seed), output, Console())
         return
     training.train(make_config(config, given), output, Console())
 
@@ -180,6 +215,7 @@ def train_command(
 def eval_command(
     run: FinishedRun,
     neuron: OwnNeuron = None,
+    dataset: OwnDataset = None,
     part: Annotated[str, typer.Option(help="Part of the data: test, validation or train.", metavar="PART")] = "test",
     best: Annotated[
         bool, typer.Option("--best", help="Weights of the best epoch on the validation part, not of the last.")
@@ -190,7 +226,7 @@ def eval_command(
     from spyx.cli.evaluate import evaluate
 
     spyx.compilation_cache()
-    evaluate(run, Console(), neuron, part=part, best=best, as_json=as_json)
+    evaluate(run, Console(), neuron, dataset=dataset, part=part, best=best, as_json=as_json)
 
 
 @app.command("compare")

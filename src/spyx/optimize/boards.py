@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import time
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,14 +30,24 @@ def tensorboard(folder: str | Path, tag: str = "") -> OnEpochEnd:
         optimize.train(model, solver, loss_fn, data, epochs=10, on_epoch_end=optimize.tensorboard("runs/board"))
         ```
     """
-    module = _needed("tensorboardX", "tensorboard")
+    files, events, summaries = (
+        _needed(f"tensorboardX.{part}", "tensorboard") for part in ("event_file_writer", "proto.event_pb2", "summary")
+    )
+
     began: list[Any] = []
 
     def note(epoch: int, numbers: dict[str, float]) -> None:
-        if not began:  # what an earlier part of the run wrote for this epoch and later ones is not shown
-            began.append(module.SummaryWriter(str(folder), purge_step=epoch or None, flush_secs=1))
+        # Its SummaryWriter hands events to a thread, and its flush does not wait for that.
+        if not began:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            began.append(files.EventsWriter(str(Path(folder) / "events")))
+            weakref.finalize(note, began[0].close)
+            if epoch:  # what an earlier part of the run wrote for this epoch and later ones is not shown
+                start = events.SessionLog(status=events.SessionLog.START)
+                began[0].write_event(events.Event(wall_time=time.time(), step=epoch, session_log=start))
         for name, value in numbers.items():
-            began[0].add_scalar(f"{tag}/{name}" if tag else name, value, epoch)
+            summary = summaries.scalar(f"{tag}/{name}" if tag else name, value)
+            began[0].write_event(events.Event(wall_time=time.time(), step=epoch, summary=summary))
         began[0].flush()
 
     return note
@@ -68,7 +80,7 @@ def wandb(project: str, *, settings: Mapping[str, Any] | None = None, **options:
     def note(epoch: int, numbers: dict[str, float]) -> None:
         if not began:
             began.append(module.init(project=project, config=dict(settings or {}), **options))
-        began[0].log(dict(numbers), step=epoch)
+        began[0].log(dict(numbers), step=epoch, commit=True)
 
     return note
 
@@ -77,6 +89,7 @@ def _needed(package: str, extra: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as missing:
+        package = package.partition(".")[0]
         if missing.name != package:
             raise
         raise ImportError(

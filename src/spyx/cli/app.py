@@ -10,6 +10,7 @@ from rich.console import Console
 
 import spyx
 from spyx.cli.config import Config, make_config
+from spyx.cli.data import app as data_app
 from spyx.cli.errors import OneLineErrors
 from spyx.cli.nir import app as nir_app
 
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(nir_app, name="nir")
+app.add_typer(data_app, name="data")
 
 TRAIN = (
     "Train a spiking network on a dataset and write a folder with everything about the run.\n\n"

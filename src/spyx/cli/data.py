@@ -81,7 +81,9 @@ def fetch_command(
             except (OSError, ValueError) as error:
                 reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
                 raise UserError(f"{file}.zip could not be fetched: {plain(reason)}") from error
-        console.print(f"{safe(folder / file)}: {'fetched, its checksum is right' if new else 'is there already'}")
+        console.print(
+            f"{safe(folder / file)}: {'fetched, its checksum is right' if new else 'is there already'}", soft_wrap=True
+        )
     console.print(f"spyx train --dataset {name} --data {safe(folder)}", soft_wrap=True)
 
 

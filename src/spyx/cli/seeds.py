@@ -57,12 +57,14 @@ def train_seeds(config: Config, seeds: list[int], output: Path | None, console: 
     folders = [above / f"seed-{seed}" for seed in seeds]
     if config.encoder == "rate" or config.dataset == "randman":
         how = "one after the other, because the seed draws the data too"
-        console.print(f"{len(seeds)} seeds, {how}")
+        console.print(f"{len(seeds)} seeds, {how}", soft_wrap=True)
         for seed, folder in zip(seeds, folders, strict=True):
             train.train(replace(config, seed=seed), folder, console)
         done = folders
     else:
-        console.print(f"[bold]{config.dataset}[/]: {len(seeds)} seeds by one program, without checkpoints")
+        console.print(
+            f"[bold]{config.dataset}[/]: {len(seeds)} seeds by one program, without checkpoints", soft_wrap=True
+        )
         done = _together(config, seeds, folders, samples, console, began)
     if done:
         compare(done, console)

@@ -63,6 +63,10 @@ def mine(tmp_path, monkeypatch):
     sys.modules.pop(name, None)
 
 
+def rows_of(table):
+    return list(csv.DictReader(table.read_text().splitlines()))
+
+
 def test_a_data_set_and_a_loss_of_your_own_are_trained_scored_and_recorded(mine, tmp_path):
     own = ("--dataset", f"{mine}:load", "--loss", f"{mine}:loss")
     result = spyx("train", *own, *TINY, "--config", "settings.toml", "--output", "run")
@@ -104,7 +108,7 @@ def test_several_seeds_are_a_folder_each_and_one_row(mine, tmp_path):
     assert [row["seeds"] for row in rows] == [[1, 2]]
     single = spyx("train", "--dataset", f"{mine}:load", *TINY, "--seed", "2", "--output", "single")
     assert single.exit_code == 0, single.stderr
-    first, other = (list(csv.DictReader((tmp_path / run / "metrics.csv").open())) for run in ("runs/seed-2", "single"))
+    first, other = (rows_of(tmp_path / run / "metrics.csv") for run in ("runs/seed-2", "single"))
     assert [float(row["eval_loss"]) for row in first] == pytest.approx(
         [float(row["eval_loss"]) for row in other], rel=1e-4
     )

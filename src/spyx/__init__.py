@@ -12,9 +12,9 @@ __version__ = "2.0.0.dev0"
 
 _SUBMODULES = ("axn", "data", "engine", "experimental", "fn", "graph", "nir", "nn", "optimize", "report", "testing")
 
-_ROOMS = {"compilation_cache": "spyx.engine", "load": "spyx.saving", "save": "spyx.saving"}
+_ROOMS = {"compilation_cache": "spyx.engine", "load": "spyx.saving", "save": "spyx.saving", "train": "spyx.optimize"}
 
-_FUNCTIONS = ("compilation_cache", "load", "save")
+_FUNCTIONS = ("compilation_cache", "load", "save", "train")
 
 __all__ = ["__version__", *_FUNCTIONS, *_SUBMODULES]
 

@@ -10,7 +10,8 @@ from rich.console import Console
 
 import spyx
 from spyx.cli.config import Config, make_config
-from spyx.cli.errors import OneLineErrors
+from spyx.cli.data import app as data_app
+from spyx.cli.errors import OneLineErrors, UserError
 from spyx.cli.nir import app as nir_app
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(nir_app, name="nir")
+app.add_typer(data_app, name="data")
 
 TRAIN = (
     "Train a spiking network on a dataset and write a folder with everything about the run.\n\n"
@@ -53,6 +55,9 @@ def _print_version(asked: bool) -> None:
 
 
 FinishedRun = Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN", show_default=False)]
+OwnDataset = Annotated[
+    str | None, typer.Option("--dataset", help="The data set of a run with one of your own.", metavar="MODULE:FUNCTION")
+]
 OwnNeuron = Annotated[
     str | None, typer.Option("--neuron", help="The neuron of a run with one of your own.", metavar="MODULE:CLASS")
 ]
@@ -74,7 +79,13 @@ def root(
 def train_command(
     dataset: Annotated[
         str | None,
-        _option(DATA, "digits, yinyang and randman need no files; nmnist, shd, braille, ... need --data.", "--dataset"),
+        _option(
+            DATA,
+            "digits, yinyang and randman need no files; nmnist, shd, braille, folder, ... need --data; or your "
+            "own, "
+            "MODULE:FUNCTION, from this folder.",
+            "--dataset",
+        ),
     ] = None,
     data: Annotated[
         str | None, _option(DATA, "Folder or archive of a dataset that is read from files.", "--data", metavar="FOLDER")
@@ -86,6 +97,10 @@ def train_command(
     hold_out_speaker: Annotated[
         str | None,
         _option(DATA, "Test on this speaker alone, whom training never hears.", "--hold-out-speaker", metavar="NAME"),
+    ] = None,
+    sensor_size: Annotated[
+        str | None,
+        _option(DATA, "Width and height of the camera, or units, of --dataset folder.", "--sensor-size", metavar="W,H"),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -115,6 +130,14 @@ def train_command(
             NETWORK,
             "How IF, LIF, ALIF and CuBaLIF fire and reset: spyx, paper, snntorch, spikingjelly, norse, sinabs.",
             "--dynamics",
+        ),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        _option(
+            TRAINING,
+            "integral_crossentropy, max_crossentropy, rate_crossentropy, mse_spikerate; or your own, MODULE:FUNCTION.",
+            "--loss",
         ),
     ] = None,
     beta: Annotated[
@@ -155,6 +178,15 @@ def train_command(
     delay_learning_rate: Annotated[
         float | None,
         _option(TRAINING, "Step size of delays, in time steps.", "--delay-learning-rate", metavar="X"),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        _option(
+            TRAINING,
+            "Several seeds, 0..4 or 0,3,7, each with a folder of its own; trained by one program. In place of --seed.",
+            "--seeds",
+            metavar="SEEDS",
+        ),
     ] = None,
     seed: Annotated[
         int | None, _option(TRAINING, "Same seed, same machine: same numbers.", "--seed", metavar="N")
@@ -218,11 +250,18 @@ def train_command(
     from spyx.cli.spread import spread_over
 
     settings = make_config(config, given) if resume is None else None
+    if seeds is not None and (devices or coordinator or processes):
+        raise UserError("--seeds: expected no --devices and no other processes beside it; got both. Leave one out.")
     with spread_over(devices, coordinator, processes, process_id, patience, resume or output) as spread:
         spyx.compilation_cache()
         console = Console(quiet=not spread.first)
         if resume is not None:
-            training.resume(resume, {**given, "config": config, "output": output}, console, spread)
+            again = {**given, "config": config, "output": output, "seeds": seeds}
+            training.resume(resume, again, console, spread)
+        elif settings is not None and seeds is not None:
+            from spyx.cli.seeds import parsed, train_seeds
+
+            train_seeds(settings, parsed(seeds, seed), output, console)
         elif settings is not None:
             training.train(settings, output, console, spread)
 
@@ -231,6 +270,7 @@ def train_command(
 def eval_command(
     run: FinishedRun,
     neuron: OwnNeuron = None,
+    dataset: OwnDataset = None,
     part: Annotated[str, typer.Option(help="Part of the data: test, validation or train.", metavar="PART")] = "test",
     best: Annotated[
         bool, typer.Option("--best", help="Weights of the best epoch on the validation part, not of the last.")
@@ -241,7 +281,7 @@ def eval_command(
     from spyx.cli.evaluate import evaluate
 
     spyx.compilation_cache()
-    evaluate(run, Console(), neuron, part=part, best=best, as_json=as_json)
+    evaluate(run, Console(), neuron, dataset=dataset, part=part, best=best, as_json=as_json)
 
 
 @app.command("compare")

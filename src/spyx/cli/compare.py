@@ -41,7 +41,7 @@ def compare(folders: list[Path], console: Console, *, as_json: bool = False) -> 
     """
     rows: dict[str, Row] = {}
     for folder in dict.fromkeys(folders):
-        settings = _flat(open_run(folder))
+        settings = _flat(open_run(folder, needs=()))
         seed = settings.pop("seed")
         row = rows.setdefault(json.dumps(settings), Row(settings, [], [], {name: [] for name in NUMBERS}))
         row.folders.append(str(folder))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,13 @@ class Config:
     data: str = ""
     cache: str = "~/.cache/spyx"
     hold_out_speaker: str = ""
+    sensor_size: tuple[int, ...] = ()
     encoder: str = "auto"
     steps: int = 16
     hidden: tuple[int, ...] = (256,)
     neuron: str = "LIF"
     dynamics: str = "spyx"
+    loss: str = "integral_crossentropy"
     beta: float = 0.9
     surrogate: str = "superspike:10"
     calibrate: float = 0.0
@@ -63,6 +65,10 @@ class Config:
     warmup: float = 0.0
     weight_decay: float = 1e-4
     clip: float = 0.0
+    accumulate: int = 1
+    average: float = 0.0
+    precision: str = "float32"
+    class_weights: str = "none"
     smoothing: float = 0.1
     readout: str = "sum"
     readout_beta: float = 0.9
@@ -71,7 +77,7 @@ class Config:
 
     def to_toml(self) -> str:
         """The settings as a TOML file that `--config` takes; a table with nothing but defaults is left out."""
-        plain = {name: value for name, value in asdict(self).items() if not isinstance(value, dict)}
+        plain = {name: value for name, value in asdict(self).items() if not isinstance(value, dict) and value != ()}
         lines = ["# Run again with: spyx train --config config.toml", *_lines(plain)]
         for name, default in TABLES.items():
             table = getattr(self, name)
@@ -82,7 +88,19 @@ class Config:
 
 TABLES = {"raster": RasterTable(), "augment": AugmentTable()}
 LONGEST_FILE = 1 << 16
-FILE_ONLY = ("warmup", "weight_decay", "clip", "smoothing", "readout", "readout_beta", *TABLES)
+FILE_ONLY = (
+    "warmup",
+    "weight_decay",
+    "clip",
+    "accumulate",
+    "average",
+    "precision",
+    "class_weights",
+    "smoothing",
+    "readout",
+    "readout_beta",
+    *TABLES,
+)
 """Settings that the command line has no option for."""
 
 LIMITS: dict[str, Any] = {
@@ -98,6 +116,10 @@ LIMITS: dict[str, Any] = {
     "warmup": (0.0, 0.99),
     "weight_decay": (0.0, 1.0),
     "clip": (0.0, 1e6),
+    "accumulate": (1, 1_000_000),
+    "average": (0.0, 0.999999),
+    "precision": ("float32", "bfloat16", "float16"),
+    "class_weights": ("none", "balanced"),
     "smoothing": (0.0, 1.0),
     "readout": ("sum", "mean"),
     "readout_beta": (0.0, 1.0),
@@ -120,22 +142,28 @@ def _limits() -> dict[str, Any]:
     return {**LIMITS, "raster.start": STARTS, "raster.polarity": POLARITIES}
 
 
-def make_config(file: Path | None, given: dict[str, Any]) -> Config:
+OWN = {"neuron": "a neuron", "dataset": "a data set", "loss": "a loss"}
+"""Settings that may name code, `module:name`."""
+
+
+def make_config(file: Path | None, given: dict[str, Any], needs: Iterable[str] = tuple(OWN)) -> Config:
     """Defaults, overridden by those of the data set, by the file, and by what was given on the command line.
 
     Args:
         file: a TOML or YAML file, or None.
         given: settings by name; None means not given.
+        needs: those of `OWN` whose code the caller will load.
 
     Raises:
         UserError: everything that is wrong with names, types and ranges, in one message.
     """
     values = {} if file is None else read(file)
-    if ":" in str(values.get("neuron")) and given.get("neuron") is None:
-        raise UserError(
-            f"{file} names {values['neuron']!r}, a neuron of your own, and settings load no code by themselves. "
-            "Name it yourself with --neuron."
-        )
+    for name in needs:
+        if ":" in str(values.get(name)) and given.get(name) is None:
+            raise UserError(
+                f"{file} names {values[name]!r}, {OWN[name]} of your own, and settings load no code by themselves. "
+                f"Name it yourself with --{name}."
+            )
     values |= {name: value for name, value in given.items() if value is not None}
     values = TUNED.get(str(values.get("dataset", "")).lower(), {}) | values
     wrong: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from spyx import data, fn
 from spyx.cli.config import Config, RasterTable
 from spyx.cli.errors import UserError, pick, refuse_nan
+from spyx.cli.own import function, is_own
 from spyx.data.lengths import has_time, lengths_of, padded
 from spyx.data.sets import NAMES
 
@@ -28,6 +30,7 @@ DELTA_THRESHOLD = 0.1
 UNLABELLED = -1
 """The label of a step that has none."""
 MAX_BYTES = 8 * 2**30
+OWN_EXAMPLE = "mine:load"
 OPTION_OF = {"root=": "--data", "held_out_speaker=": "--hold-out-speaker "}
 """Arguments of the library in messages, and what they are called on the command line."""
 
@@ -37,7 +40,7 @@ class Inputs:
     """A data set, encoded: `x[part]` (samples, time, features), `y[part]` (samples,) or, per step, (samples, time).
 
     `frame` is the shape that the features of one time step had before they were made flat; `lengths[part]` (samples,)
-    is how many steps are a sample's own, where samples differ.
+    is how many steps are a sample's own, where samples differ; `seconds` are those of loading, framing and encoding.
     """
 
     x: dict[str, jax.Array]
@@ -47,6 +50,7 @@ class Inputs:
     encoder: str
     note: str
     lengths: dict[str, np.ndarray]
+    seconds: dict[str, float]
 
     @property
     def per_step(self) -> bool:
@@ -81,14 +85,20 @@ def in_words_of_options(message: str) -> str:
 def datasets() -> list[str]:
     """The data sets that a name, and at most a folder, is enough for."""
     needs = {name: {n for n, p in _parameters(name).items() if p.default is p.empty} for name in NAMES}
-    return [name for name in NAMES if needs[name] <= {"root"}]
+    return [name for name in NAMES if needs[name] <= {"root", "sensor_size"}]
 
 
 def check_names(config: Config) -> None:
     """Refuse unknown names before any data is read."""
-    name = pick("dataset", config.dataset, datasets())
+    name = full_name(config.dataset)
     encoder_of(config.encoder)
     parameters = _parameters(name)
+    if config.sensor_size and "sensor_size" not in parameters:
+        raise UserError(f"the dataset {name} takes no sensor_size: leave it out.")
+    if name == "folder" and not config.sensor_size:
+        raise UserError("the dataset folder does not know the size of your sensor: give --sensor-size, such as 34,34.")
+    if is_own(name):
+        return
     if "root" in parameters and not config.data:
         raise UserError(f"the dataset {name} is read from files: give their folder with --data FOLDER.")
     if "root" not in parameters and config.data:
@@ -120,8 +130,10 @@ def load_inputs(config: Config) -> Inputs:
     Raises:
         UserError: files are missing, or the encoder does not fit the data.
     """
-    name = pick("dataset", config.dataset, datasets())
+    name = full_name(config.dataset)
     options: dict[str, Any] = {"root": config.data} if config.data else {}
+    if config.sensor_size:
+        options["sensor_size"] = config.sensor_size
     if config.hold_out_speaker:
         options["held_out_speaker"] = config.hold_out_speaker
     if name == "randman":
@@ -129,8 +141,11 @@ def load_inputs(config: Config) -> Inputs:
     if "unlabelled" in _parameters(name):
         options["unlabelled"] = UNLABELLED
     try:
-        dataset = _framed(config, data.load(name, **options))
-        dataset, lengths = _padded(dataset)
+        began = time.perf_counter()
+        dataset = _loaded(name, options)
+        loaded = time.perf_counter()
+        dataset, lengths = _padded(_framed(config, dataset))
+        framed = time.perf_counter()
         per_step = np.ndim(dataset.train.y) == 2
         encoder, encode = _encoder(config, name, np.asarray(dataset.train.x[:1]), per_step=per_step)
         x, y, frame = {}, {}, (1,)
@@ -144,10 +159,58 @@ def load_inputs(config: Config) -> Inputs:
             y[part] = jnp.asarray(split.y, jnp.int32)
     except (ImportError, ValueError, TypeError, OSError) as error:
         raise UserError(in_words_of_options(str(error))) from error
-    return Inputs(x, y, frame, dataset.num_classes, encoder, dataset.split_note, lengths)
+    seconds = {"loading": loaded - began, "framing": framed - loaded, "encoding": time.perf_counter() - framed}
+    return Inputs(x, y, frame, dataset.num_classes, encoder, dataset.split_note, lengths, seconds)
+
+
+def full_name(dataset: str) -> str:
+    """The name as it is written, or `module:function` as it is."""
+    return dataset if is_own(dataset) else pick("dataset", dataset, datasets())
+
+
+def _loaded(name: str, options: dict[str, Any]) -> data.Dataset:
+    if not is_own(name):
+        return data.load(name, **options)
+    load = function("--dataset", name, OWN_EXAMPLE)
+    given = {option: value for option, value in options.items() if option in _parameters(name)}
+    if unused := set(options) - set(given) - {"unlabelled", "num_steps"}:
+        named = ", ".join(sorted(unused))
+        raise UserError(f"--dataset: expected {name} to take {named}, because it is given; got a function without.")
+    try:
+        found = load(**given)
+    except Exception as error:  # code of the user's own may fail in any way
+        raise UserError(f"--dataset: {name} fails: {type(error).__name__}: {error}") from error
+    return arranged(name, found)
+
+
+def arranged(name: str, found: Any) -> data.Dataset:
+    """What a function of the user's own returned, as a `Dataset`.
+
+    Raises:
+        UserError: it is neither a `Dataset` nor a dictionary of three parts (x, y).
+    """
+    if isinstance(found, data.Dataset):
+        return found
+    if not isinstance(found, Mapping) or set(found) != set(PARTS):
+        got = f"a dictionary with {', '.join(map(str, found))}" if isinstance(found, Mapping) else type(found).__name__
+        raise UserError(
+            f"--dataset: expected {name} to return a spyx.data.Dataset, or a dictionary with train, validation and "
+            f"test, each (x, y); got {got}."
+        )
+    splits = {}
+    for part, arrays in found.items():
+        if not isinstance(arrays, (tuple, list)) or len(arrays) != 2 or not len(arrays[1]):
+            raise UserError(f"--dataset: expected {name} to return (x, y) with samples for {part}; got no such pair.")
+        splits[part] = data.Split(arrays[0], np.asarray(arrays[1]))
+    classes = 1 + max(int(np.max(split.y)) for split in splits.values())
+    return data.Dataset(
+        name, **splits, num_classes=classes, citation="your own", licence="yours", split_note=f"as {name} returns it"
+    )
 
 
 def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    if is_own(name):
+        return inspect.signature(function("--dataset", name, OWN_EXAMPLE)).parameters
     return inspect.signature(importlib.import_module(f"spyx.data.sets.{name}").load).parameters
 
 

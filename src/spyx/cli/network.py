@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import itertools
-import os
-import sys
 from typing import Any
 
 import numpy as np
@@ -14,7 +11,8 @@ from flax import nnx
 
 from spyx import axn, nn
 from spyx.cli.config import Config
-from spyx.cli.errors import UserError, pick, suggestion
+from spyx.cli.errors import UserError, pick
+from spyx.cli.own import imported
 from spyx.nn.dynamics import PRESETS
 
 MAX_BYTES = 4 * 2**30
@@ -43,29 +41,12 @@ def neuron_class(neuron: str) -> type[Any]:
     """The class of a name, or of `module:Class`, which is imported as from the current directory."""
     if ":" not in neuron:
         return neurons()[full_name(neuron)]
-    module_name, _, name = neuron.partition(":")
-    if not all(part.isidentifier() for part in [*module_name.split("."), name]):
-        raise UserError(f"--neuron: expected MODULE:CLASS, such as mine:MyNeuron; got {neuron!r}.")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise UserError(f"--neuron: importing {module_name} fails: {error}.") from error
-        raise UserError(f"--neuron: there is no module {error.name} in {here}, nor installed.") from error
-    except Exception as error:  # a module may fail in any way
-        raise UserError(f"--neuron: importing {module_name} fails: {type(error).__name__}: {error}") from error
-    kinds = {
-        key: value for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Layer)
-    }
-    if name not in kinds:
-        own = [key for key, value in kinds.items() if value.__module__ == module.__name__]
-        what = "is no class of neurons" if hasattr(module, name) else "is not there"
-        has = f"It has: {', '.join(own)}." if own else "It has no subclass of spyx.nn.Neuron."
-        raise UserError(f"--neuron: {name} {what} in the module {module_name}.{suggestion(name, own)} {has}")
-    return kinds[name]
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, type) and issubclass(value, nn.Layer)
+
+    what = "class of neurons|subclass of spyx.nn.Neuron"
+    return imported("--neuron", neuron, "MODULE:CLASS, such as mine:MyNeuron", fits, what)
 
 
 def surrogates() -> dict[str, Any]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from spyx import optimize
-from spyx.cli.config import Config
+from spyx.cli.config import OWN, Config
 from spyx.cli.errors import Interrupted, UserError
+from spyx.cli.own import is_own
 from spyx.cli.runs import open_run
 
 CHECKPOINTS = "checkpoints"
@@ -27,10 +28,12 @@ def resumed(folder: Path, given: dict[str, Any]) -> Config:
     Raises:
         UserError: it is no run, it is finished, or other settings were given too.
     """
-    others = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    own = {name: given.get(name) for name in OWN}
+    others = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None and name not in OWN]
+    others += [f"--{name}" for name, value in own.items() if value is not None and not is_own(str(value))]
     if others:
         raise UserError(f"--resume: expected no other option, for a run keeps its settings; got {', '.join(others)}.")
-    config = open_run(folder)
+    config = open_run(folder, needs=OWN, **own)
     if (folder / "metrics.json").is_file():
         raise UserError(f"--resume: {folder} is finished. Look at it with: spyx eval {shlex.quote(str(folder))}")
     return config

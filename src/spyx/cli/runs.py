@@ -9,7 +9,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ def check_output(output: Path | None) -> None:
 
 def new_folder(output: Path | None, config: Config) -> Path:
     """A folder that did not exist before; by default runs/<time>-<dataset>-<neuron>, with a number if that is taken."""
-    neuron = config.neuron.rpartition(":")[2]
-    usual = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.dataset}-{neuron}"
+    dataset, neuron = (name.rpartition(":")[2] for name in (config.dataset, config.neuron))
+    usual = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{dataset}-{neuron}"
     names = [output] if output else [usual, *(usual.with_name(f"{usual.name}-{n}") for n in range(2, 1000))]
     for folder in names:
         try:
@@ -165,21 +165,27 @@ def _kind(array: Any) -> str:
     return f"{array.dtype} {tuple(array.shape)}"
 
 
-def open_run(folder: Path, neuron: str | None = None) -> Config:
+def open_run(
+    folder: Path, neuron: str | None = None, *, needs: Iterable[str] = ("neuron", "dataset"), **own: str | None
+) -> Config:
     """The settings of a run.
 
     Args:
         folder: where it is.
         neuron: the class `module:Class` of a run with a neuron of the user's own, which its settings alone do not load.
+        needs: the settings whose code the caller will load.
+        **own: `dataset` and `loss`, as `neuron`.
 
     Raises:
-        UserError: `folder` is no run, or one with another neuron.
+        UserError: `folder` is no run, or one with another neuron, data set or loss.
     """
     if not (folder / "config.toml").is_file():
         raise UserError(f"{folder} is not a run: expected a folder with config.toml, as spyx train makes it.")
-    config = make_config(folder / "config.toml", {"neuron": neuron})
-    if neuron is not None and (trained := read(folder / "config.toml").get("neuron")) != neuron:
-        raise UserError(f"--neuron: {folder} was trained with {trained!r}; got {neuron!r}.")
+    given = {"neuron": neuron, **own}
+    config = make_config(folder / "config.toml", given, needs)
+    for name, mine in given.items():
+        if mine is not None and (trained := read(folder / "config.toml").get(name)) != mine:
+            raise UserError(f"--{name}: {folder} was trained with {trained!r}; got {mine!r}.")
     return config
 
 

@@ -8,22 +8,73 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from spyx import fn, nn, optimize
 from spyx.cli.config import Config
-from spyx.cli.inputs import UNLABELLED, labels_that_count
+from spyx.cli.errors import UserError, pick
+from spyx.cli.inputs import UNLABELLED, Inputs, labels_that_count
+from spyx.cli.own import function, is_own
 
 BATCH = 256
 
 
-def make_loss(config: Config) -> Callable[..., jax.Array]:
-    """What is made small: cross-entropy of the readout's membrane, summed or averaged over time, or at every step."""
+LOSSES = ("integral_crossentropy", "max_crossentropy", "rate_crossentropy", "mse_spikerate")
+"""Of spyx.fn, those that make sense of a membrane."""
+
+
+def check_loss(config: Config) -> None:
+    """Refuse an unknown loss before any data is read."""
+    if not is_own(config.loss):
+        pick("loss", config.loss, LOSSES)
+        return
+    function("--loss", config.loss, "mine:loss")
+    if config.class_weights != "none":
+        raise UserError(f"class_weights: {config.loss} is a loss of your own, which weighs classes itself.")
+
+
+def make_loss(config: Config, class_weights: Any = None) -> Callable[..., jax.Array]:
+    """What is made small: by default the cross-entropy of the readout's membrane, summed or averaged over time, or at
+    every step.
+
+    Args:
+        config: the settings.
+        class_weights: one number per class, or None.
+    """
+    if is_own(config.loss):
+        own = function("--loss", config.loss, "mine:loss")
+
+        def mine(model: Any, x: jax.Array, y: jax.Array, lengths: Any = None) -> jax.Array:
+            return own(model, x.astype(_dtype(model)), y, **({} if lengths is None else {"lengths": lengths}))
+
+        return mine
 
     def loss(model: Any, x: jax.Array, y: jax.Array, lengths: Any = None) -> jax.Array:
-        crossentropy = fn.integral_crossentropy(smoothing=config.smoothing, ignore=_ignored(y))
-        return crossentropy(_traces(config, model, x, lengths, y.ndim == 2), y, lengths=lengths)
+        found = _named_loss(config, y, class_weights=class_weights)
+        return found(_traces(config, model, x, lengths, y.ndim == 2), y, lengths=lengths)
 
     return loss
+
+
+def class_weights(config: Config, samples: Inputs) -> np.ndarray | None:
+    """For `class_weights = "balanced"`, the inverse of how often each class occurs in the training part; their mean
+    over the labels is 1.
+    """
+    if config.class_weights == "none":
+        return None
+    y = np.asarray(samples.y["train"])
+    counts = np.bincount(y[labels_that_count(y, samples.lengths.get("train"))], minlength=samples.classes)
+    return (counts.sum() / (samples.classes * np.maximum(counts, 1))).astype(np.float32)
+
+
+def _named_loss(config: Config, y: jax.Array, **more: Any) -> Any:
+    name = LOSSES[0] if is_own(config.loss) else pick("loss", config.loss, LOSSES)
+    return getattr(fn, name)(smoothing=config.smoothing, ignore=_ignored(y), **more)
+
+
+def _dtype(model: Any) -> Any:
+    """The format of the weights, which mixed precision makes shorter."""
+    return next(leaf.dtype for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
 def batches(x: Any, y: Any, size: int, *more: Any, parts: int = 1) -> tuple[jax.Array, ...]:
@@ -53,8 +104,9 @@ def make_metric(config: Config) -> Callable[..., dict[str, jax.Array]]:
     """Accuracy and loss of a weighed batch, delays rounded."""
 
     def metric(model: Any, x: jax.Array, y: jax.Array, weight: jax.Array, lengths: Any = None) -> dict[str, jax.Array]:
-        crossentropy = fn.integral_crossentropy(smoothing=config.smoothing, ignore=_ignored(y))
-        accuracy = fn.integral_accuracy(ignore=_ignored(y))
+        crossentropy = _named_loss(config, y)
+        answer = fn.max_accuracy if config.loss.lower() == "max_crossentropy" else fn.integral_accuracy
+        accuracy = answer(ignore=_ignored(y))
         traces, share = _traces(config, nn.rounded(model), x, lengths, y.ndim == 2), jnp.mean(weight)
         given = {"weights": weight, "lengths": lengths}
         return {"acc": share * accuracy(traces, y, **given)[0], "loss": share * crossentropy(traces, y, **given)}
@@ -71,13 +123,33 @@ def score(
     return {name: float(np.mean([float(part[name]) for part in parts])) for name in parts[0]}
 
 
+def confusion(
+    config: Config, model: Any, x: jax.Array, y: jax.Array, lengths: np.ndarray | None = None, *, classes: int
+) -> np.ndarray:
+    """How often each class (row) was answered by each (column), over the labels that count: (classes, classes)."""
+    largest = config.loss.lower() == "max_crossentropy"
+
+    def answers(model: Any, x: jax.Array, y: jax.Array, weight: jax.Array, lengths: Any = None) -> jax.Array:
+        traces = _traces(config, nn.rounded(model), x, lengths, y.ndim == 2)
+        if y.ndim == 2:
+            return traces.argmax(-1)
+        return (traces.max(1) if largest else traces.sum(1)).argmax(-1)
+
+    step = optimize.make_eval_step(answers)
+    found = np.concatenate([np.asarray(step(model, *batch)) for batch in zip(*weighed(x, y, lengths), strict=True)])
+    counts, found = labels_that_count(y, lengths), found[: len(y)]
+    table = np.zeros((classes, classes), np.int64)
+    np.add.at(table, (np.asarray(y)[counts], found[counts]), 1)
+    return table
+
+
 def _ignored(y: jax.Array) -> int | None:
     return UNLABELLED if y.ndim == 2 else None
 
 
 def _traces(config: Config, model: Any, x: jax.Array, lengths: Any, per_step: bool) -> jax.Array:
     """The readout's membrane: at every step the answer, or of which the sum over time is the answer."""
-    traces, _ = nn.run(model, x.astype(jnp.float32), lengths=lengths)
+    traces, _ = nn.run(model, x.astype(_dtype(model)), lengths=lengths)
     if config.readout == "sum" or per_step:
         return traces
     steps = traces.shape[1] if lengths is None else jnp.maximum(lengths, 1).astype(traces.dtype)[:, None, None]

@@ -19,6 +19,7 @@ def make_solver(config: Config, steps: int, frame: tuple[int, ...]) -> Any:
         steps: updates in the whole run.
         frame: shape of one time step of a sample, before it was made flat.
     """
+    steps = -(-steps // config.accumulate)  # the optimiser sees one update of several batches
     rise = round(config.warmup * steps)
 
     def rate(most: float) -> Any:
@@ -31,8 +32,17 @@ def make_solver(config: Config, steps: int, frame: tuple[int, ...]) -> Any:
         tx = optax.multi_transform({"weights": tx, "decays": tx, "delays": delays}, optimize.parameter_kinds)
     if config.clip:
         tx = optax.chain(optax.clip_by_global_norm(config.clip), tx)
+    if config.accumulate > 1:
+        tx = optax.MultiSteps(tx, config.accumulate).gradient_transformation()
+    solver: Any = tx
+    if config.precision != "float32":
+        solver = optimize.mixed_precision(solver, config.precision)
+    if config.average:
+        solver = optimize.averaged(solver, config.average)
     augment = _chain(config.augment, frame)
-    return tx if augment is None else _augmented(optimize.backprop(tx), augment, frame)
+    if augment is None:
+        return solver
+    return _augmented(optimize.backprop(tx) if solver is tx else solver, augment, frame)
 
 
 def _chain(table: AugmentTable, frame: tuple[int, ...]) -> Any:

@@ -20,6 +20,7 @@ from spyx.cli.config import Config
 from spyx.cli.doctor import diagnose, fresh_network
 from spyx.cli.errors import Interrupted, UserError
 from spyx.cli.progress import Shown, working
+from spyx.cli.provenance import Seconds, record_of, write
 from spyx.cli.resume import CHECKPOINTS, answer, at_once, go_on, in_words_of_options, resumed, settings_of, stopped
 from spyx.cli.runs import (
     BEST,
@@ -31,7 +32,7 @@ from spyx.cli.runs import (
     save_text,
     save_weights,
 )
-from spyx.cli.score import batches, make_loss, make_metric, score, weighed
+from spyx.cli.score import batches, check_loss, class_weights, make_loss, make_metric, score, weighed
 from spyx.cli.solver import make_solver
 from spyx.cli.spread import ALONE, Spread
 from spyx.cli.summary import activity_lines, hints, next_commands
@@ -47,23 +48,32 @@ def train(config: Config, output: Path | None, console: Console, spread: Spread 
         UserError: a name, a file or a folder is wrong, or training met a number that is not finite.
     """
     began = time.perf_counter()
+    config, samples = prepared(config, output, console, spread)
+    if not spread.first:  # the first process alone writes
+        return _run(config, output or Path(), samples, console, began, spread, resume=False)
+    folder = new_folder(output, config)
+    save_text(folder, "config.toml", config.to_toml())
+    return _run(config, folder, samples, console, began, spread, resume=False)
+
+
+def prepared(
+    config: Config, output: Path | None, console: Console, spread: Spread = ALONE
+) -> tuple[Config, inputs.Inputs]:
+    """Settings with everything in them that the data decide, and the data; nothing is written."""
     check_output(output) if spread.first else None
     inputs.check_names(config)
     network.check_names(config)
-    config = replace(config, neuron=network.full_name(config.neuron))
+    check_loss(config)
+    config = replace(config, neuron=network.full_name(config.neuron), dataset=inputs.full_name(config.dataset))
     if config.data:
         config = replace(config, data=_place("--data", config.data), cache=_place("--cache", config.cache))
     with working(console, f"loading {config.dataset}"):
         samples = inputs.load_inputs(config)
     steps = samples.x["train"].shape[1]
     taken = steps if config.raster.bin_ms else config.steps
-    config = replace(config, dataset=config.dataset.lower(), encoder=samples.encoder, steps=taken)
+    config = replace(config, encoder=samples.encoder, steps=taken)
     _check_batch(config, samples, spread)
-    if not spread.first:  # the first process alone writes
-        return _run(config, output or Path(), samples, console, began, spread, resume=False)
-    folder = new_folder(output, config)
-    save_text(folder, "config.toml", config.to_toml())
-    return _run(config, folder, samples, console, began, spread, resume=False)
+    return config, samples
 
 
 def resume(folder: Path, given: dict[str, Any], console: Console, spread: Spread = ALONE) -> Path:
@@ -76,6 +86,7 @@ def resume(folder: Path, given: dict[str, Any], console: Console, spread: Spread
     config = resumed(folder, given)
     inputs.check_names(config)
     network.check_names(config)
+    check_loss(config)
     with working(console, f"loading {config.dataset}"):
         samples = inputs.load_inputs(config)
     _check_batch(config, samples, spread)
@@ -107,6 +118,9 @@ def _run(
     steps, features = samples.x["train"].shape[1:]
     model = fresh_network(config, samples)
     _introduce(console, config, samples, steps, features, spread)
+    record = record_of(samples, model, [config.seed])
+    if spread.first:
+        write(folder, record)
     tell = partial(_page, console) if spread.first else _nothing
     tell(lambda: page.begin(folder, config, samples))
     # Weights that several processes share can be computed with by all of them alone.
@@ -137,7 +151,7 @@ def _run(
             f"the weights could not be written: {error.filename}: {error.strerror}. Make room, then: {go_on(folder)}"
         ) from error
     try:
-        return _finish(console, folder, config, trained, samples, log, began, spread)
+        return finish(console, folder, config, trained, samples, began, record, log, spread)
     except OSError as error:
         raise UserError(
             f"{error.filename}: {error.strerror}. The weights are safe: run spyx eval {folder} for the result."
@@ -154,19 +168,22 @@ def _place(option: str, path: str) -> str:
         raise UserError(f"{option}: expected a folder; got {path!r}: {error}.") from error
 
 
-def _finish(
+def finish(
     console: Console,
     folder: Path,
     config: Config,
     trained: optimize.Trained,
     samples: inputs.Inputs,
-    log: page.LayerLog | None,
     began: float,
-    spread: Spread,
+    record: dict[str, Any],
+    log: page.LayerLog | None = None,
+    spread: Spread = ALONE,
 ) -> Path:
     """Measure the test part and write everything but the weights."""
     model, history = trained.model, trained.history
-    result = score(config, model, *samples.part("test"))
+    seconds = Seconds(samples.seconds, compiling=trained.compile_s, training=trained.run_s)
+    with seconds.of("scoring"):
+        result = score(config, model, *samples.part("test"))
     x = np.asarray(samples.x["validation"][:SHOWN], np.float32)
     y = np.asarray(samples.y["validation"][:SHOWN])
     final = nn.rounded(model)
@@ -187,9 +204,11 @@ def _finish(
     }
     save_numbers(folder, history, metrics)
     try:
-        _plot(folder, config, history, result["acc"], x.reshape(*x.shape[:2], *samples.frame), y, activities)
+        with seconds.of("drawing"):
+            _plot(folder, config, history, result["acc"], x.reshape(*x.shape[:2], *samples.frame), y, activities)
     except Exception as error:  # a picture is worth less than a run: disks, fonts and back ends fail in many ways
         console.print(f"[yellow]no pictures:[/] {safe(error)}")
+    write(folder, record, seconds)
     found, _ = diagnose(config, samples, final, history)
     with working(console, "writing the page"):
         _page(console, lambda: page.finish(folder, config, model, samples, history, metrics, log))
@@ -249,7 +268,7 @@ def _learn(
         return optimize.train(
             model,
             make_solver(config, config.epochs * len(y), samples.frame),
-            make_loss(config),
+            make_loss(config, class_weights(config, samples)),
             (x, y),
             lengths=lengths[0] if lengths else None,
             epochs=config.epochs,

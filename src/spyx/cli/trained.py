@@ -10,18 +10,21 @@ from spyx.cli.config import Config
 from spyx.cli.runs import WEIGHTS, load_weights, open_run
 
 
-def open_trained(folder: Path, neuron: str | None, weights: str = WEIGHTS) -> tuple[Config, inputs.Inputs, Any]:
+def open_trained(
+    folder: Path, neuron: str | None, weights: str = WEIGHTS, dataset: str | None = None
+) -> tuple[Config, inputs.Inputs, Any]:
     """Settings, data and network of the run in `folder`.
 
     Args:
         folder: of the run.
         neuron: the user's own class, `module:Class`, of a run with one.
         weights: the file in the folder that holds the weights.
+        dataset: the user's own function, `module:function`, of a run with one.
 
     Raises:
         UserError: `folder` is no run, or its weights are damaged; data that cannot be read.
     """
-    config = open_run(folder, neuron)
+    config = open_run(folder, neuron, dataset=dataset)
     inputs.check_names(config)
     network.check_names(config)
     samples = inputs.load_inputs(config)

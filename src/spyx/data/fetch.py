@@ -9,8 +9,9 @@ import stat
 import urllib.error
 import urllib.request
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from spyx.data._archive import BLOCK, DISK, Bad, Forward, Refused, block_of, copy, faults, members
 from spyx.data._budget import budget
@@ -22,21 +23,32 @@ SLACK = 1 << 24
 PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
 
 
-def download(url: str, path: str | Path, checksum: str, *, timeout_s: float = 60.0) -> Path:
+Progress = Callable[[int, int | None], Any]
+
+
+def download(
+    url: str | Sequence[str],
+    path: str | Path,
+    checksum: str,
+    *,
+    timeout_s: float = 60.0,
+    progress: Progress | None = None,
+) -> Path:
     """Fetches a file once; a broken transfer continues where it stopped.
 
     Args:
-        url: an http, https or file address.
+        url: an http, https or file address, or several of the same file: the next one is tried where one fails.
         path: where the file appears when it is complete and its checksum is right.
         checksum: "sha256:<hex>", or "md5:<hex>" where publishers give no other.
         timeout_s: seconds without a response before giving up, > 0. Default 60.
+        progress: called as `(bytes that are there, bytes of the file or None)` while it is fetched.
 
     Returns:
         The path.
 
     Raises:
         ValueError: if the content has another checksum, or the address or checksum is of an unknown kind.
-        OSError: if the transfer fails; calling again resumes it.
+        OSError: if the transfer fails; calling again resumes it. With several addresses, the error of the last.
 
     Example:
         >>> import tempfile
@@ -48,15 +60,33 @@ def download(url: str, path: str | Path, checksum: str, *, timeout_s: float = 60
     """
     path = Path(path)
     kind, _, expected = checksum.partition(":")
-    if kind not in ("sha256", "md5") or url.split(":")[0] not in ("http", "https", "file"):
+    urls = [url] if isinstance(url, str) else list(url)
+    if (
+        kind not in ("sha256", "md5")
+        or not urls
+        or any(one.split(":")[0] not in ("http", "https", "file") for one in urls)
+    ):
+        shown = ", ".join(urls) or "no address"
         raise ValueError(
-            f"download: expected an http(s) or file address and a sha256: or md5: checksum; got {url} and {checksum}."
+            f"download: expected an http(s) or file address and a sha256: or md5: checksum; got {shown} and {checksum}."
         )
     if path.exists() and _digest(path, kind) == expected:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    _fetch(url, part, timeout_s)
+    for number, one in enumerate(urls, 1):
+        try:
+            _fetch(one, part, timeout_s, progress)
+            _check(part, one, kind, expected)
+            break
+        except (OSError, ValueError):
+            if number == len(urls):
+                raise
+    part.replace(path)
+    return path
+
+
+def _check(part: Path, url: str, kind: str, expected: str) -> None:
     found = _digest(part, kind)
     if found != expected:
         part.unlink()
@@ -64,8 +94,6 @@ def download(url: str, path: str | Path, checksum: str, *, timeout_s: float = 60
             f"download: expected {kind} {expected} for {url}; got {found}. "
             "Nothing was stored: try again, and if it happens again the publisher has changed the file."
         )
-    part.replace(path)
-    return path
 
 
 def extract(archive: str | Path, folder: str | Path, *, largest_bytes: int | None = None) -> list[Path]:
@@ -209,7 +237,7 @@ def _is_plain(info: zipfile.ZipInfo) -> bool:
     return kind in (0, stat.S_IFDIR if info.is_dir() else stat.S_IFREG)
 
 
-def _fetch(url: str, part: Path, timeout_s: float) -> None:
+def _fetch(url: str, part: Path, timeout_s: float, progress: Progress | None) -> None:
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -220,9 +248,15 @@ def _fetch(url: str, part: Path, timeout_s: float) -> None:
         raise
     with response:
         resumed = getattr(response, "status", None) == PARTIAL_CONTENT
+        have = have if resumed else 0
+        left = response.headers.get("Content-Length", "")
+        total = have + int(left) if left.isdigit() else None
         with part.open("ab" if resumed else "wb") as file:
             while block := response.read(BLOCK):
                 file.write(block)
+                have += len(block)
+                if progress is not None:
+                    progress(have, total)
             file.flush()
             os.fsync(file.fileno())
 

@@ -222,7 +222,9 @@ class Loader:
             key = jax.random.key(0) if self.key is None else _as_key(self.key)
             for number in (epoch, step, self.process_index):
                 key = jax.random.fold_in(key, number)
-        x, y, mask = self._prepare(self._put(x), key, lengths, steps), self._put(y), self._put(mask)
+        x, y, mask = self._put(x, fresh=type(self.split.x) is np.ndarray), self._put(y), self._put(mask)
+        if self.augment is not None or hasattr(self.split.x, "unpack"):  # a program that changes nothing would copy
+            x = self._prepare(x, key, lengths, steps)
         return Batch(x, y, mask) if lengths is None else SequenceBatch(x, y, mask, lengths)
 
     def _samples(self, rows: np.ndarray, lengths: np.ndarray | None, steps: int) -> np.ndarray:
@@ -240,9 +242,9 @@ class Loader:
         missing = self.batch_size - len(values)
         return np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)]) if missing else values
 
-    def _put(self, array: np.ndarray) -> jax.Array:
-        if self.sharding is None:
-            return jnp.asarray(array)
+    def _put(self, array: np.ndarray, *, fresh: bool = False) -> jax.Array:
+        if self.sharding is None:  # what nobody else holds needs no second copy
+            return jax.device_put(array, may_alias=True) if fresh else jnp.asarray(array)
         return jax.make_array_from_process_local_data(self.sharding, array)
 
     def _on_device(self, x: jax.Array, key: jax.Array | None, lengths: jax.Array | None, steps: int) -> jax.Array:

@@ -6,6 +6,8 @@ or a batch that is not a number stops the run with the epoch, the step and the f
 
 from __future__ import annotations
 
+from spyx.optimize.boards import tensorboard as tensorboard
+from spyx.optimize.boards import wandb as wandb
 from spyx.optimize.checkpoint import CheckpointError as CheckpointError
 from spyx.optimize.compiled import compile_fit as compile_fit
 from spyx.optimize.devices import device_mesh as device_mesh
@@ -13,6 +15,12 @@ from spyx.optimize.fit import History as History
 from spyx.optimize.fit import fit as fit
 from spyx.optimize.kinds import hold_delays as hold_delays
 from spyx.optimize.kinds import parameter_kinds as parameter_kinds
+from spyx.optimize.population import Member as Member
+from spyx.optimize.population import Population as Population
+from spyx.optimize.population import halving as halving
+from spyx.optimize.population import population as population
+from spyx.optimize.precision import averaged as averaged
+from spyx.optimize.precision import mixed_precision as mixed_precision
 from spyx.optimize.processes import Job as Job
 from spyx.optimize.processes import join_processes as join_processes
 from spyx.optimize.signals import Stopped as Stopped
@@ -29,19 +37,27 @@ __all__ = [
     "CheckpointError",
     "History",
     "Job",
+    "Member",
+    "Population",
     "Solver",
     "SolverImpl",
     "Stopped",
     "Trained",
+    "averaged",
     "backprop",
     "compile_fit",
     "device_mesh",
     "early_stopping",
     "fit",
+    "halving",
     "hold_delays",
     "join_processes",
     "make_eval_step",
     "make_train_step",
+    "mixed_precision",
     "parameter_kinds",
+    "population",
+    "tensorboard",
     "train",
+    "wandb",
 ]

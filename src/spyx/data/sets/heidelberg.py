@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from spyx.data import _guarded
 from spyx.data.decode.hdf5 import SPIKES, faults, spike_columns
 from spyx.data.decode.source import Source
 from spyx.data.events import Events
-from spyx.data.fetch import download, extract
+from spyx.data.fetch import Progress, download, extract
 from spyx.data.recordings import Recordings
 from spyx.data.split import Split
 
@@ -25,10 +26,21 @@ AT_ONCE, NEAR = 64, 8
 """Recordings read with one request, when the one asked for is at most so many after the one before."""
 
 
-def fetch(root: Path, name: str, checksum: str) -> None:
-    """Downloads and unpacks one file, unless it is there."""
-    if not (root / name).exists():
-        extract(download(f"{ADDRESS}{name}.zip", root / f"{name}.zip", checksum), root)
+def fetch(root: Path, name: str, checksum: str, mirrors: Sequence[str] = (), progress: Progress | None = None) -> bool:
+    """Downloads and unpacks one file, unless it is there; whether it was fetched.
+
+    Args:
+        root: the folder.
+        name: of the file.
+        checksum: of the archive that holds it.
+        mirrors: addresses of folders that hold the archive, tried before the publisher's.
+        progress: as for `download`.
+    """
+    if (root / name).exists():
+        return False
+    addresses = [f"{folder.rstrip('/')}/{name}.zip" for folder in (*mirrors, ADDRESS)]
+    extract(download(addresses, root / f"{name}.zip", checksum, progress=progress), root)
+    return True
 
 
 def read_split(path: Path, num_classes: int, set_name: str) -> tuple[Split, np.ndarray]:

@@ -28,7 +28,11 @@ DELTA_THRESHOLD = 0.1
 UNLABELLED = -1
 """The label of a step that has none."""
 MAX_BYTES = 8 * 2**30
-OPTION_OF = {"root=": "--data", "held_out_speaker=": "--hold-out-speaker "}
+OPTION_OF = {
+    "root=": "--data",
+    "held_out_speaker=": "--hold-out-speaker ",
+    "validation_speaker=": "the setting validation_speaker ",
+}
 """Arguments of the library in messages, and what they are called on the command line."""
 
 
@@ -95,6 +99,10 @@ def check_names(config: Config) -> None:
         raise UserError(f"the dataset {name} comes with the package or is generated: leave --data out.")
     if config.hold_out_speaker and "held_out_speaker" not in parameters:
         raise UserError(f"the dataset {name} names no speakers: leave --hold-out-speaker out.")
+    if config.validation_speaker and not config.hold_out_speaker:
+        raise UserError("validation_speaker: expected --hold-out-speaker NAME with it, another speaker; got none.")
+    if config.unlabelled != "masked" and "unlabelled" not in parameters:
+        raise UserError(f"unlabelled: every sample of {name} has a label; leave the setting out.")
 
 
 def load_inputs(config: Config) -> Inputs:
@@ -107,10 +115,12 @@ def load_inputs(config: Config) -> Inputs:
     options: dict[str, Any] = {"root": config.data} if config.data else {}
     if config.hold_out_speaker:
         options["held_out_speaker"] = config.hold_out_speaker
+    if config.validation_speaker:
+        options["validation_speaker"] = config.validation_speaker
     if name == "randman":
         options["num_steps"] = config.steps
     if "unlabelled" in _parameters(name):
-        options["unlabelled"] = UNLABELLED
+        options["unlabelled"] = UNLABELLED if config.unlabelled == "masked" else 0
     try:
         dataset = _framed(config, data.load(name, **options))
         dataset, lengths = _padded(dataset)

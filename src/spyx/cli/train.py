@@ -86,7 +86,7 @@ def _check_batch(config: Config, samples: inputs.Inputs) -> None:
 
 def _run(config: Config, folder: Path, samples: inputs.Inputs, console: Console, began: float, *, resume: bool) -> Path:
     steps, features = samples.x["train"].shape[1:]
-    model = network.make_network(config, features, samples.classes)
+    model = network.make_network(config, features, samples.classes, samples.frame)
     _introduce(console, config, samples, steps, features)
     try:
         trained = _learn(config, folder, model, samples, console, resume=resume)
@@ -191,7 +191,7 @@ def _learn(
             best="eval_acc",
             settings=settings_of(config),
             on_start=start,
-            on_epoch_start=partial(network.set_widths, config) if config.delays else None,
+            on_epoch_start=partial(network.set_widths, config) if network.learns_delays(config) else None,
             on_epoch_end=note,
             on_step=shown.step,
             on_signal=answer,

@@ -23,7 +23,7 @@ def check(name: str, value: Any, default: Any, limits: Any) -> Any:
         UserError: the type is another, or the value out of its limits.
     """
     if isinstance(default, tuple):
-        return _sizes(name, value)
+        return () if value == [] and not default else _sizes(name, value)
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise UserError(f"{name}: expected true or false; got {value!r}.")

@@ -31,6 +31,7 @@ from spyx.data.jitter import jitter_time as jitter_time
 from spyx.data.jitter import mask_axis as mask_axis
 from spyx.data.jitter import mixup as mixup
 from spyx.data.jitter import shift_space as shift_space
+from spyx.data.jitter import stretch as stretch
 from spyx.data.loader import Batch as Batch
 from spyx.data.loader import Loader as Loader
 from spyx.data.loader import SequenceBatch as SequenceBatch

@@ -12,6 +12,7 @@ import spyx
 from spyx.cli.config import Config, make_config
 from spyx.cli.errors import OneLineErrors
 from spyx.cli.nir import app as nir_app
+from spyx.cli.zoo import app as zoo_app
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(nir_app, name="nir")
+app.add_typer(zoo_app, name="zoo")
 
 TRAIN = (
     "Train a spiking network on a dataset and write a folder with everything about the run.\n\n"

@@ -100,7 +100,17 @@ class Config:
 
 TABLES = {"layers": LayersTable(), "raster": RasterTable(), "augment": AugmentTable()}
 LONGEST_FILE = 1 << 16
-FILE_ONLY = ("validation_speaker", "unlabelled", "warmup", "weight_decay", "clip", "smoothing", "readout", "readout_beta", *TABLES)
+FILE_ONLY = (
+    "validation_speaker",
+    "unlabelled",
+    "warmup",
+    "weight_decay",
+    "clip",
+    "smoothing",
+    "readout",
+    "readout_beta",
+    *TABLES,
+)
 """Settings that the command line has no option for."""
 
 LIMITS: dict[str, Any] = {

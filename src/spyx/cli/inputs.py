@@ -19,12 +19,10 @@ from spyx.cli.config import Config, RasterTable
 from spyx.cli.errors import UserError, pick, refuse_nan
 from spyx.data.lengths import has_time, lengths_of, padded
 from spyx.data.sets import NAMES
+from spyx.zoo.encoder import SERIES, STATIC, ValueEncoder
 
 PARTS = ("train", "validation", "test")
-STATIC = ("latency", "rate", "phase", "direct")
-SERIES = ("delta", "direct")
 ENCODERS = ("auto", "latency", "rate", "phase", "direct", "delta", "none")
-DELTA_THRESHOLD = 0.1
 UNLABELLED = -1
 """The label of a step that has none."""
 MAX_BYTES = 8 * 2**30
@@ -151,15 +149,7 @@ def _framed(config: Config, dataset: data.Dataset) -> data.Dataset:
         if table != RasterTable():
             raise UserError(f"[raster] cuts events into frames, and {config.dataset} holds none: leave it out.")
         return dataset
-    raster = data.Raster(
-        num_bins=None if table.bin_ms else config.steps,
-        bin_ms=table.bin_ms or None,
-        duration_ms=table.duration_ms or None,
-        start=table.start,
-        binary=table.binary,
-        polarity=table.polarity,
-        downsample=table.downsample,
-    )
+    raster = data.Raster(**raster_options(config))
     samples = max(len(getattr(dataset, part)) for part in PARTS)
     frame = raster.frame_shape(recordings.sensor_size)
     _afford(samples * math.prod([raster.num_frames() or 0, *frame]) * (1 if table.binary else 2))
@@ -169,6 +159,20 @@ def _framed(config: Config, dataset: data.Dataset) -> data.Dataset:
         raise UserError(f"--cache: expected a folder; got {config.cache!r}: {error}.") from error
     kept = data.rasterise(dataset, raster, cache)
     return kept.map(lambda part, split: data.Split(np.asarray(split.x), split.y))
+
+
+def raster_options(config: Config) -> dict[str, Any]:
+    """The arguments of `spyx.data.Raster` that the settings stand for."""
+    table = config.raster
+    return {
+        "num_bins": None if table.bin_ms else config.steps,
+        "bin_ms": table.bin_ms or None,
+        "duration_ms": table.duration_ms or None,
+        "start": table.start,
+        "binary": table.binary,
+        "polarity": table.polarity,
+        "downsample": table.downsample,
+    }
 
 
 def _padded(dataset: data.Dataset) -> tuple[data.Dataset, dict[str, np.ndarray]]:
@@ -210,22 +214,7 @@ def _encoder(
         raise UserError(
             f"the encoder {given} does not fit {name}, which holds {kind}. Choose from: auto, {', '.join(fits)}."
         )
-    return chosen, _encode(chosen, config.steps, series=sample.ndim > 2)
-
-
-def _encode(name: str, steps: int, *, series: bool) -> Callable[[Any, jax.Array], jax.Array]:
-    if name == "latency":
-        code: Any = data.latency_code(steps)
-    elif name == "rate":
-        code = data.rate_code(steps)
-    elif name == "phase":
-        code = data.phase_code(steps, num_phases=min(8, steps))
-    elif name == "delta":
-        code = data.delta_code(DELTA_THRESHOLD)
-    else:
-        code = (lambda x: x) if name == "none" or series else data.direct_code(steps)
-
-    return lambda x, key: code(x, key) if name == "rate" else code(x)
+    return chosen, ValueEncoder(chosen, config.steps, series=sample.ndim > 2).code
 
 
 def _check(name: str, part: str, split: data.Split, classes: int) -> None:

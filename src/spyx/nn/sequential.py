@@ -123,7 +123,7 @@ def _blame(index: int, layer: Layer, x: Any, lead: int, error: Exception) -> Exc
 
 
 class Unflatten(nnx.Module):
-    """Split one feature axis: `(batch, prod(shape)) -> (batch, *shape)`, in the order in which `Flatten` merges. No state.
+    """Split one feature axis: `(batch, prod(shape)) -> (batch, *shape)`, in the order of `Flatten`. No state.
 
     Args:
         shape: of the features of one sample.

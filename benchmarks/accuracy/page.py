@@ -59,6 +59,7 @@ def write(rows: dict[str, Row], results: Path, docs: Path) -> None:
     docs.mkdir(parents=True, exist_ok=True)
     (docs / "index.md").write_text(text(rows, results), encoding="utf-8")
     _draw(rows, results, docs / "accuracy.png")
+    _draw_validation(rows, results, docs / "validation.png")
 
 
 def text(rows: dict[str, Row], results: Path) -> str:
@@ -135,7 +136,7 @@ def _seeds(runs: list[dict[str, Any]]) -> str:
 
 def _bar(row: Row, runs: list[dict[str, Any]]) -> str:
     if row.data.bar is None:
-        return "-"
+        return "none"
     reached = statistics.fmean(by_seed(runs, "test_best")) >= row.data.bar
     few = "" if len(by_seed(runs, "test_best")) >= 5 else ", fewer than 5 seeds"
     return f"{100 * row.data.bar:.4g} %: {'reached' if reached else 'not reached'}{few}"
@@ -156,15 +157,44 @@ def _draw(rows: dict[str, Row], results: Path, file: Path) -> None:
     shown = [(row, runs) for name, row in rows.items() if row.kind != "ablation" and (runs := read(results, name))]
     figure = Figure(figsize=(8, 0.55 * len(shown) + 1.2), layout="constrained")
     axis = figure.subplots()
+    labels = {"a seed", "bar"}
     for place, (row, runs) in enumerate(reversed(shown)):
         values = [100 * value for value in by_seed(runs, "test_best")]
-        axis.plot(values, [place] * len(values), "o", color="#1f6f8b", alpha=0.6, label="a seed" if not place else None)
+        seed, bar = ({"label": word} if word in labels else {} for word in ("a seed", "bar"))
+        axis.plot(values, [place] * len(values), "o", color="#1f6f8b", alpha=0.6, **seed)
+        labels -= {"a seed"}
         if row.data.bar is not None:
-            label = "bar" if not place else None
-            axis.plot([100 * row.data.bar] * 2, [place - 0.3, place + 0.3], color="#b3402a", linewidth=2, label=label)
+            axis.plot([100 * row.data.bar] * 2, [place - 0.3, place + 0.3], color="#b3402a", linewidth=2, **bar)
+            labels -= {"bar"}
     axis.set_yticks(range(len(shown)), [f"{row.data.title}: {row.model}" for row, _ in reversed(shown)], fontsize=8)
     axis.set_xlabel("test accuracy in %, at the epoch that validation chose")
     axis.grid(axis="x", alpha=0.3)
     axis.legend(loc="lower left", fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=120)
+
+
+def _draw_validation(rows: dict[str, Row], results: Path, file: Path) -> None:
+    """A panel for every row: validation accuracy over epochs, a line for every run, a dot where it was best."""
+    from matplotlib.figure import Figure
+
+    shown = [(name, runs) for name in rows if (runs := read(results, name))]
+    wide = 3
+    high = -(-len(shown) // wide)
+    figure = Figure(figsize=(9, 2.1 * high), layout="constrained")
+    panels = figure.subplots(high, wide, squeeze=False).ravel()
+    for panel, (name, runs) in zip(panels, shown, strict=False):
+        for run in runs:
+            values = [100 * value for value in run["validation"]]
+            (line,) = panel.plot(range(1, len(values) + 1), values, linewidth=1)
+            panel.plot(run["best_epoch"], values[run["best_epoch"] - 1], "o", color=line.get_color(), markersize=3)
+        low = min(min(run["validation"][len(run["validation"]) // 4 :]) for run in runs)
+        panel.set_ylim(100 * low - 1, 100.5)
+        panel.set_title(name, fontsize=9, loc="left")
+        panel.tick_params(labelsize=7)
+        panel.grid(alpha=0.3)
+    for panel in panels[len(shown) :]:
+        panel.set_axis_off()
+    figure.supxlabel("epoch", fontsize=9)
+    figure.supylabel("validation accuracy in %", fontsize=9)
     figure.savefig(file, dpi=120)

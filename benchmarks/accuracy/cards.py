@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+from flax import nnx
+
 import spyx
 from benchmarks.accuracy import page, rows
 from spyx import data, nn, report, zoo
@@ -45,8 +48,7 @@ def make(row: rows.Row, folder: Path, root: Path | None, cache: str, results: Pa
     samples = inputs.load_inputs(config)
     model = network.make_network(config, samples.x["test"].shape[-1], samples.classes, samples.frame)
     load_weights(folder, model, BEST)
-    model = nn.rounded(model)
-    model.eval()
+    model = folded(nn.rounded(model))
     shelf.mkdir(parents=True, exist_ok=True)
     weights = shelf / f"{row.name}.safetensors"
     spyx.save(weights, model)
@@ -82,6 +84,23 @@ def make(row: rows.Row, folder: Path, root: Path | None, cache: str, results: Pa
     path = shelf / f"{row.name}.json"
     path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def folded(model: nn.Sequential) -> nn.Sequential:
+    """A chain of the same function in evaluation: BatchNorm is in the weights before it, Dropout is gone.
+
+    `y = s (x W + b - m) + c` with `s = scale / sqrt(var + eps)` is `x (W s) + (s (b - m) + c)`.
+    """
+    layers: list[Any] = []
+    for layer in model.layers:
+        if isinstance(layer, nnx.BatchNorm):
+            before = layers[-1].connection if isinstance(layers[-1], nn.Delayed) else layers[-1]
+            s = layer.scale[...] / jnp.sqrt(layer.var[...] + layer.epsilon)
+            before.kernel[...] = before.kernel[...] * s
+            before.bias[...] = s * (before.bias[...] - layer.mean[...]) + layer.bias[...]
+        elif not isinstance(layer, nnx.Dropout):
+            layers.append(layer)
+    return nn.Sequential(*layers)
 
 
 def encoder(config: Any, samples: inputs.Inputs, source: data.Dataset) -> dict[str, Any]:

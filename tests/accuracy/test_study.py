@@ -52,7 +52,7 @@ def test_a_row_is_run_measured_resumed_and_collected(tmp_path, monkeypatch):
     settings = tmp_path / "settings"
     settings.mkdir()
     (settings / "tiny.toml").write_text(
-        'dataset = "yinyang"\nencoder = "direct"\nsteps = 3\nhidden = [8]\nepochs = 2\n'
+        'dataset = "yinyang"\nencoder = "direct"\nsteps = 3\nhidden = 8\nepochs = 2\n'
     )
     (tmp_path / "rows.toml").write_text(
         '[data.yinyang]\ntitle = "t"\nbar = 0.999\ntest = "x"\n[[row]]\nname = "tiny"\ndata = "yinyang"\nmodel = "m"\n'

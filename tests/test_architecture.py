@@ -30,7 +30,8 @@ MAY_IMPORT = {
     **dict.fromkeys(TOOLS, BELOW_TOOLS),
     "experimental": BELOW_TOOLS | TOOLS,
     "saving": BELOW_TOOLS | TOOLS | {"experimental"},
-    "cli": BELOW_TOOLS | TOOLS | {"experimental", "saving"},
+    "zoo": {"data", "saving"},
+    "cli": BELOW_TOOLS | TOOLS | {"experimental", "saving", "zoo"},
     "__main__": {"cli"},
 }
 CORE_DEPENDENCIES = {"jax", "flax", "optax", "numpy", "spyx"}

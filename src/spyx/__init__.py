@@ -10,7 +10,20 @@ from typing import Any
 
 __version__ = "2.0.0.dev0"
 
-_SUBMODULES = ("axn", "data", "engine", "experimental", "fn", "graph", "nir", "nn", "optimize", "report", "testing")
+_SUBMODULES = (
+    "axn",
+    "data",
+    "engine",
+    "experimental",
+    "fn",
+    "graph",
+    "nir",
+    "nn",
+    "optimize",
+    "report",
+    "testing",
+    "zoo",
+)
 
 _ROOMS = {"compilation_cache": "spyx.engine", "load": "spyx.saving", "save": "spyx.saving", "train": "spyx.optimize"}
 

@@ -13,6 +13,7 @@ from spyx.cli.config import Config, make_config
 from spyx.cli.data import app as data_app
 from spyx.cli.errors import OneLineErrors, UserError
 from spyx.cli.nir import app as nir_app
+from spyx.cli.zoo import app as zoo_app
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(nir_app, name="nir")
 app.add_typer(data_app, name="data")
+app.add_typer(zoo_app, name="zoo")
 
 TRAIN = (
     "Train a spiking network on a dataset and write a folder with everything about the run.\n\n"

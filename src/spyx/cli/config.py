@@ -27,9 +27,25 @@ class RasterTable:
 
 
 @dataclass(frozen=True)
+class LayersTable:
+    """What the network has beside its hidden layers' neurons; 0, false and "none" leave a line out."""
+
+    conv: tuple[int, ...] = ()
+    conv_kernel: int = 3
+    conv_pool: int = 2
+    recurrent: bool = False
+    recurrent_delays: int = 0
+    norm: str = "none"
+    dropout: float = 0.0
+    gain: float = 1.0
+
+
+@dataclass(frozen=True)
 class AugmentTable:
     """What is done to each batch of the training part, in this order; 0 leaves a line out."""
 
+    stretch_space: float = 0.0
+    stretch_time: float = 0.0
     shift_space: int = 0
     shift_time: int = 0
     jitter_time: int = 0
@@ -47,6 +63,8 @@ class Config:
     cache: str = "~/.cache/spyx"
     hold_out_speaker: str = ""
     sensor_size: tuple[int, ...] = ()
+    validation_speaker: str = ""
+    unlabelled: str = "masked"
     encoder: str = "auto"
     steps: int = 16
     hidden: tuple[int, ...] = (256,)
@@ -72,6 +90,7 @@ class Config:
     smoothing: float = 0.1
     readout: str = "sum"
     readout_beta: float = 0.9
+    layers: LayersTable = field(default_factory=LayersTable)
     raster: RasterTable = field(default_factory=RasterTable)
     augment: AugmentTable = field(default_factory=AugmentTable)
 
@@ -86,9 +105,11 @@ class Config:
         return "\n".join(lines) + "\n"
 
 
-TABLES = {"raster": RasterTable(), "augment": AugmentTable()}
+TABLES = {"layers": LayersTable(), "raster": RasterTable(), "augment": AugmentTable()}
 LONGEST_FILE = 1 << 16
 FILE_ONLY = (
+    "validation_speaker",
+    "unlabelled",
     "warmup",
     "weight_decay",
     "clip",
@@ -123,9 +144,18 @@ LIMITS: dict[str, Any] = {
     "smoothing": (0.0, 1.0),
     "readout": ("sum", "mean"),
     "readout_beta": (0.0, 1.0),
+    "unlabelled": ("masked", "class 0"),
+    "layers.conv_kernel": (1, 64),
+    "layers.conv_pool": (1, 64),
+    "layers.recurrent_delays": (0, 10_000),
+    "layers.norm": ("none", "batch"),
+    "layers.dropout": (0.0, 0.99),
+    "layers.gain": (0.0, 1e3),
     "raster.bin_ms": (0.0, 1e6),
     "raster.duration_ms": (0.0, 1e9),
     "raster.downsample": (1, 4096),
+    "augment.stretch_space": (0.0, 10.0),
+    "augment.stretch_time": (0.0, 10.0),
     "augment.shift_space": (0, 4096),
     "augment.shift_time": (0, 10_000),
     "augment.jitter_time": (0, 10_000),

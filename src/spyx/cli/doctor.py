@@ -89,7 +89,7 @@ def fresh_network(config: Config, data: inputs.Inputs) -> Any:
     Raises:
         UserError: no gain brings a layer to the rate that was asked for.
     """
-    model = make_network(config, data.x["train"].shape[-1], data.classes)
+    model = make_network(config, data.x["train"].shape[-1], data.classes, data.frame)
     if config.calibrate:
         x, _, *ends = first_samples(data)
         try:

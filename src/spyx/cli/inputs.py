@@ -21,17 +21,19 @@ from spyx.cli.errors import UserError, pick, refuse_nan
 from spyx.cli.own import function, is_own
 from spyx.data.lengths import has_time, lengths_of, padded
 from spyx.data.sets import NAMES
+from spyx.zoo.encoder import DELTA_THRESHOLD, SERIES, STATIC, ValueEncoder
 
 PARTS = ("train", "validation", "test")
-STATIC = ("latency", "rate", "phase", "direct")
-SERIES = ("delta", "direct")
 ENCODERS = ("auto", "latency", "rate", "phase", "direct", "delta", "none")
-DELTA_THRESHOLD = 0.1
 UNLABELLED = -1
 """The label of a step that has none."""
 MAX_BYTES = 8 * 2**30
 OWN_EXAMPLE = "mine:load"
-OPTION_OF = {"root=": "--data", "held_out_speaker=": "--hold-out-speaker "}
+OPTION_OF = {
+    "root=": "--data",
+    "held_out_speaker=": "--hold-out-speaker ",
+    "validation_speaker=": "the setting validation_speaker ",
+}
 """Arguments of the library in messages, and what they are called on the command line."""
 
 
@@ -105,6 +107,10 @@ def check_names(config: Config) -> None:
         raise UserError(f"the dataset {name} comes with the package or is generated: leave --data out.")
     if config.hold_out_speaker and "held_out_speaker" not in parameters:
         raise UserError(f"the dataset {name} names no speakers: leave --hold-out-speaker out.")
+    if config.validation_speaker and not config.hold_out_speaker:
+        raise UserError("validation_speaker: expected --hold-out-speaker NAME with it, another speaker; got none.")
+    if config.unlabelled != "masked" and "unlabelled" not in parameters:
+        raise UserError(f"unlabelled: every sample of {name} has a label; leave the setting out.")
 
 
 def encoder_of(text: str) -> tuple[str, float]:
@@ -136,10 +142,12 @@ def load_inputs(config: Config) -> Inputs:
         options["sensor_size"] = config.sensor_size
     if config.hold_out_speaker:
         options["held_out_speaker"] = config.hold_out_speaker
+    if config.validation_speaker:
+        options["validation_speaker"] = config.validation_speaker
     if name == "randman":
         options["num_steps"] = config.steps
     if "unlabelled" in _parameters(name):
-        options["unlabelled"] = UNLABELLED
+        options["unlabelled"] = UNLABELLED if config.unlabelled == "masked" else 0
     try:
         began = time.perf_counter()
         dataset = _loaded(name, options)
@@ -221,15 +229,7 @@ def _framed(config: Config, dataset: data.Dataset) -> data.Dataset:
         if table != RasterTable():
             raise UserError(f"[raster] cuts events into frames, and {config.dataset} holds none: leave it out.")
         return dataset
-    raster = data.Raster(
-        num_bins=None if table.bin_ms else config.steps,
-        bin_ms=table.bin_ms or None,
-        duration_ms=table.duration_ms or None,
-        start=table.start,
-        binary=table.binary,
-        polarity=table.polarity,
-        downsample=table.downsample,
-    )
+    raster = data.Raster(**raster_options(config))
     samples = max(len(getattr(dataset, part)) for part in PARTS)
     frame = raster.frame_shape(recordings.sensor_size)
     _afford(samples * math.prod([raster.num_frames() or 0, *frame]) * (1 if table.binary else 2))
@@ -239,6 +239,20 @@ def _framed(config: Config, dataset: data.Dataset) -> data.Dataset:
         raise UserError(f"--cache: expected a folder; got {config.cache!r}: {error}.") from error
     kept = data.rasterise(dataset, raster, cache)
     return kept.map(lambda part, split: data.Split(np.asarray(split.x), split.y))
+
+
+def raster_options(config: Config) -> dict[str, Any]:
+    """The arguments of `spyx.data.Raster` that the settings stand for."""
+    table = config.raster
+    return {
+        "num_bins": None if table.bin_ms else config.steps,
+        "bin_ms": table.bin_ms or None,
+        "duration_ms": table.duration_ms or None,
+        "start": table.start,
+        "binary": table.binary,
+        "polarity": table.polarity,
+        "downsample": table.downsample,
+    }
 
 
 def _padded(dataset: data.Dataset) -> tuple[data.Dataset, dict[str, np.ndarray]]:
@@ -281,22 +295,7 @@ def _encoder(
             f"the encoder {given} does not fit {name}, which holds {kind}. Choose from: auto, {', '.join(fits)}."
         )
     written = chosen if threshold == DELTA_THRESHOLD else f"{chosen}:{threshold:g}"
-    return written, _encode(chosen, config.steps, threshold, series=sample.ndim > 2)
-
-
-def _encode(name: str, steps: int, threshold: float, *, series: bool) -> Callable[[Any, jax.Array], jax.Array]:
-    if name == "latency":
-        code: Any = data.latency_code(steps)
-    elif name == "rate":
-        code = data.rate_code(steps)
-    elif name == "phase":
-        code = data.phase_code(steps, num_phases=min(8, steps))
-    elif name == "delta":
-        code = data.delta_code(threshold)
-    else:
-        code = (lambda x: x) if name == "none" or series else data.direct_code(steps)
-
-    return lambda x, key: code(x, key) if name == "rate" else code(x)
+    return written, ValueEncoder(chosen, config.steps, series=sample.ndim > 2, threshold=threshold).code
 
 
 def _check(name: str, part: str, split: data.Split, classes: int) -> None:

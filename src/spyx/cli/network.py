@@ -1,11 +1,13 @@
-"""From names to a network: Linear and neuron for every hidden size, Linear and a leaky integrator as the readout."""
+"""From names to a network: connection and neuron for every layer, Linear and a leaky integrator as the readout."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
+import math
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 
@@ -17,6 +19,8 @@ from spyx.nn.dynamics import PRESETS
 
 MAX_BYTES = 4 * 2**30
 """Weights alone; an optimiser takes three times as much on top."""
+MOMENTUM = 0.95
+"""Of the running statistics of BatchNorm: short runs have few updates."""
 
 
 def neurons() -> dict[str, type[nn.Neuron]]:
@@ -71,38 +75,112 @@ def check_names(config: Config) -> None:
     make_surrogate(config.surrogate)
     pick("dynamics", config.dynamics, PRESETS)
     try:
-        _neuron(config, 1, nnx.Rngs(0))
+        neuron = _neuron(config, 1, nnx.Rngs(0))
     except ValueError as error:
         raise UserError(f"--dynamics: {config.dynamics!r} does not suit {config.neuron}: {error}") from error
+    if learns_recurrence(config):
+        _recurrent(config, neuron, 1, nnx.Rngs(0))
 
 
-def make_network(config: Config, features: int, classes: int) -> nn.Sequential:
-    """The network of a run, its weights drawn from the seed."""
-    widths = (features, *config.hidden, classes)
-    size = 4 * sum(a * b for a, b in itertools.pairwise(widths))
-    if size > MAX_BYTES:
-        raise UserError(f"--hidden: the weights would take {size / 2**30:.0f} GiB in memory: use smaller layers.")
+def make_network(config: Config, features: int, classes: int, frame: tuple[int, ...] | None = None) -> nn.Sequential:
+    """The network of a run, its weights drawn from the seed.
+
+    Args:
+        config: the settings.
+        features: of one time step of a sample, flat.
+        classes: that it tells apart.
+        frame: the shape that the features had; convolutions need it.
+
+    Raises:
+        UserError: weights that do not fit in memory, or frames too small for the convolutions.
+    """
     rngs = nnx.Rngs(config.seed)
     layers: list[Any] = []
     width = features
+    if config.layers.conv:
+        layers, width = _convolutions(config, frame or (features,), rngs)
+    size = 4 * sum(a * b for a, b in itertools.pairwise((width, *config.hidden, classes)))
+    if size > MAX_BYTES:
+        raise UserError(f"--hidden: the weights would take {size / 2**30:.0f} GiB in memory: use smaller layers.")
     for size in config.hidden:
-        layers += [_connection(config, width, size, rngs), _neuron(config, size, rngs)]
+        layers += [_connection(config, width, size, rngs), *_after(config, size, rngs), *_dropout(config, rngs)]
         width = size
     layers += [nnx.Linear(width, classes, rngs=rngs), nn.LI(classes, beta=np.float32(config.readout_beta))]
     return nn.Sequential(*layers)
 
 
+def _convolutions(config: Config, frame: tuple[int, ...], rngs: nnx.Rngs) -> tuple[list[Any], int]:
+    """Spiking convolutions, each followed by a pool, and the number of features that they end with.
+
+    A frame is (rows, columns, polarity), (rows, columns) or (units,); the last two get one channel.
+    """
+    kernel, pool = config.layers.conv_kernel, config.layers.conv_pool
+    *sides, channels = frame if len(frame) == 3 else (*frame, 1)
+    layers: list[Any] = [nn.Unflatten((*sides, channels))]
+    for size in config.layers.conv:
+        conv = nn.Conv(channels, size, (kernel,) * len(sides), rngs=rngs)
+        layers += [_gained(config, conv), *_after(config, (*sides, size), rngs), nn.SumPool(pool, pool, "VALID")]
+        sides, channels = [side // pool for side in sides], size
+        if not all(sides):
+            raise UserError(
+                f"layers.conv: {len(config.layers.conv)} layers, each with a pool of {pool}, leave nothing of frames "
+                f"of shape {tuple(frame)}. Use fewer, or a smaller conv_pool."
+            )
+    return [*layers, nn.Flatten(), *_dropout(config, rngs)], math.prod(sides) * channels
+
+
 def _connection(config: Config, width: int, size: int, rngs: nnx.Rngs) -> Any:
-    linear = nnx.Linear(width, size, rngs=rngs)
+    linear = _gained(config, nnx.Linear(width, size, rngs=rngs))
     return nn.Delayed(linear, config.delays, rngs=rngs) if config.delays else linear
+
+
+def _gained(config: Config, connection: Any) -> Any:
+    if config.layers.gain != 1:
+        connection.kernel[...] = connection.kernel[...] * np.float32(config.layers.gain)
+    return connection
+
+
+def _after(config: Config, shape: int | tuple[int, ...], rngs: nnx.Rngs) -> list[Any]:
+    """What follows a connection: normalisation, if any, and the neurons."""
+    channels = shape if isinstance(shape, int) else shape[-1]
+    norm = [nnx.BatchNorm(channels, momentum=MOMENTUM, rngs=rngs)] if config.layers.norm == "batch" else []
+    neuron = _neuron(config, shape, rngs)
+    flat = isinstance(shape, int)  # a dense recurrence over a map of features would have no weights that are shared
+    return [*norm, _recurrent(config, neuron, shape, rngs) if flat and learns_recurrence(config) else neuron]
+
+
+def learns_recurrence(config: Config) -> bool:
+    """Hidden layers are fed back into themselves."""
+    return config.layers.recurrent or config.layers.recurrent_delays > 0
+
+
+def _recurrent(config: Config, neuron: Any, size: int, rngs: nnx.Rngs) -> Any:
+    orthogonal = jax.nn.initializers.orthogonal()
+    try:
+        if not config.layers.recurrent_delays:
+            return nn.Recurrent(neuron, recurrent_init=orthogonal, rngs=rngs)
+        linear = nnx.Linear(size, size, use_bias=False, kernel_init=orthogonal, rngs=rngs)
+        return nn.Recurrent(neuron, via=nn.Delayed(linear, config.layers.recurrent_delays, rngs=rngs))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"layers.recurrent: {config.neuron} cannot be fed back: {error}") from error
+
+
+def _dropout(config: Config, rngs: nnx.Rngs) -> list[Any]:
+    return [nnx.Dropout(config.layers.dropout, rngs=rngs)] if config.layers.dropout else []
+
+
+def learns_delays(config: Config) -> bool:
+    """The network has delays that are trained."""
+    return bool(config.delays or config.layers.recurrent_delays)
 
 
 def set_widths(config: Config, epoch: Any, model: Any) -> None:
     """Kernels of delays shrink to a single step over the first half of the epochs."""
-    nn.set_width(model, nn.shrinking(epoch, config.delays / 2, 0.01, epochs=config.epochs / 2))
+    longest = max(config.delays, config.layers.recurrent_delays)
+    nn.set_width(model, nn.shrinking(epoch, longest / 2, 0.01, epochs=config.epochs / 2))
 
 
-def _neuron(config: Config, size: int, rngs: nnx.Rngs) -> Any:
+def _neuron(config: Config, size: int | tuple[int, ...], rngs: nnx.Rngs) -> Any:
     kind = neuron_class(config.neuron)
     accepted = _arguments(kind)
     offered = {"activation": make_surrogate(config.surrogate), "rngs": rngs}

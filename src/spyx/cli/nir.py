@@ -175,6 +175,8 @@ def convert_command(
     bridge, console = _bridge(), Console()
     config = open_run(run)
     network.check_names(config)
+    if config.layers.conv:
+        raise UserError(f"{run} has convolutions, whose frames its weights do not tell. Use spyx.nir.to_nir in Python.")
     features, classes = _sizes(run)
     model = network.make_network(config, features, classes)
     load_weights(run, model)

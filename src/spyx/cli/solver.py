@@ -9,6 +9,7 @@ import optax
 
 from spyx import data, optimize
 from spyx.cli.config import AugmentTable, Config
+from spyx.cli.network import learns_delays
 
 
 def make_solver(config: Config, steps: int, frame: tuple[int, ...]) -> Any:
@@ -27,7 +28,7 @@ def make_solver(config: Config, steps: int, frame: tuple[int, ...]) -> Any:
         return optax.warmup_cosine_decay_schedule(0.0, most, rise, steps) if rise else falling
 
     tx = optax.adamw(rate(config.learning_rate), weight_decay=config.weight_decay)
-    if config.delays:
+    if learns_delays(config):
         delays = optax.adam(rate(config.delay_learning_rate))
         tx = optax.multi_transform({"weights": tx, "decays": tx, "delays": delays}, optimize.parameter_kinds)
     if config.clip:
@@ -49,6 +50,8 @@ def _chain(table: AugmentTable, frame: tuple[int, ...]) -> Any:
     """The augmentations that are not 0, one after the other, or None."""
     space = (2,) if len(frame) < 2 else (2, 3)
     made = {
+        "stretch_space": lambda most: data.stretch(most, axis=2),
+        "stretch_time": data.stretch,
         "shift_space": lambda size: data.shift_space(size, axes=space),
         "shift_time": lambda size: data.shift_space(size, axes=(1,)),
         "jitter_time": data.jitter_time,

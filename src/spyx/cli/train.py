@@ -280,7 +280,7 @@ def _learn(
             best="eval_acc",
             settings=settings_of(config),
             on_start=start,
-            on_epoch_start=partial(network.set_widths, config) if config.delays else None,
+            on_epoch_start=partial(network.set_widths, config) if network.learns_delays(config) else None,
             on_epoch_end=note,
             on_epoch_model=log,
             on_step=shown.step,

@@ -28,6 +28,6 @@ def open_trained(
     inputs.check_names(config)
     network.check_names(config)
     samples = inputs.load_inputs(config)
-    model = network.make_network(config, samples.x["test"].shape[-1], samples.classes)
+    model = network.make_network(config, samples.x["test"].shape[-1], samples.classes, samples.frame)
     load_weights(folder, model, weights)
     return config, samples, model

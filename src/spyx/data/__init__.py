@@ -15,6 +15,7 @@ from spyx.data.augment import mask_axis as mask_axis
 from spyx.data.augment import mixup as mixup
 from spyx.data.augment import shift_augment as shift_augment
 from spyx.data.augment import shift_space as shift_space
+from spyx.data.augment import stretch as stretch
 from spyx.data.cache import Packed as Packed
 from spyx.data.cache import rasterise as rasterise
 from spyx.data.cochlea import Cochlea as Cochlea

@@ -125,6 +125,44 @@ def shift_space(max_pixels: int, axes: int | Sequence[int] = (2, 3)) -> Augment:
     return augment
 
 
+def stretch(most: float, axis: int = 1) -> Augment:
+    """Stretches or squeezes each sample by a random factor along one axis: `x'[i] = x[floor(i / factor)]`.
+
+    The factor is log-uniform in [1 / (1 + most), 1 + most]. What leaves at the end is lost, zeros come in; a spike may
+    be doubled or dropped. Along time it is the speed of speech, along the channels of a cochlea, whose frequencies are
+    spaced geometrically above its lowest ones, the length of a vocal tract.
+
+    Args:
+        most: the largest relative change, >= 0; 0.25 is from 0.8 to 1.25.
+        axis: the axis, not the batch. Default 1, time.
+
+    Returns:
+        `f(x, key)`, shapes unchanged.
+
+    Raises:
+        ValueError: if `most` is negative or the axis is the batch.
+
+    Example:
+        >>> x = jnp.ones((1, 10, 1))
+        >>> sums = [float(stretch(0.5)(x, jax.random.key(i)).sum()) for i in range(9)]
+        >>> 6.0 <= min(sums) < 10.0 == max(sums)
+        True
+    """
+    _check("stretch", "most", most, 0, None)
+    if axis == 0:
+        raise ValueError("stretch: expected an axis of the sample; got 0, the batch. Time is axis 1.")
+
+    def augment(x: jax.Array, key: jax.Array) -> jax.Array:
+        size, limit = x.shape[axis], np.log1p(np.float32(most))
+        factor = jnp.exp(jax.random.uniform(key, (x.shape[0], 1), jnp.float32, -limit, limit))
+        place = jnp.floor(jnp.arange(size, dtype=jnp.float32)[None] / factor).astype(jnp.int32)
+        place = place.reshape([x.shape[0]] + [size if a == axis % x.ndim else 1 for a in range(1, x.ndim)])
+        taken = jnp.take_along_axis(x, jnp.minimum(place, size - 1), axis=axis)
+        return jnp.where(place < size, taken, jnp.zeros((), x.dtype))
+
+    return augment
+
+
 def flip(axis: int, probability: float = 0.5) -> Augment:
     """Mirrors each sample along one axis with a probability.
 

@@ -60,6 +60,7 @@ from spyx.nn.run import observe as observe
 from spyx.nn.run import run as run
 from spyx.nn.sequential import Flatten as Flatten
 from spyx.nn.sequential import Sequential as Sequential
+from spyx.nn.sequential import Unflatten as Unflatten
 from spyx.nn.sigma_delta import SigmaDelta as SigmaDelta
 from spyx.nn.stepper import Stepper as Stepper
 from spyx.nn.stepper import stepper as stepper
@@ -108,6 +109,7 @@ __all__ = [
     "SigmaDelta",
     "Stepper",
     "SumPool",
+    "Unflatten",
     "Width",
     "adLIF",
     "between",

@@ -129,6 +129,33 @@ def _blame(index: int, layer: Layer, x: Tree, lead: int, error: Exception) -> Ex
     )
 
 
+class Unflatten(nnx.Module):
+    """Split one feature axis: `(batch, prod(shape)) -> (batch, *shape)`, in the order of `Flatten`. No state.
+
+    Args:
+        shape: of the features of one sample.
+
+    Raises:
+        ValueError: input of another number of features.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> Unflatten((3, 4))(jnp.ones((2, 12))).shape
+        (2, 3, 4)
+    """
+
+    def __init__(self, shape: tuple[int, ...] | list[int]) -> None:
+        self.shape = tuple(shape)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if x.ndim != 2 or x.shape[1] != math.prod(self.shape):
+            raise ValueError(
+                f"spyx.nn.Unflatten: expected input of shape (batch, {math.prod(self.shape)}); got {x.shape}. "
+                f"Give the shape that the features have, in place of {self.shape}."
+            )
+        return x.reshape(x.shape[0], *self.shape)
+
+
 class Flatten(nnx.Module):
     """Merge all feature axes: `(batch, *features) -> (batch, prod(features))`. No state.
 

@@ -19,20 +19,28 @@ NAME = re.compile(r"(?:.*/)?(\d)_([a-z]+)_(\d+)\.wav")
 TEST_TAKES, VALIDATION_TAKES = range(5), range(5, 10)
 
 
-def load(*, root: str | Path, held_out_speaker: str | None = None, cochlea: Cochlea | None = None) -> Dataset:
+def load(
+    *,
+    root: str | Path,
+    held_out_speaker: str | None = None,
+    validation_speaker: str | None = None,
+    cochlea: Cochlea | None = None,
+) -> Dataset:
     """Loads `recordings/<digit>_<speaker>_<take>.wav` and turns each into spikes when it is asked for.
 
     Args:
         root: the folder of the data set, or a zip archive of it.
         held_out_speaker: None tests on takes 0 to 4 of every speaker, as the publishers do, and validates on takes 5
             to 9. A name tests on that speaker alone, whom training and validation never hear. Default None.
+        validation_speaker: with `held_out_speaker`, another one, who alone is the validation part and whom training
+            never hears: choices are then made on a stranger too. Default None: takes 5 to 9 of all who are trained on.
         cochlea: how sound becomes spikes. Default: `Cochlea()`, 64 channels.
 
     Returns:
         Splits whose `x` are `Recordings` of spiking units and `y` int32 in 0..9.
 
     Raises:
-        ValueError: if `root` holds no recordings, or nobody has that name.
+        ValueError: if `root` holds no recordings, nobody has that name, or the two speakers are one.
     """
     store, cochlea = Store(root), cochlea or Cochlea()
     found = [(name, match) for name in store.names(suffix=".wav") if (match := NAME.fullmatch(name))]
@@ -41,6 +49,12 @@ def load(*, root: str | Path, held_out_speaker: str | None = None, cochlea: Coch
         raise ValueError(
             f"spoken_digits: expected files <digit>_<speaker>_<take>.wav in {store.root} and a speaker of them; "
             f"got {len(found)} files by {speakers} and held_out_speaker={held_out_speaker!r}."
+        )
+    others = [name for name in speakers if name != held_out_speaker]
+    if validation_speaker is not None and (held_out_speaker is None or validation_speaker not in others):
+        raise ValueError(
+            f"spoken_digits: expected validation_speaker= with held_out_speaker=, and another of {others}; got "
+            f"{validation_speaker!r} with {held_out_speaker!r}. Name two speakers, or leave it out."
         )
     names = [name for name, _ in found]
 
@@ -56,8 +70,11 @@ def load(*, root: str | Path, held_out_speaker: str | None = None, cochlea: Coch
         note = "test is takes 0-4 of each speaker, as published; validation is takes 5-9"
     else:
         is_test = np.array([match[2] == held_out_speaker for _, match in found])
-        note = f"test is all of {held_out_speaker}; validation is takes 5-9 of the other speakers"
+        note = f"test is all of {held_out_speaker}; validation is "
+        note += f"all of {validation_speaker}" if validation_speaker else "takes 5-9 of the other speakers"
     is_validation = ~is_test & np.isin(take, VALIDATION_TAKES)
+    if validation_speaker is not None:
+        is_validation = np.array([match[2] == validation_speaker for _, match in found])
     return Dataset(
         name="spoken_digits",
         train=whole.take(np.flatnonzero(~is_test & ~is_validation)),

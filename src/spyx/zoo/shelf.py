@@ -1,0 +1,110 @@
+"""The networks on the shelf: cards, weights and what `load` makes of them."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+
+from spyx import data, saving
+from spyx.zoo.encoder import FrameEncoder, ValueEncoder
+
+SHELF = Path(__file__).resolve().parent / "weights"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what is needed to use it.
+
+    Args:
+        name: of the network.
+        model: the network, in evaluation mode, delays rounded.
+        encoder: from samples of the data to input (batch, time, features).
+        labels: the name of every class.
+        card: data, licence, settings, seeds, scores, energy and intended use.
+
+    Example:
+        >>> trained = load("digits-lif")
+        >>> trained.labels[3]
+        '3'
+    """
+
+    name: str
+    model: nnx.Module
+    encoder: ValueEncoder | FrameEncoder
+    labels: tuple[str, ...]
+    card: dict[str, Any]
+
+
+def names() -> list[str]:
+    """The networks that ship with spyx, by name.
+
+    Example:
+        >>> "digits-lif" in names()
+        True
+    """
+    return sorted(path.stem for path in SHELF.glob("*.json"))
+
+
+def card(name: str) -> dict[str, Any]:
+    """What is known of a network, without loading it.
+
+    Args:
+        name: one of `names()`.
+
+    Raises:
+        ValueError: an unknown name.
+
+    Example:
+        >>> card("digits-lif")["data"]["name"]
+        'digits'
+    """
+    if name not in names():
+        near = difflib.get_close_matches(str(name), names(), 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"spyx.zoo: expected one of {', '.join(names())}; got {name!r}.{hint}")
+    return json.loads((SHELF / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def load(name: str) -> Trained:
+    """A trained network, with its encoder and its labels.
+
+    The answer of a network is the class whose output, summed over time, is largest; where the card says that every
+    step has a label, it is the largest output of each step.
+
+    Args:
+        name: one of `names()`.
+
+    Raises:
+        ValueError: an unknown name; weights that are not those of the card.
+
+    Example:
+        >>> from spyx import nn
+        >>> trained = load("digits-lif")
+        >>> digits = data.load("digits").test
+        >>> out, _ = nn.run(trained.model, trained.encoder(digits.x[:100]))
+        >>> bool((out.sum(axis=1).argmax(axis=-1) == digits.y[:100]).mean() > 0.9)
+        True
+    """
+    found = card(name)
+    path = SHELF / f"{name}.safetensors"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != found["weights"]["sha256"]:
+        raise ValueError(
+            f"spyx.zoo.load({name!r}): expected weights of SHA-256 {found['weights']['sha256'][:12]}...; got "
+            f"{digest[:12]}.... Install spyx again."
+        )
+    model = saving.load(path)
+    model.eval()
+    return Trained(name, model, _encoder(found["encoder"]), tuple(found["labels"]), found)
+
+
+def _encoder(told: dict[str, Any]) -> ValueEncoder | FrameEncoder:
+    if "raster" in told:
+        return FrameEncoder(data.Raster(**told["raster"]), tuple(told["sensor_size"]))
+    return ValueEncoder(told["name"], told["steps"], told["series"])

@@ -97,7 +97,7 @@ def _together(
                 eval_data=weighed(*samples.part("validation")),
                 metric_fn=make_metric(config),
                 best="eval_acc",
-                on_epoch_start=partial(network.set_widths, config) if config.delays else None,
+                on_epoch_start=partial(network.set_widths, config) if network.learns_delays(config) else None,
             )
     except FloatingPointError as error:
         raise UserError(str(error)) from error

@@ -29,8 +29,8 @@ from spyx.optimize.solver import SolverImpl as SolverImpl
 from spyx.optimize.solver import backprop as backprop
 from spyx.optimize.steps import make_eval_step as make_eval_step
 from spyx.optimize.steps import make_train_step as make_train_step
+from spyx.optimize.stopping import early_stopping as early_stopping
 from spyx.optimize.trainer import Trained as Trained
-from spyx.optimize.trainer import early_stopping as early_stopping
 from spyx.optimize.trainer import train as train
 
 __all__ = [

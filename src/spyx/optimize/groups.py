@@ -26,7 +26,7 @@ from spyx.fn.labels import strict_labels
 from spyx.optimize.compiled import batch_of, check_eval_labels, mean_score, order_of, rest_of, score, solver_of
 from spyx.optimize.diagnose import stop
 from spyx.optimize.fit import History
-from spyx.optimize.trainer import score_of
+from spyx.optimize.stopping import score_of
 from spyx.optimize.watch import advance, begin, start
 
 OWNER = "spyx.optimize.population"

@@ -19,7 +19,7 @@ from spyx.optimize.compiled import staged, with_lengths, with_rows
 from spyx.optimize.fit import History
 from spyx.optimize.groups import OWNER, STOPPED, Run, settings_of, solver_with, usual_width
 from spyx.optimize.solver import as_solver
-from spyx.optimize.trainer import score_of
+from spyx.optimize.stopping import score_of
 from spyx.optimize.watch import any_nan, split
 
 

@@ -7,7 +7,7 @@ import io
 import math
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ WATCHED = 32
 """Samples on which layers are watched, or a fortieth of an epoch where that is less: 2.5 % of its work at most."""
 MOST_MEASUREMENTS = 200
 SHARE = 0.03
-"""Of the time of a training that watching layers may take, the first time, which compiles, left out."""
+"""Of the time of a training, by its own clock, that watching layers may take; the first time compiles and is left out."""
 HOW = f"after the first and the last epoch, and in between as often as costs at most {SHARE:.0%} of the time,"
 LARGEST_TABLE = 1 << 26
 LARGEST_PAGE = 1 << 24
@@ -114,22 +114,35 @@ def finish(
     history: list[dict[str, float]],
     metrics: dict[str, Any],
     log: LayerLog | None,
+    found: Sequence[report.Finding],
+    examined: int,
 ) -> Path:
-    """The page with everything."""
+    """The page with everything.
+
+    Args:
+        folder: of the run.
+        config: its settings.
+        model: the trained network.
+        samples: its data.
+        history: its epochs.
+        metrics: its results.
+        log: rates and gradients of its layers.
+        found: what the doctor found.
+        examined: training samples that it looked at.
+    """
     base = _base(folder, config, samples)
     del base["missing"]  # what is missing shows in the making
     layers = None if log is None else of.layers_over_time(log.history.rows, log.history.samples, HOW)
     x, y, lengths = samples.part("validation")
-    x_train, y_train, train_lengths = samples.part("train")
+    about = f"The trained network on {examined} training samples, forward and backward, and the parts of the data."
+    entries = {"layers": layers, "findings": of.findings(found, about), "status": "finished"}
     return write_page(
         folder,
         history,
         model=model,
         data=(x, y),
         lengths=lengths,
-        train_data=(x_train, y_train),
-        train_lengths=train_lengths,
-        more={"layers": layers, **base, **_numbers(config, history, metrics, samples.classes), "status": "finished"},
+        more={**base, **_numbers(config, history, metrics, samples.classes), **entries},
     )
 
 

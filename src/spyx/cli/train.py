@@ -17,7 +17,7 @@ from rich.table import Table
 from spyx import nn, optimize, report
 from spyx.cli import inputs, network, page
 from spyx.cli.config import Config
-from spyx.cli.doctor import diagnose, fresh_network
+from spyx.cli.doctor import diagnose, first_samples, fresh_network
 from spyx.cli.errors import Interrupted, UserError
 from spyx.cli.progress import Shown, working
 from spyx.cli.provenance import Seconds, record_of, write
@@ -210,8 +210,9 @@ def finish(
         console.print(f"[yellow]no pictures:[/] {safe(error)}")
     write(folder, record, seconds)
     found, _ = diagnose(config, samples, final, history)
+    examined = len(first_samples(samples)[1])
     with working(console, "writing the page"):
-        _page(console, lambda: page.finish(folder, config, model, samples, history, metrics, log))
+        _page(console, lambda: page.finish(folder, config, model, samples, history, metrics, log, found, examined))
     took = time.perf_counter() - began
     _summarise(console, folder, config, history, metrics, activities, found, took)
     return folder

@@ -32,7 +32,7 @@ WATCHED = 32
 """Samples on which layers are watched, or a fortieth of an epoch where that is less: 2.5 % of its work at most."""
 MOST_MEASUREMENTS = 200
 SHARE = 0.03
-"""Of the time of a training, by its own clock, that watching layers may take; the first time compiles and is left out."""
+"""Of a training's time, by its own clock, that watching layers may take; the first time, which compiles, apart."""
 HOW = f"after the first and the last epoch, and in between as often as costs at most {SHARE:.0%} of the time,"
 LARGEST_TABLE = 1 << 26
 LARGEST_PAGE = 1 << 24

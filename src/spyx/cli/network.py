@@ -145,8 +145,9 @@ def _after(config: Config, shape: int | tuple[int, ...], rngs: nnx.Rngs) -> list
     channels = shape if isinstance(shape, int) else shape[-1]
     norm = [nnx.BatchNorm(channels, momentum=MOMENTUM, rngs=rngs)] if config.layers.norm == "batch" else []
     neuron = _neuron(config, shape, rngs)
-    flat = isinstance(shape, int)  # a dense recurrence over a map of features would have no weights that are shared
-    return [*norm, _recurrent(config, neuron, shape, rngs) if flat and learns_recurrence(config) else neuron]
+    if isinstance(shape, int) and learns_recurrence(config):  # over a map of features no weights would be shared
+        neuron = _recurrent(config, neuron, shape, rngs)
+    return [*norm, neuron]
 
 
 def learns_recurrence(config: Config) -> bool:

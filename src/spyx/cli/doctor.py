@@ -80,7 +80,7 @@ def first_samples(data: inputs.Inputs) -> tuple[Any, ...]:
     """Samples of the training part, their labels, and their lengths where they differ."""
     x, y, lengths = data.part("train")
     ends = () if lengths is None else (np.asarray(lengths)[:SAMPLES],)
-    return np.asarray(x[:SAMPLES]), np.asarray(y[:SAMPLES]), *ends
+    return np.asarray(x[:SAMPLES], np.float32), np.asarray(y[:SAMPLES]), *ends
 
 
 def fresh_network(config: Config, data: inputs.Inputs) -> Any:

@@ -148,7 +148,7 @@ def _of_model(
         found["samples"], found["confusion"] = of.attempted(missing, "samples", samples) or (None, None)
 
         def priced() -> dict[str, Any]:
-            counted = cost(layer, x[:PRICED], lengths=None if ends is None else ends[:PRICED])
+            counted = cost(layer, np.asarray(x[:PRICED], np.float32), lengths=None if ends is None else ends[:PRICED])
             about = f"Counted on {counted.samples} {part} samples of {counted.steps:g} time steps; numbers per sample."
             return of.energies(counted, [energy(counted, name) for name in MODELS], about)
 

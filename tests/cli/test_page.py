@@ -69,7 +69,7 @@ def test_the_page_of_the_default_run(default_run):
 )
 def test_the_command_trains_the_same_again(config, monkeypatch):
     given = []
-    monkeypatch.setattr(training, "train", lambda config, output, console: given.append(config))
+    monkeypatch.setattr(training, "train", lambda config, output, console, spread: given.append(config))
     words = shlex.split(page.command_of(config))
     assert words[0] == "spyx"
     assert spyx(*words[1:]).exit_code == 0

@@ -33,7 +33,7 @@ def test_the_run_folder_is_complete(default_run):
     names = {path.name for path in folder.iterdir()}
     figures = {"training.png", "raster.png"}
     weights = {f"{name}.npz{end}" for name in ("weights", "best") for end in ("", ".sha256")}
-    tables = {"metrics.csv", "layers.csv", "metrics.json", "report.html"}
+    tables = {"metrics.csv", "layers.csv", "metrics.json", "record.json", "report.html"}
     assert names == figures | weights | tables | {"config.toml", "checkpoints"}
     for name in figures:
         assert (folder / name).read_bytes()[:4] == b"\x89PNG"

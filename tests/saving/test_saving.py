@@ -33,6 +33,7 @@ SPECIAL = {
     "spyx.nn.ActivityRegularization": lambda: nn.ActivityRegularization(UNITS, dtype=jnp.bfloat16),
     "spyx.nn.Conv": lambda: nn.Conv(2, 3, (3, 3), strides=2, padding="VALID", use_bias=False, rngs=rngs()),
     "spyx.nn.Flatten": nn.Flatten,
+    "spyx.nn.Unflatten": lambda: nn.Unflatten((2, 3)),
     "spyx.nn.Linear": linear,
     "spyx.nn.Delayed": lambda: nn.Delayed(linear(), 4, "target", kernel="triangle", spread=True, rngs=rngs()),
     "rounded delays": lambda: nn.Sequential(

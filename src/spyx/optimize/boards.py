@@ -26,9 +26,8 @@ def tensorboard(folder: str | Path, tag: str = "") -> OnEpochEnd:
         ImportError: without tensorboardX.
 
     Example:
-        ```py
-        optimize.train(model, solver, loss_fn, data, epochs=10, on_epoch_end=optimize.tensorboard("runs/board"))
-        ```
+        >>> show = tensorboard("runs/board")  # doctest: +SKIP
+        >>> trained = optimize.train(model, solver, loss_fn, data, epochs=10, on_epoch_end=show)  # doctest: +SKIP
     """
     files, events, summaries = (
         _needed(f"tensorboardX.{part}", "tensorboard") for part in ("event_file_writer", "proto.event_pb2", "summary")
@@ -69,10 +68,8 @@ def wandb(project: str, *, settings: Mapping[str, Any] | None = None, **options:
         ImportError: without wandb.
 
     Example:
-        ```py
-        show = optimize.wandb("spikes", settings={"seed": 0}, mode="offline")
-        optimize.train(model, solver, loss_fn, data, epochs=10, on_epoch_end=show)
-        ```
+        >>> show = wandb("spikes", settings={"seed": 0}, mode="offline")  # doctest: +SKIP
+        >>> trained = optimize.train(model, solver, loss_fn, data, epochs=10, on_epoch_end=show)  # doctest: +SKIP
     """
     module = _needed("wandb", "wandb")
     began: list[Any] = []

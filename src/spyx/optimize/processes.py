@@ -34,6 +34,11 @@ class Job:
         count: processes of the job.
         patience_s: how long another process may give no sign of life.
         advice: the end of the line that is printed when one is lost.
+
+    Example:
+        >>> with join_processes("10.0.0.1:9000", processes=2, process_id=0) as job:  # doctest: +SKIP
+        ...     print(job.index, job.count)
+        0 2
     """
 
     def __init__(self, index: int, count: int, patience_s: float, advice: str) -> None:

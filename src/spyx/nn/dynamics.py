@@ -170,6 +170,7 @@ def detached(x: Shaped[ArrayLike, "*shape"]) -> Shaped[Array, "*shape"]:
         x: any array.
 
     Example:
+        >>> import jax
         >>> float(jax.grad(lambda x: x * detached(x))(3.0))
         3.0
     """

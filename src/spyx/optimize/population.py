@@ -149,8 +149,9 @@ def population(
         ... )
         >>> [(m.seed, m.settings["rate"]) for m in found.members]
         [(0, 0.001), (1, 0.001), (0, 0.01), (1, 0.01)]
-        >>> [row["train_loss"] < 1 for row in found.means()]
-        [True, True]
+        >>> slow, fast = (row["train_loss"] for row in found.means())
+        >>> bool(fast < slow)
+        True
     """
     drawn = _seeds(seeds)
     every = _settings(hyper)

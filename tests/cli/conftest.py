@@ -12,7 +12,7 @@ from spyx import report
 from spyx.cli import page, train
 from spyx.cli.app import app
 
-LOOK_AT_THE_END = ("test_page", "test_train", "test_resume")
+LOOK_AT_THE_END = ("test_page", "test_resume")
 """Modules about what stands at the end of a run: its page, and what the doctor says."""
 
 

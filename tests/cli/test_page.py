@@ -36,7 +36,7 @@ def content_of(folder):
 def test_the_page_of_the_default_run(default_run):
     folder, printed = default_run
     content, metrics = content_of(folder), json.loads((folder / "metrics.json").read_text())
-    assert "report.html" in printed.replace("\n", "")
+    assert "report.html" in "".join(printed.split())
     assert (content["status"], content["missing"]) == ("finished", {})
     assert (folder / "report.html").stat().st_size < 300_000
     loss, accuracy = content["curves"]["charts"]

@@ -333,6 +333,8 @@ def _summarise(
     total: float,
 ) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")  # a long path is not cut
     table.add_row("test accuracy", f"[bold green]{metrics['test_accuracy']:.2%}[/]")
     table.add_row("validation accuracy", f"{history[-1]['eval_acc']:.2%}")
     for name, activity in activity_lines(activities):

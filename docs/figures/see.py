@@ -87,8 +87,8 @@ def main(folder: Path) -> None:
     x, y = test
     seen = report.record(model, x, what=("spikes", "membrane"))
     rates = report.record(model, x, what="rates")
-    answers = seen["5"]["spikes"].sum(1).argmax(-1)
-    chosen = report.choose_samples(y, answers, seen["1"]["spikes"])
+    predictions = seen["5"]["spikes"].sum(1).argmax(-1)
+    chosen = report.choose_samples(y, predictions, seen["1"]["spikes"])
     spiking = {layer.name: layer for layer in rates.values() if layer.name.endswith(" LIF")}
 
     def save(made: Any, name: str) -> None:
@@ -99,7 +99,7 @@ def main(folder: Path) -> None:
         for word in ("right", "wrong"):
             index = getattr(chosen, word)
             if index is not None:
-                title = f"A sample that was answered {word}"
+                title = f"A sample that was predicted {word}"
                 made = report.plot_sample(
                     x, seen, sample=index, label_of=int(y[index]), step_ms=STEP_MS, title=title, dark=dark
                 )
@@ -125,7 +125,7 @@ def main(folder: Path) -> None:
             seen["3"]["membrane"], model.layers[3].activation, title="Membranes and slope", dark=dark
         )
         save(axes.figure, f"slope{tone}")
-        save(report.plot_confusion(y, answers, title="Confusion", dark=dark).figure, f"confusion{tone}")
+        save(report.plot_confusion(y, predictions, title="Confusion", dark=dark).figure, f"confusion{tone}")
         save(report.plot_weights(model.layers[2].kernel[...], title="Layer 2", dark=dark).figure, f"weights{tone}")
         kernels = nnx.Conv(2, 8, (5, 5), rngs=nnx.Rngs(0)).kernel[...]
         save(report.plot_weights(kernels, title="Kernels", dark=dark).figure, f"kernels{tone}")

@@ -195,7 +195,7 @@ def test_the_server_gives_the_page_and_its_content_and_nothing_else(server):
 )
 def test_other_names_than_its_own_are_refused(server, host):
     status, _, body = ask(server, "/content.json", Host=host.format(server.server_port))
-    assert (status, body) == (421, b"This server answers to its own name alone.\n")
+    assert (status, body) == (421, b"This server responds to its own name alone.\n")
 
 
 def test_no_name_and_two_names_are_refused(server):

@@ -52,10 +52,10 @@ def test_a_sample_is_drawn_with_its_true_class():
     assert (given.get_ylim(), hidden.get_ylim()) == ((-0.5, 5.5), (-0.5, 2.5))
     drawn = {tuple(line.get_ydata()) for line in readout.lines}
     assert drawn == {(0.0,) * 4, (1.0, 2.0, 3.0, 4.0), (0.0, 5.0, 0.0, 0.0)}
-    assert [text.get_text() for text in readout.texts] == ["class 1: true", "class 2: answer"]
+    assert [text.get_text() for text in readout.texts] == ["class 1: true", "class 2: prediction"]
     assert readout.get_xlim() == (-0.25, 1.75)
     right = report.plot_sample(x.reshape(2, 4, 6), named, sample=1, label_of=2, names=["a", "b", "c"])
-    assert [text.get_text() for text in right.axes[-1].texts] == ["c: answer, right"]
+    assert [text.get_text() for text in right.axes[-1].texts] == ["c: prediction, right"]
     graded = report.plot_sample(np.arange(12.0).reshape(1, 4, 3), {}).axes[0]
     np.testing.assert_array_equal(graded.images[0].get_array(), np.arange(12.0).reshape(4, 3).T)
     events = report.plot_sample(np.ones((1, 8, 6, 6, 2)), {}).axes[0]
@@ -65,11 +65,11 @@ def test_a_sample_is_drawn_with_its_true_class():
 
 
 def test_the_sample_that_is_chosen_has_the_median_of_spikes():
-    y, answers = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 0, 0, 0])
-    assert report.choose_samples(y, answers, np.array([9, 2, 5, 7, 1])) == (2, 4)
-    assert report.choose_samples(y[:3], answers[:3], np.eye(3)[:, None]) == (1, None)
-    with pytest.raises(ValueError, match="expected a class, an answer and spikes of each sample"):
-        report.choose_samples(y, answers[:2], np.zeros(5))
+    y, predictions = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 0, 0, 0])
+    assert report.choose_samples(y, predictions, np.array([9, 2, 5, 7, 1])) == (2, 4)
+    assert report.choose_samples(y[:3], predictions[:3], np.eye(3)[:, None]) == (1, None)
+    with pytest.raises(ValueError, match="expected a class, a prediction and spikes of each sample"):
+        report.choose_samples(y, predictions[:2], np.zeros(5))
 
 
 def test_a_raster_is_sorted_and_grouped():
@@ -121,7 +121,7 @@ def test_confusion_weights_delays_and_networks():
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b", "c"]
     with pytest.raises(ValueError, match=r"names=\): expected a name for every class; got 1 for class 1"):
         report.plot_confusion([0, 1], [0, 1], names=["a"])
-    with pytest.raises(ValueError, match="expected as many answers as classes"):
+    with pytest.raises(ValueError, match="expected as many predictions as classes"):
         report.plot_confusion([0, 1], [0, -1])
     weights = report.plot_weights(np.array([[1.0, -2.0], [0.0, 0.5], [0.0, 0.0]]))
     low, high = weights.images[0].get_clim()

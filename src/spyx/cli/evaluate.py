@@ -57,7 +57,7 @@ def evaluate(
         console.print(f"{f'{part} accuracy':{width}}[bold green]{result['acc']:.2%}[/]", highlight=False)
         console.print(f"{f'{part} loss':{width}}{result['loss']:.4f}")
         small = len(table) <= MOST_CLASSES
-        console.print("\nlabels in rows, answers in columns" if small else "\nmost frequent mistakes")
+        console.print("\nlabels in rows, predictions in columns" if small else "\nmost frequent mistakes")
         console.print(_shown(table))
     return result["acc"]
 
@@ -67,13 +67,16 @@ def _shown(table: np.ndarray) -> Table:
     if len(table) <= MOST_CLASSES:
         shown = Table("class", *map(str, range(len(table))), box=None)
         for label, row in enumerate(table):
-            cells = [f"[bold]{count}[/]" if label == answer else str(count or ".") for answer, count in enumerate(row)]
+            cells = [
+                f"[bold]{count}[/]" if label == prediction else str(count or ".")
+                for prediction, count in enumerate(row)
+            ]
             shown.add_row(str(label), *cells)
         return shown
-    shown = Table("label", "answer", "samples", box=None)
+    shown = Table("label", "prediction", "samples", box=None)
     mistakes = np.where(np.eye(len(table), dtype=bool), 0, table)
     for place in np.argsort(-mistakes, axis=None, kind="stable")[:MOST_CLASSES]:
-        label, answer = np.unravel_index(place, table.shape)
-        if mistakes[label, answer]:
-            shown.add_row(str(label), str(answer), str(mistakes[label, answer]))
+        label, prediction = np.unravel_index(place, table.shape)
+        if mistakes[label, prediction]:
+            shown.add_row(str(label), str(prediction), str(mistakes[label, prediction]))
     return shown

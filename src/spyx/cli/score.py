@@ -105,8 +105,8 @@ def make_metric(config: Config) -> Callable[..., dict[str, jax.Array]]:
 
     def metric(model: Any, x: jax.Array, y: jax.Array, weight: jax.Array, lengths: Any = None) -> dict[str, jax.Array]:
         crossentropy = _named_loss(config, y)
-        answer = fn.max_accuracy if config.loss.lower() == "max_crossentropy" else fn.integral_accuracy
-        accuracy = answer(ignore=_ignored(y))
+        accuracy_of = fn.max_accuracy if config.loss.lower() == "max_crossentropy" else fn.integral_accuracy
+        accuracy = accuracy_of(ignore=_ignored(y))
         traces, share = _traces(config, nn.rounded(model), x, lengths, y.ndim == 2), jnp.mean(weight)
         given = {"weights": weight, "lengths": lengths}
         return {"acc": share * accuracy(traces, y, **given)[0], "loss": share * crossentropy(traces, y, **given)}
@@ -126,16 +126,16 @@ def score(
 def confusion(
     config: Config, model: Any, x: jax.Array, y: jax.Array, lengths: np.ndarray | None = None, *, classes: int
 ) -> np.ndarray:
-    """How often each class (row) was answered by each (column), over the labels that count: (classes, classes)."""
+    """How often each class (row) was predicted by each (column), over the labels that count: (classes, classes)."""
     largest = config.loss.lower() == "max_crossentropy"
 
-    def answers(model: Any, x: jax.Array, y: jax.Array, weight: jax.Array, lengths: Any = None) -> jax.Array:
+    def predictions(model: Any, x: jax.Array, y: jax.Array, weight: jax.Array, lengths: Any = None) -> jax.Array:
         traces = _traces(config, nn.rounded(model), x, lengths, y.ndim == 2)
         if y.ndim == 2:
             return traces.argmax(-1)
         return (traces.max(1) if largest else traces.sum(1)).argmax(-1)
 
-    step = optimize.make_eval_step(answers)
+    step = optimize.make_eval_step(predictions)
     found = np.concatenate([np.asarray(step(model, *batch)) for batch in zip(*weighed(x, y, lengths), strict=True)])
     counts, found = labels_that_count(y, lengths), found[: len(y)]
     table = np.zeros((classes, classes), np.int64)
@@ -148,7 +148,7 @@ def _ignored(y: jax.Array) -> int | None:
 
 
 def _traces(config: Config, model: Any, x: jax.Array, lengths: Any, per_step: bool) -> jax.Array:
-    """The readout's membrane: at every step the answer, or of which the sum over time is the answer."""
+    """The readout's membrane: at every step the prediction, or of which the sum over time is the prediction."""
     traces, _ = nn.run(model, x.astype(_dtype(model)), lengths=lengths)
     if config.readout == "sum" or per_step:
         return traces

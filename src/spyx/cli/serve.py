@@ -57,7 +57,7 @@ class Server(ThreadingHTTPServer):
         return f"http://{LOOPBACK}:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away in the middle of an answer is no event."""
+        """A browser that goes away in the middle of a response is no event."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -69,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """The page or its content."""
         if self.headers.get_all("Host", []) not in [[host] for host in self.server.hosts]:
-            self._say(421, "text/plain", b"This server answers to its own name alone.\n")
+            self._say(421, "text/plain", b"This server responds to its own name alone.\n")
             return
         if self.path == "/":
             self._say(200, "text/html", render(self.server.content(), live=True).encode())

@@ -300,13 +300,13 @@ def _plot(
     figure = report.plot_history(history, title=title, test_accuracy=accuracy, loss_name=loss_name)
     figure.savefig(folder / "training.png")
     layers = list(activities.values())
-    answers = np.asarray(layers[-1]["spikes"]).sum(axis=1).argmax(axis=-1)
+    predictions = np.asarray(layers[-1]["spikes"]).sum(axis=1).argmax(axis=-1)
     label, index, truth = f"A validation sample of {config.dataset}", 0, None
     if y.ndim == 1:
-        chosen = report.choose_samples(y, answers, layers[0]["spikes"])
+        chosen = report.choose_samples(y, predictions, layers[0]["spikes"])
         index = chosen.right if chosen.right is not None else chosen.wrong or 0
         truth = int(y[index])
-        label += f": class {truth}, answered {answers[index]}"
+        label += f": class {truth}, predicted {predictions[index]}"
     figure = report.plot_sample(x, activities, sample=index, label_of=truth, title=label)
     figure.savefig(folder / "raster.png")
 

@@ -20,8 +20,8 @@ class Chosen(NamedTuple):
     """Samples that show something.
 
     Args:
-        right: index of a sample that was answered right, None where there is none.
-        wrong: index of one that was answered wrong, None where there is none.
+        right: index of a sample that was predicted right, None where there is none.
+        wrong: index of one that was predicted wrong, None where there is none.
 
     Example:
         >>> Chosen(right=3, wrong=None).right
@@ -32,14 +32,14 @@ class Chosen(NamedTuple):
     wrong: int | None
 
 
-def choose_samples(y: Any, answers: Any, spikes: Any) -> Chosen:
-    """Of the samples that were answered right, and of those answered wrong, the one with the median number of spikes.
+def choose_samples(y: Any, predictions: Any, spikes: Any) -> Chosen:
+    """Of the samples that were predicted right, and of those predicted wrong, the one with the median number of spikes.
 
     A sample that is chosen so is neither empty nor extreme, and it is the same one every time.
 
     Args:
         y: (samples,) true classes.
-        answers: (samples,) classes that the network said.
+        predictions: (samples,) classes that the network predicted.
         spikes: (samples, time, ...) of a layer or of the input, or (samples,) their counts.
 
     Raises:
@@ -49,19 +49,19 @@ def choose_samples(y: Any, answers: Any, spikes: Any) -> Chosen:
         >>> choose_samples([0, 0, 0, 1], [0, 0, 0, 0], [9, 2, 5, 7])
         Chosen(right=2, wrong=3)
     """
-    y, answers, counts = np.asarray(y), np.asarray(answers), np.asarray(spikes)
+    y, predictions, counts = np.asarray(y), np.asarray(predictions), np.asarray(spikes)
     counts = (counts != 0).reshape(len(counts), -1).sum(1) if counts.ndim > 1 else counts
-    if not y.shape == answers.shape == counts.shape or y.ndim != 1 or not y.size:
+    if not y.shape == predictions.shape == counts.shape or y.ndim != 1 or not y.size:
         raise ValueError(
-            f"spyx.report.choose_samples: expected a class, an answer and spikes of each sample; got shapes {y.shape}, "
-            f"{answers.shape} and {counts.shape}. Labels per step have no single answer."
+            "spyx.report.choose_samples: expected a class, a prediction and spikes of each sample; got shapes "
+            f"{y.shape}, {predictions.shape} and {counts.shape}. Labels per step have no single prediction."
         )
 
     def median(which: np.ndarray) -> int | None:
         found = np.flatnonzero(which)
         return int(found[np.argsort(counts[found], kind="stable")[(len(found) - 1) // 2]]) if found.size else None
 
-    return Chosen(median(y == answers), median(y != answers))
+    return Chosen(median(y == predictions), median(y != predictions))
 
 
 def plot_sample(
@@ -75,7 +75,7 @@ def plot_sample(
     title: str = "",
     dark: bool = False,
 ) -> Figure:
-    r"""The input of a sample, the spikes of every layer, and the readout with the true and the answered class.
+    r"""The input of a sample, the spikes of every layer, and the readout with the true and the predicted class.
 
     Args:
         x: input (batch, time, *features). Three-dimensional features of at most two channels are drawn as frames.
@@ -161,13 +161,13 @@ def _layer(
 
 
 def _readout(axes: Any, name: str, values: np.ndarray, scale: float, truth: Any, names: Any) -> None:
-    """The true class and the answer in colour and named, the others grey."""
+    """The true class and the prediction in colour and named, the others grey."""
     _, palette = prepared(axes, 0, 0, False)
-    answer = int(values.sum(axis=0).argmax())
+    prediction = int(values.sum(axis=0).argmax())
     clock = np.arange(len(values)) * scale
     word = (lambda k: f"class {k}") if names is None else (lambda k: str(names[k]))
     for unit in range(values.shape[1]):
-        if unit not in (answer, truth):
+        if unit not in (prediction, truth):
             axes.plot(
                 clock,
                 values[:, unit],
@@ -177,17 +177,17 @@ def _readout(axes: Any, name: str, values: np.ndarray, scale: float, truth: Any,
                 **(marks(values[:, unit]) if len(values) == 1 else {}),
             )
     ends = []
-    shown = [(answer, palette.series[1], f"{word(answer)}: answer, right", 0)]
+    shown = [(prediction, palette.series[1], f"{word(prediction)}: prediction, right", 0)]
     if truth is None:
-        shown = [(answer, palette.series[0], f"{word(answer)}: answer", 0)]
-    elif truth != answer:
+        shown = [(prediction, palette.series[0], f"{word(prediction)}: prediction", 0)]
+    elif truth != prediction:
         shown = [
             (truth, palette.series[1], f"{word(truth)}: true", 0),
-            (answer, palette.warning, f"{word(answer)}: answer", 1),
+            (prediction, palette.warning, f"{word(prediction)}: prediction", 1),
         ]
     for unit, colour, text, stroke in shown:
         style = marks(values[:, unit]) if len(values) == 1 else {}
         axes.plot(clock, values[:, unit], color=colour, lw=2.2, ls=STROKES[stroke], **style)
         ends.append((clock[-1], values[-1, unit], text, colour))
-    label(axes, palette, "", f"{name}\nmembrane\n(input units)", note="answer: the largest sum over time")
+    label(axes, palette, "", f"{name}\nmembrane\n(input units)", note="prediction: the largest sum over time")
     name_ends(axes, palette, ends)

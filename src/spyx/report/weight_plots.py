@@ -19,7 +19,7 @@ WRITTEN = 14
 
 def plot_confusion(
     truth: Any,
-    answers: Any,
+    predictions: Any,
     axes: Axes | None = None,
     *,
     names: Any = None,
@@ -30,7 +30,7 @@ def plot_confusion(
 
     Args:
         truth: (samples,) classes.
-        answers: (samples,) what the network said.
+        predictions: (samples,) what the network predicted.
         axes: to draw on; None makes a figure.
         names: of the classes; None writes their numbers.
         title: above the picture.
@@ -49,20 +49,21 @@ def plot_confusion(
         '75.0 % of 4 samples right'
     """
     truth = of_shape("plot_confusion", "truth", truth, 1, "(samples,) classes").astype(int)
-    answers = np.asarray(answers).astype(int)
-    if answers.shape != truth.shape or min(truth.min(), answers.min()) < 0:
+    predictions = np.asarray(predictions).astype(int)
+    if predictions.shape != truth.shape or min(truth.min(), predictions.min()) < 0:
         raise ValueError(
-            f"spyx.report.plot_confusion: expected as many answers as classes, {len(truth)}, all 0 or more; got shape "
-            f"{answers.shape}, from {min(truth.min(), answers.min(initial=0))} on. Leave out steps without a label."
+            f"spyx.report.plot_confusion: expected as many predictions as classes, {len(truth)}, all 0 or more; got "
+            f"shape {predictions.shape}, from {min(truth.min(), predictions.min(initial=0))} on. "
+            "Leave out steps without a label."
         )
-    classes = int(max(truth.max(), answers.max())) + 1 if names is None else len(names)
-    if max(truth.max(), answers.max()) >= classes:
+    classes = int(max(truth.max(), predictions.max())) + 1 if names is None else len(names)
+    if max(truth.max(), predictions.max()) >= classes:
         raise ValueError(
             f"spyx.report.plot_confusion(names=): expected a name for every class; got {classes} for class "
-            f"{max(truth.max(), answers.max())}. Give one for each."
+            f"{max(truth.max(), predictions.max())}. Give one for each."
         )
     counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (truth, answers), 1)
+    np.add.at(counts, (truth, predictions), 1)
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = float(np.clip(1.6 + 0.34 * classes, 3.4, 8.0))
     axes, palette = prepared(axes, side + 0.9, side, dark)
@@ -81,8 +82,8 @@ def plot_confusion(
     axes.set_yticks(ticks, written)
     axes.tick_params(length=0)
     colour_bar(axes, image, palette, "share of the true class (%)")
-    note = f"{100 * float((truth == answers).mean()):.1f} % of {len(truth)} samples right"
-    return label(axes, palette, "answered class", "true class", title, note)
+    note = f"{100 * float((truth == predictions).mean()):.1f} % of {len(truth)} samples right"
+    return label(axes, palette, "predicted class", "true class", title, note)
 
 
 def plot_weights(

@@ -74,7 +74,7 @@ def card(name: str) -> dict[str, Any]:
 def load(name: str) -> Trained:
     """A trained network, with its encoder and its labels.
 
-    The answer of a network is the class whose output, summed over time, is largest; where the card says that every
+    The prediction of a network is the class whose output, summed over time, is largest; where the card says that every
     step has a label, it is the largest output of each step.
 
     Args:

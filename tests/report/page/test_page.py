@@ -112,14 +112,14 @@ def test_what_a_page_shows_of_a_network(pages):
     content = read_content(pages["ordinary"].read_text())
     x, y = data()
     outs, _ = nn.run(network(), x)
-    answers = np.asarray(outs.sum(1).argmax(-1))
+    predictions = np.asarray(outs.sum(1).argmax(-1))
     counts = np.zeros((3, 3), int)
-    np.add.at(counts, (y, answers), 1)
+    np.add.at(counts, (y, predictions), 1)
     assert content["confusion"]["counts"] == counts.tolist()
-    assert content["samples"]["right"] == int((answers == y).sum())
+    assert content["samples"]["right"] == int((predictions == y).sum())
     for item in content["samples"]["items"]:
-        assert (item["truth"], item["answer"]) == (y[item["index"]], answers[item["index"]])
-        assert item["right"] == (item["truth"] == item["answer"])
+        assert (item["truth"], item["prediction"]) == (y[item["index"]], predictions[item["index"]])
+        assert item["right"] == (item["truth"] == item["prediction"])
         assert [row["name"] for row in item["rows"]] == ["input", "1 LIF", "3 LI"]
         assert item["rows"][0]["count"] == int(x[item["index"]].sum())
     assert {item["right"] for item in content["samples"]["items"]} == {True, False}
@@ -186,8 +186,8 @@ def test_samples_of_every_class_and_median_size_come_first():
     for index, events in enumerate((1, 5, 9, 4, 6, 2)):
         x[index].flat[:events] = 1
     y = np.array([0, 0, 0, 1, 1, 1])
-    answers = np.array([0, 0, 1, 1, 0, 1])
-    chosen = choose(x, y, answers, 4)
+    predictions = np.array([0, 0, 1, 1, 0, 1])
+    chosen = choose(x, y, predictions, 4)
     assert set(chosen[:2]) == {1, 3}  # one right sample of each class, nearest to the median of 4.5 events
     assert set(chosen[2:]) == {2, 4}
     assert choose(x, y, y, 4)[2:] == []

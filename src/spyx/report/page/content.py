@@ -101,7 +101,7 @@ def of_samples(
     lengths = None if lengths is None else np.asarray(lengths)
     per_step = y.ndim == 2
     seen = observe_samples(layer, x, y, lengths, SHOWN, per_step=per_step)
-    right = is_right(y, seen.answers, lengths)
+    right = is_right(y, seen.predictions, lengths)
     layers_shown = list(seen.layers.items())
     if (more := len(layers_shown) - MOST_ROWS) > 0:
         layers_shown = [*layers_shown[: MOST_ROWS - 1], layers_shown[-1]]
@@ -109,7 +109,7 @@ def of_samples(
     items = []
     for at, index in enumerate(seen.chosen):
         steps = x.shape[1] if lengths is None else max(1, int(lengths[index]))
-        marked = () if per_step else (int(y[index]), int(seen.answers[index]))
+        marked = () if per_step else (int(y[index]), int(seen.predictions[index]))
         rows = [row_of("input", x[index][:steps], last=False, cells=cells)]
         rows += [
             row_of(name, outs[at][:steps], last=n == len(layers_shown) - 1, marked=marked, cells=cells)
@@ -117,9 +117,13 @@ def of_samples(
         ]
         item: dict[str, Any] = {"index": index, "right": bool(right[index]), "rows": rows}
         if per_step:
-            item["labels"], item["answers"] = y[index][:steps].tolist(), seen.answers[index][:steps].tolist()
+            item["labels"], item["predictions"] = y[index][:steps].tolist(), seen.predictions[index][:steps].tolist()
         else:
-            item |= {"truth": int(y[index]), "answer": int(seen.answers[index]), "margin": number(seen.margins[index])}
+            item |= {
+                "truth": int(y[index]),
+                "prediction": int(seen.predictions[index]),
+                "margin": number(seen.margins[index]),
+            }
         items.append(item)
     note = (
         "Right and wrong samples in turn over the classes, with numbers of input events nearest to the median. "
@@ -135,15 +139,15 @@ def _confusion(
     seen: Observed, y: np.ndarray, lengths: np.ndarray | None, part: str, names: list[str]
 ) -> dict[str, Any]:
     counts_here = counted(y, lengths) & (y < seen.classes)
-    truth, answers = y[counts_here], seen.answers[counts_here]
+    truth, predictions = y[counts_here], seen.predictions[counts_here]
     counts = np.zeros((seen.classes, seen.classes), int)
-    np.add.at(counts, (truth, answers), 1)
+    np.add.at(counts, (truth, predictions), 1)
     off = counts - np.diag(np.diag(counts))
     worst = [np.unravel_index(flat, off.shape) for flat in np.argsort(-off, axis=None, kind="stable")[:20]]
-    pairs = [{"truth": int(t), "answer": int(a), "count": int(off[t, a])} for t, a in worst if off[t, a]]
+    pairs = [{"truth": int(t), "prediction": int(a), "count": int(off[t, a])} for t, a in worst if off[t, a]]
     whole = counts.tolist() if seen.classes <= MOST_CLASSES else None
     unit = "samples" if y.ndim == 1 else "time steps"
-    scores = {"support": counts.sum(1).tolist(), "answered": counts.sum(0).tolist(), "hits": np.diag(counts).tolist()}
+    scores = {"support": counts.sum(1).tolist(), "predicted": counts.sum(0).tolist(), "hits": np.diag(counts).tolist()}
     return {"part": text(part), "classes": names, "counts": whole, "pairs": pairs, "unit": unit} | (
         scores if seen.classes <= 1000 else {}
     )

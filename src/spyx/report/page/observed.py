@@ -23,14 +23,14 @@ class Observed(NamedTuple):
     """The outputs of a network on samples.
 
     Args:
-        answers: (samples,), the class of the largest integral; or, with labels per step, (samples, time).
-        margins: (samples,): the integral of the answer less that of the next class, in units of the readout.
+        predictions: (samples,), the class of the largest integral; or, with labels per step, (samples, time).
+        margins: (samples,): the integral of the prediction less that of the next class, in units of the readout.
         classes: width of the output.
         layers: of the samples that were chosen, name to outputs (chosen, time, *features).
         chosen: their numbers.
     """
 
-    answers: np.ndarray
+    predictions: np.ndarray
     margins: np.ndarray
     classes: int
     layers: dict[str, np.ndarray]
@@ -53,7 +53,7 @@ def observe_samples(
 
     size = _batch_size(looked, variables, x, lengths)
     run = jax.jit(looked)
-    answers, margins = [], []
+    predictions, margins = [], []
 
     def of(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         filled = np.resize(rows, size)  # one shape, one compilation
@@ -67,14 +67,14 @@ def observe_samples(
         outs = outs.reshape(*outs.shape[:2], -1)
         classes = outs.shape[-1]
         totals = outs.sum(1)
-        answers.append(outs.argmax(-1) if per_step else totals.argmax(-1))
+        predictions.append(outs.argmax(-1) if per_step else totals.argmax(-1))
         two = np.sort(totals, -1)[:, -2:]
         margins.append(two[:, -1] - two[:, 0])
-    answers, margins = np.concatenate(answers), np.concatenate(margins)
-    chosen = choose(x, y, answers, most, lengths)
+    predictions, margins = np.concatenate(predictions), np.concatenate(margins)
+    chosen = choose(x, y, predictions, most, lengths)
     parts = [of(np.asarray(chosen[first : first + size]))[1] for first in range(0, len(chosen), size)]
     layers = {f"{path} {kind}": np.concatenate([part[path] for part in parts]) for path, kind in kinds.items()}
-    return Observed(answers, margins, classes, layers, chosen)
+    return Observed(predictions, margins, classes, layers, chosen)
 
 
 def _batch_size(looked: Any, variables: Any, x: np.ndarray, lengths: Any) -> int:
@@ -85,12 +85,12 @@ def _batch_size(looked: Any, variables: Any, x: np.ndarray, lengths: Any) -> int
     return max(1, min(MOST, len(x), MEMORY // max(1, each)))
 
 
-def is_right(y: np.ndarray, answers: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-    """(samples,), whether the answer is the label; with labels per step, whether most of those answers are."""
+def is_right(y: np.ndarray, predictions: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+    """(samples,), whether the prediction is the label; with labels per step, whether most of those predictions are."""
     if y.ndim == 1:
-        return y == answers
+        return y == predictions
     counts = counted(y, lengths)
-    return ((y == answers) & counts).sum(1) > 0.5 * counts.sum(1)
+    return ((y == predictions) & counts).sum(1) > 0.5 * counts.sum(1)
 
 
 def counted(y: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
@@ -100,7 +100,7 @@ def counted(y: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
 
 
 def choose(
-    x: np.ndarray, y: np.ndarray, answers: np.ndarray, most: int, lengths: np.ndarray | None = None
+    x: np.ndarray, y: np.ndarray, predictions: np.ndarray, most: int, lengths: np.ndarray | None = None
 ) -> list[int]:
     """Samples that show something: of the right ones and the wrong ones, in turn over the classes, those whose number
     of events is nearest to the median.
@@ -109,7 +109,7 @@ def choose(
     """
     events = (x != 0).reshape(len(x), -1).sum(1)
     distance = np.abs(events - np.median(events))
-    right = is_right(y, answers, lengths)
+    right = is_right(y, predictions, lengths)
     groups = y if y.ndim == 1 else np.zeros(len(x), int)
     found: list[int] = []
     for wanted in (right, ~right):

@@ -115,20 +115,20 @@ function watchSections() {
   for (const section of document.querySelectorAll("main section")) watcher.observe(section);
 }
 
-// The server is asked again and again, with the mark of what is here: an unchanged run costs an empty answer.
+// The server is asked again and again, with the mark of what is here: an unchanged run costs an empty response.
 function listen(content) {
   let mark = null, silent = 0, status = content.status;
   const again = (ms) => setTimeout(ask, ms);
   async function ask() {
     const live = document.getElementById("live");
     try {
-      const answer = await fetch("content.json", { cache: "no-store", headers: mark ? { "If-None-Match": mark } : {} });
-      if (answer.status === 200) {
-        mark = answer.headers.get("ETag");
-        const news = await answer.json();
+      const response = await fetch("content.json", { cache: "no-store", headers: mark ? { "If-None-Match": mark } : {} });
+      if (response.status === 200) {
+        mark = response.headers.get("ETag");
+        const news = await response.json();
         status = news.status;
         show({ ...news, live: true });
-      } else if (answer.status !== 304) throw new Error(String(answer.status));
+      } else if (response.status !== 304) throw new Error(String(response.status));
       silent = 0;
       if (live) { live.textContent = "live"; live.classList.remove("lost"); }
     } catch {

@@ -25,14 +25,14 @@ function samplesSection(samples) {
   const groups = [["right", true], ["wrong", false]].map(([label, right]) => {
     const chips = items.map((item, n) => [item, n]).filter(([item]) => Boolean(item.right) === right).map(([item, n]) => chip(item, n));
     return el("fieldset", { class: `chips ${label}` },
-      el("legend", null, right ? "Answered right" : "Answered wrong"), chips.length ? chips : el("p", { class: "note" }, "none"));
+      el("legend", null, right ? "Predicted right" : "Predicted wrong"), chips.length ? chips : el("p", { class: "note" }, "none"));
   });
 
   function chip(item, n) {
     const input = el("input", { type: "radio", name: "sample", value: n, id: `sample-${n}`, "data-key": `sample-${n}` });
     input.addEventListener("change", () => { chosen.set("sample", n); show(); });
     const says = item.truth === undefined ? [`#${item.index}`]
-      : item.right ? [el("bdi", null, word(item.truth))] : [el("bdi", null, word(item.truth)), " \u2192 ", el("bdi", null, word(item.answer))];
+      : item.right ? [el("bdi", null, word(item.truth))] : [el("bdi", null, word(item.truth)), " \u2192 ", el("bdi", null, word(item.prediction))];
     const label = el("label", { for: `sample-${n}`, title: describe(item) },
       el("span", { class: "mark-of", "aria-hidden": "true" }, item.right ? "\u2713" : "\u2717"), el("span", { class: "says" }, says), el("span", { class: "unseen" }, `, sample ${item.index}`));
     const node = el("span", { class: "chip" }, input, label);
@@ -43,7 +43,7 @@ function samplesSection(samples) {
   function describe(item) {
     if (item.truth === undefined) return `sample ${item.index}, a label at every step`;
     const margin = Number.isFinite(num(item.margin)) ? `, ahead of the next class by ${shown(item.margin, 3)}` : "";
-    return `sample ${item.index}: true class ${word(item.truth)}, answered ${word(item.answer)}${margin}`;
+    return `sample ${item.index}: true class ${word(item.truth)}, predicted ${word(item.prediction)}${margin}`;
   }
 
   function show() {
@@ -62,7 +62,7 @@ function samplesSection(samples) {
     for (const group of groups) for (const node of group.querySelectorAll(".chip")) node.hidden = filter.value !== "" && String(node.truth) !== filter.value;
   });
   if (items.length === 0) return [el("p", null, "No samples.")];
-  const most = items.some((i) => i.labels) ? "are answered right at most of their steps" : "are answered right";
+  const most = items.some((i) => i.labels) ? "are predicted right at most of their steps" : "are predicted right";
   const share = samples.count ? `${shown(samples.right, 6)} of ${shown(samples.count, 6)} ${short(samples.part)} samples ${most}.` : "";
   queueMicrotask(() => {
     filter.value = choice("samples.class", "");
@@ -79,7 +79,7 @@ function samplesSection(samples) {
 
 function rasterOf(item, word) {
   const rows = list(item.rows), steps = Math.max(1, ...rows.map((r) => r.steps || 1));
-  const all = item.labels ? [...rows, { kind: "labels", name: "labels", steps, labels: item.labels, answers: list(item.answers) }] : rows;
+  const all = item.labels ? [...rows, { kind: "labels", name: "labels", steps, labels: item.labels, predictions: list(item.predictions) }] : rows;
   const state = { view: [0, steps], at: null };
   const stack = el("div", {
     class: "stack", tabindex: "0", role: "group", "aria-roledescription": "raster", "data-key": "raster",
@@ -185,7 +185,7 @@ function about(row) {
 function partOf(row, item, word) {
   const canvasNode = el("canvas", { "aria-hidden": "true" });
   const thinned = [row.stride > 1 && `1 unit in ${row.stride}`, row.bin > 1 && `${row.bin} steps per column`].filter(Boolean).join(", ");
-  const title = row.kind === "labels" ? "labels (upper) and answers (lower), one colour per class"
+  const title = row.kind === "labels" ? "labels (upper) and predictions (lower), one colour per class"
     : about(row) + (thinned ? ` (shown: ${thinned})` : "");
   const keys = row.kind === "lines" ? lineKeys(row, item, word) : row.kind === "labels" ? labelKeys(row, word) : [];
   const legend = keys.length ? el("div", { class: "legend" }, keys) : null;
@@ -199,7 +199,7 @@ function partOf(row, item, word) {
     const c = Math.floor(t / (row.bin || 1));
     if (row.kind === "labels") {
       const label = row.labels[t];
-      return `${label < 0 ? "no label" : word(label)}, answered ${word(row.answers[t])}`;
+      return `${label < 0 ? "no label" : word(label)}, predicted ${word(row.predictions[t])}`;
     }
     if (row.kind === "lines") {
       if (!lines.length || c >= lines[0].length) return "ended";
@@ -297,7 +297,7 @@ function limitsOf(lines) {
 
 function styleOf(unit, item) {
   if (unit === item.truth) return { colour: "--good", dash: [], width: 2.4 };
-  if (unit === item.answer) return { colour: "--bad", dash: [6, 3], width: 2.4 };
+  if (unit === item.prediction) return { colour: "--bad", dash: [6, 3], width: 2.4 };
   return { colour: "--faint", dash: [], width: 1.1 };
 }
 
@@ -331,21 +331,21 @@ function drawLines(paint, row, lines, item, toX, height, view) {
 function lineKeys(row, item, word) {
   const key = (name, text) => el("span", { class: "key" }, el("span", { class: `swatch ${name}`, "aria-hidden": "true" }), el("bdi", null, text));
   if (item.truth === undefined) return [key("faint", "one line per class")];
-  const same = item.truth === item.answer;
-  const found = [key("good", `class ${word(item.truth)}, the true class${same ? " and the answer" : ""}`)];
-  if (!same) found.push(key("bad", `class ${word(item.answer)}, the answer`));
+  const same = item.truth === item.prediction;
+  const found = [key("good", `class ${word(item.truth)}, the true class${same ? " and the prediction" : ""}`)];
+  if (!same) found.push(key("bad", `class ${word(item.prediction)}, the prediction`));
   if (row.classes.length > found.length) found.push(key("faint", "other classes"));
   return found;
 }
 
 // Colours come again after the eighth class; what a step has is in the text beside the pointer.
 function labelKeys(row, word) {
-  const there = [...new Set([...list(row.labels), ...list(row.answers)])].filter((k) => k >= 0).sort((a, b) => a - b);
+  const there = [...new Set([...list(row.labels), ...list(row.predictions)])].filter((k) => k >= 0).sort((a, b) => a - b);
   return there.slice(0, 16).map((k) => el("span", { class: "key" }, el("span", { class: `square fill c${k % COLOURS}`, "aria-hidden": "true" }), el("bdi", null, word(k))));
 }
 
 function drawLabels(paint, row, toX, height, view) {
-  [row.labels, list(row.answers)].forEach((values, lane) => {
+  [row.labels, list(row.predictions)].forEach((values, lane) => {
     for (let t = view[0]; t < Math.min(view[1], values.length); t++) {
       if (values[t] < 0) continue;
       paint.fillStyle = tint(`--c${values[t] % COLOURS}`);

@@ -34,35 +34,35 @@ function layersSection(layers) {
 
 function confusionSection(confusion) {
   const names = list(confusion.classes), word = (k) => (names[k] === undefined ? String(k) : short(names[k], 24));
-  const support = list(confusion.support), hits = list(confusion.hits), answered = list(confusion.answered);
+  const support = list(confusion.support), hits = list(confusion.hits), predicted = list(confusion.predicted);
   const found = [];
   const counts = confusion.counts;
   if (Array.isArray(counts) && counts.length) {
     const wide = counts.length > 14, tall = counts.length > 7 && counts.some((_, k) => word(k).length > 3);
     const body = counts.map((row, t) => el("tr", null, el("th", { scope: "row" }, el("bdi", null, word(t))), list(row).map((n, a) => {
       const share = support[t] ? n / support[t] : 0;
-      const cell = el("td", { class: t === a ? "hit" : "miss", title: `${shown(n, 7)} of ${shown(support[t], 7)} ${confusion.unit} of class ${word(t)} answered ${word(a)} (${percent(100 * share)})` }, n ? shown(n, 7) : "");
+      const cell = el("td", { class: t === a ? "hit" : "miss", title: `${shown(n, 7)} of ${shown(support[t], 7)} ${confusion.unit} of class ${word(t)} predicted ${word(a)} (${percent(100 * share)})` }, n ? shown(n, 7) : "");
       cell.style.setProperty("--share", n ? String(0.12 + 0.88 * Math.sqrt(share)) : "0");
       if (n && share > 0.8) cell.classList.add("full");
       if (n && share > 0.25) cell.classList.add("half");
       return cell;
     })));
     found.push(el("div", { class: wide ? "card whole" : "card" },
-      el("p", { class: "unit" }, `rows: true class; columns: answer; numbers: ${confusion.unit}; colour: share of the row`),
+      el("p", { class: "unit" }, `rows: true class; columns: prediction; numbers: ${confusion.unit}; colour: share of the row`),
       el("div", { class: "scroll high", tabindex: "0", role: "region", "aria-label": "Confusion matrix" },
-        el("table", { class: `matrix${wide ? " small" : ""}` }, el("caption", { class: "unseen" }, "Confusion matrix: true classes in rows, answers in columns"),
+        el("table", { class: `matrix${wide ? " small" : ""}` }, el("caption", { class: "unseen" }, "Confusion matrix: true classes in rows, predictions in columns"),
           el("thead", null,
-            el("tr", null, el("td", { class: "empty" }), el("th", { scope: "colgroup", colspan: names.length, class: "over" }, "answer")),
+            el("tr", null, el("td", { class: "empty" }), el("th", { scope: "colgroup", colspan: names.length, class: "over" }, "prediction")),
             el("tr", null, el("th", { scope: "col", class: "corner" }, "true"), counts.map((_, a) => el("th", { scope: "col", class: tall ? "tall" : null }, el("bdi", null, word(a)))))),
           el("tbody", null, body)))));
   }
   const pairs = list(confusion.pairs);
-  const most = pairs.length ? table("Most frequent confusions", ["true class \u2192 answer", confusion.unit, "share of the class"],
-    pairs.slice(0, 8).map((p) => [[el("bdi", null, word(p.truth)), " \u2192 ", el("bdi", null, word(p.answer))], shown(p.count, 7), percent(100 * p.count / (support[p.truth] || 1))]))
-    : el("p", null, "No confusion: every answer is right.");
+  const most = pairs.length ? table("Most frequent confusions", ["true class \u2192 prediction", confusion.unit, "share of the class"],
+    pairs.slice(0, 8).map((p) => [[el("bdi", null, word(p.truth)), " \u2192 ", el("bdi", null, word(p.prediction))], shown(p.count, 7), percent(100 * p.count / (support[p.truth] || 1))]))
+    : el("p", null, "No confusion: every prediction is right.");
   const perClass = support.length ? folded("confusion.classes", "Every class as a table", () => table("Scores of every class",
-    ["class", confusion.unit, "found (recall, %)", "right when answered (precision, %)"],
-    support.map((n, k) => [el("bdi", null, word(k)), shown(n, 7), n ? percent(100 * hits[k] / n) : "\u2013", answered[k] ? percent(100 * hits[k] / answered[k]) : "\u2013"]))) : null;
+    ["class", confusion.unit, "found (recall, %)", "right when predicted (precision, %)"],
+    support.map((n, k) => [el("bdi", null, word(k)), shown(n, 7), n ? percent(100 * hits[k] / n) : "\u2013", predicted[k] ? percent(100 * hits[k] / predicted[k]) : "\u2013"]))) : null;
   found.push(el("div", { class: "card" }, el("h3", null, "Most frequent confusions"), most, perClass));
   const what = confusion.counts ? "" : " There are too many classes for a matrix.";
   return [el("p", { class: "lead" }, `Counted on the ${short(confusion.part)} part.${what}`), el("div", { class: "beside" }, found)];

@@ -20,7 +20,7 @@ from spyx.report.page.jsonable import plain, text
 from spyx.report.page.layer_history import LayerHistory
 
 PAGE = "report.html"
-EXAMINED, PRICED, ANSWERED = 256, 64, 4096
+EXAMINED, PRICED, PREDICTED = 256, 64, 4096
 """Samples that the doctor, the count of operations and the confusion matrix look at."""
 
 
@@ -139,8 +139,8 @@ def _of_model(
     layer = layer if layer.container else nn.Sequential(layer)
     found: dict[str, Any] = {}
     if data is not None:
-        x, y = (np.asarray(a)[:ANSWERED] for a in data)
-        ends = None if lengths is None else np.asarray(lengths)[:ANSWERED]
+        x, y = (np.asarray(a)[:PREDICTED] for a in data)
+        ends = None if lengths is None else np.asarray(lengths)[:PREDICTED]
 
         def samples() -> Any:
             return of.of_samples(layer, x, y, ends, part=part, names=class_names)

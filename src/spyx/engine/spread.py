@@ -36,7 +36,7 @@ class Parts:
     def _axes(self) -> frozenset[str]:
         return frozenset({BATCH, UNITS} if self.units > 1 else {BATCH})
 
-    def neuron(self, p: Any, s0: Any, local: bool) -> Neuron | str:
+    def neuron(self, p: Any, s0: Any, local: bool) -> SpreadNeuron | str:
         """How a neuron is spread; or in words, why it is not.
 
         Args:
@@ -55,7 +55,7 @@ class Parts:
         hidden = leaves[0].shape[1:]
         same = all(a.shape[1:] == hidden for a in leaves) and all(_per_unit(a, hidden) for a in jax.tree.leaves(p))
         split = self.units > 1 and local and same and hidden and hidden[-1] % self.units == 0
-        return Neuron(self, len(hidden) if split else 0)
+        return SpreadNeuron(self, len(hidden) if split else 0)
 
     def rows(self, xs: Any) -> bool:
         """Whether a function of rows can be spread: inputs (time, batch, ...)."""
@@ -86,7 +86,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Neuron:
+class SpreadNeuron:
     """A neuron over time, spread.
 
     Args:

@@ -45,7 +45,7 @@ class Checkup:
         self._look("before the first step", model, batch, ())
 
     def plateau(self, history: Sequence[Mapping[str, float]]) -> bool:
-        """After an epoch: has the training loss stopped to fall? True once for every plateau."""
+        """After an epoch: the training loss no longer falls. True once for every plateau."""
         loss = history[-1]["train_loss"]
         if loss < self.lowest - LEAST * abs(self.lowest) or self.lowest == float("inf"):
             self.lowest, self.waited = loss, 0
@@ -58,7 +58,7 @@ class Checkup:
         self._look(f"the loss has not fallen for {PATIENCE} epochs", model, batch, history)
 
     def _look(self, when: str, model: Any, batch: Any, history: Sequence[Mapping[str, float]]) -> None:
-        """What was not said before is said."""
+        """Notify of the findings that are new."""
         how = {"loss": self.loss_fn} if isinstance(self.loss_fn, TraceFunction) else {"objective": self.loss_fn}
         try:
             found = self.doctor(model, batch, history=history, **how)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from spyx.optimize.arguments import check_run
 from spyx.optimize.compiled import staged, with_lengths, with_rows
 from spyx.optimize.fit import History
 from spyx.optimize.groups import OWNER, STOPPED, Run, settings_of, solver_with, usual_width
@@ -155,7 +156,7 @@ def population(
     """
     drawn = _seeds(seeds)
     every = _settings(hyper)
-    _check(epochs, width, eval_data, metric_fn, best)
+    check_run(OWNER, {"epochs": epochs, "width": 1 if width is None else width}, eval_data, metric_fn, best)
     train_data = with_lengths(OWNER, "lengths", staged(OWNER, "train_data", train_data), lengths)
     train_data = with_rows(OWNER, "loss_fn", loss_fn, train_data)
     if eval_data is not None:
@@ -289,21 +290,6 @@ def _settings(hyper: Any) -> list[dict[str, Any]]:
                 )
             settings[name] = value.item() if isinstance(value, np.generic) else value
     return every
-
-
-def _check(epochs: Any, width: Any, eval_data: Any, metric_fn: Any, best: Any) -> None:
-    for name, value in (("epochs", epochs), ("width", 1 if width is None else width)):
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{OWNER}({name}=): expected a whole number, 1 or more; got {value!r}. Give at least 1.")
-    if (eval_data is None) != (metric_fn is None):
-        raise ValueError(
-            f"{OWNER}: expected eval_data and metric_fn together; got only "
-            f"{'metric_fn' if eval_data is None else 'eval_data'}. Give both, or neither."
-        )
-    if best is not None and eval_data is None and best.removeprefix("-") != "train_loss":
-        raise ValueError(
-            f"{OWNER}(best=): expected '-train_loss' without eval_data; got {best!r}. Give eval_data and metric_fn."
-        )
 
 
 def _mean(members: list[Member]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from flax import nnx
 
 from spyx.data import Loader
 from spyx.engine.definitions import jit
+from spyx.optimize.arguments import check_run
 from spyx.optimize.checkpoint import CheckpointError, Checkpoints
 from spyx.optimize.checkup import Checkup
 from spyx.optimize.compiled import check_eval_labels, rest_of, solver_of, start_of
@@ -150,7 +150,7 @@ def train(
         >>> len(trained.history), trained.best_epoch, bool(trained.model.beta[...] > 0.5)
         (3, 2, True)
     """
-    _check(epochs, keep, eval_data, metric_fn, best)
+    check_run(OWNER, {"epochs": epochs, "keep": keep}, eval_data, metric_fn, best)
     place = places(OWNER, mesh)
     graphdef, *like = split(OWNER, model)
     as_solver(OWNER, solver)
@@ -454,18 +454,3 @@ def _difference(mine: Any, theirs: Any) -> str:
         names = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
         return ", ".join(f"{name}={mine.get(name)!r} in place of {theirs.get(name)!r}" for name in names)
     return f"{mine!r} in place of {theirs!r}"
-
-
-def _check(epochs: Any, keep: Any, eval_data: Any, metric_fn: Any, best: Any) -> None:
-    for name, value in (("epochs", epochs), ("keep", keep)):
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{OWNER}({name}=): expected a whole number, 1 or more; got {value!r}. Give at least 1.")
-    if (eval_data is None) != (metric_fn is None):
-        raise ValueError(
-            f"{OWNER}: expected eval_data and metric_fn together; got only "
-            f"{'metric_fn' if eval_data is None else 'eval_data'}. Give both, or neither."
-        )
-    if best is not None and eval_data is None and best.removeprefix("-") != "train_loss":
-        raise ValueError(
-            f"{OWNER}(best=): expected '-train_loss' without eval_data; got {best!r}. Give eval_data and metric_fn."
-        )

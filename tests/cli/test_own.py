@@ -79,7 +79,8 @@ def test_a_data_set_and_a_loss_of_your_own_are_trained_scored_and_recorded(mine,
     assert record["command"].split()[0] == "spyx"  # what follows is how the tests were started
     assert len(record["data_sha256"]) == 64
     assert set(record["seconds"]) == {
-        "loading", "framing", "encoding", "compiling", "training", "scoring", "drawing",
+        "loading", "framing", "encoding", "compiling", "training", "scoring", "drawing", "diagnosing",
+        "writing the page",
     }  # fmt: skip
     shown = spyx("eval", "run", "--dataset", own[1], "--json")
     numbers = json.loads(shown.stdout)

@@ -30,6 +30,7 @@ UNLABELLED = -1
 MAX_BYTES = 8 * 2**30
 OWN_EXAMPLE = "mine:load"
 OPTION_OF = {
+    "Store: expected a folder": "--data: expected a folder",
     "root=": "--data",
     "held_out_speaker=": "--hold-out-speaker ",
     "validation_speaker=": "the setting validation_speaker ",

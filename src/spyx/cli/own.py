@@ -40,7 +40,9 @@ def imported(option: str, text: str, form: str, fits: Callable[[Any], bool], wha
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise UserError(f"{option}: importing {module_name} fails: {error}.") from error
-        raise UserError(f"{option}: there is no module {error.name} in {here}, nor installed.") from error
+        raise UserError(
+            f"{option}: there is no module {error.name} in {here}, nor installed. Start spyx in its folder."
+        ) from error
     except Exception as error:  # a module may fail in any way
         raise UserError(f"{option}: importing {module_name} fails: {type(error).__name__}: {error}") from error
     kinds = {key: value for key, value in vars(module).items() if fits(value)}

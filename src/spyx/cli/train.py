@@ -208,11 +208,12 @@ def finish(
             _plot(folder, config, history, result["acc"], x.reshape(*x.shape[:2], *samples.frame), y, activities)
     except Exception as error:  # a picture is worth less than a run: disks, fonts and back ends fail in many ways
         console.print(f"[yellow]no pictures:[/] {safe(error)}")
-    write(folder, record, seconds)
-    found, _ = diagnose(config, samples, final, history)
+    with working(console, "looking for faults"), seconds.of("diagnosing"):
+        found, _ = diagnose(config, samples, final, history)
     examined = len(first_samples(samples)[1])
-    with working(console, "writing the page"):
+    with working(console, "writing the page"), seconds.of("writing the page"):
         _page(console, lambda: page.finish(folder, config, model, samples, history, metrics, log, found, examined))
+    write(folder, record, seconds)
     took = time.perf_counter() - began
     _summarise(console, folder, config, history, metrics, activities, found, took)
     return folder

@@ -111,6 +111,11 @@ class Execution:
     def input(self, layer: Layer, xs: Inputs) -> Inputs:
         """What goes into this layer, recorded if somebody asked for it."""
         if self.added is not None and (more := self.added.get(self._name)) is not None:
+            if more.shape != xs.shape:
+                raise ValueError(
+                    f"spyx.nn.observe(added=): expected the shape of the input of layer {self._name}, with time first "
+                    f"{xs.shape}; got {more.shape}. observe(what='inputs') has the inputs."
+                )
             xs = xs.astype(more.dtype) + more
         if (
             self.tap is not None

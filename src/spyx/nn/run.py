@@ -298,7 +298,8 @@ def _prepare(
 
 def _with_added(job: _Job, added: Mapping[str, Array]) -> _Job:
     """The same run with arrays added to the inputs of layers, all of time at once."""
-    unknown = [path for path in added if path not in named_layers(job.layer, job.state)]
+    known = named_layers(job.layer, job.state)
+    unknown = [path for path in added if path not in known]
     if unknown:
         raise ValueError(
             f"spyx.nn.observe(added=): expected paths of layers of {job.layer._kind}; got {', '.join(unknown)}. "

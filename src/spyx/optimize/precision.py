@@ -45,7 +45,11 @@ def mixed_precision(solver: Any, dtype: Any = "bfloat16", scale: float | None = 
         Micikevicius et al. (2018), "Mixed precision training", arXiv:1710.03740; the scale is constant here.
     """
     owner = "spyx.optimize.mixed_precision"
-    inner, name = as_solver(owner, solver), str(jnp.dtype(dtype)) if dtype is not None else "none"
+    inner = as_solver(owner, solver)
+    try:
+        name = "none" if dtype is None else str(jnp.dtype(dtype))
+    except TypeError:  # no dtype at all
+        name = repr(dtype)
     if name not in SHORT:
         raise ValueError(f"{owner}(dtype=): expected {' or '.join(SHORT)}; got {name}. Leave mixed_precision out.")
     factor = (1.0 if name == "bfloat16" else 1024.0) if scale is None else scale

@@ -49,7 +49,21 @@ class ValueEncoder:
             raise ValueError(f"spyx.zoo.ValueEncoder(name=): expected one of {', '.join(able)}; got {self.name!r}.")
 
     def __call__(self, x: Any, key: jax.Array | None = None) -> jax.Array:
-        """Encode; `key` is needed for "rate" alone."""
+        """Encode; `key` is needed for "rate" alone.
+
+        Raises:
+            ValueError: values with a time axis where none is expected, or without one; no key for "rate".
+        """
+        if not self.series and self.name != "none" and np.ndim(x) != 2:
+            raise ValueError(
+                f"spyx.zoo.ValueEncoder: expected values (batch, features); got shape {np.shape(x)}. "
+                "Flatten a sample, and add an axis for the batch."
+            )
+        if self.series and np.ndim(x) < 3:
+            raise ValueError(
+                f"spyx.zoo.ValueEncoder: expected signals (batch, time, features); got shape {np.shape(x)}. "
+                "Add an axis for the batch."
+            )
         found = self.code(jnp.asarray(x), key)
         return found.reshape(*found.shape[:2], -1)
 

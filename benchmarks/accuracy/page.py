@@ -171,7 +171,7 @@ def _draw(rows: dict[str, Row], results: Path, file: Path) -> None:
     axis.set_yticks(range(len(shown)), [f"{row.data.title}: {row.model}" for row, _ in reversed(shown)], fontsize=8)
     axis.set_xlabel("test accuracy in %, at the epoch that validation chose")
     axis.grid(axis="x", alpha=0.3)
-    axis.legend(loc="lower left", fontsize=8)
+    axis.legend(loc="upper left", fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=120)
 

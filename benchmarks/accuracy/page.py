@@ -93,7 +93,9 @@ def _costs(rows: dict[str, Row], measured: dict[str, Any]) -> str:
         acs, macs = (
             statistics.fmean(run["operations"][f"Effective_{kind}"] for run in runs) for kind in ("ACs", "MACs")
         )
-        spikes, wall, cpu = (statistics.fmean(run[key] for run in runs) for key in ("spikes", "wall_s", "cpu_s"))
+        whole = [run for run in runs if not run["resumed"]] or runs  # of a resumed run the last part alone is timed
+        spikes = statistics.fmean(run["spikes"] for run in runs)
+        wall, cpu = (statistics.fmean(run[key] for run in whole) for key in ("wall_s", "cpu_s"))
         lines.append([f"`{name}`", f"{runs[0]['parameters']:,}", f"{spikes:,.0f}", f"{acs:,.0f} + {macs:,.0f}",
                       str(runs[0]["epochs"]), f"{wall:.0f}", f"{cpu:.0f}"])  # fmt: skip
     return (

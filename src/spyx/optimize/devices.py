@@ -30,11 +30,10 @@ def device_mesh(devices: int | None = None, *, units: int = 1) -> Mesh:
         {'batch': 1, 'units': 1}
     """
     owner, most = "spyx.optimize.device_mesh", jax.local_device_count()
-    able = "1" if most == 1 else f"1 to {most}"
     count = most if devices is None else devices
     if not 1 <= count <= most:
         raise ValueError(
-            f"{owner}(devices=): expected {able}, the devices of this process; got {count}. "
+            f"{owner}(devices=): expected 1 to {most}, the devices of this process; got {count}. "
             "Use fewer; on a CPU, XLA_FLAGS=--xla_force_host_platform_device_count=N makes N devices of one."
         )
     if units < 1 or count % units:

@@ -28,6 +28,7 @@ def notebook_of(page: Path) -> nbformat.NotebookNode:
 
 
 def main() -> None:
+    """Write the notebook of every tutorial beside it."""
     for page in sorted(TUTORIALS.glob("*.md")):
         nbformat.write(notebook_of(page), page.with_suffix(".ipynb"))
 

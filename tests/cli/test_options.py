@@ -54,6 +54,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_without_hidden_layers_is_asked_for_by_none(tmp_path):
+    (tmp_path / "linear.toml").write_text("hidden = []")
+    assert make_config(tmp_path / "linear.toml", {}).hidden == make_config(None, {"hidden": "none"}).hidden == ()
+    assert len(network.make_network(make_config(None, {"hidden": "none"}), 64, 10).layers) == 2
+
+
 def test_other_commands_and_their_mistakes(tmp_path):
     assert "unknown command 'trian'. Did you mean train?" in spyx("trian").stderr
     assert "is not a run: expected a folder with config.toml" in spyx("eval", tmp_path).stderr

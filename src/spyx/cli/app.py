@@ -115,7 +115,13 @@ def train_command(
     ] = None,
     steps: Annotated[int | None, _option(DATA, "Time steps per sample.", "--steps", metavar="N")] = None,
     hidden: Annotated[
-        str | None, _option(NETWORK, "Size of every hidden layer, such as 256 or 256,128.", "--hidden", metavar="SIZES")
+        str | None,
+        _option(
+            NETWORK,
+            "Size of every hidden layer, such as 256 or 256,128; none for no hidden layer.",
+            "--hidden",
+            metavar="SIZES",
+        ),
     ] = None,
     neuron: Annotated[
         str | None,

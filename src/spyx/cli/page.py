@@ -202,7 +202,7 @@ def command_of(config: Config) -> str:
     words = ["spyx", "train", "--dataset", config.dataset]
     for name, value in changed.items():
         if name != "dataset":
-            shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            shown = ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
             words += [f"--{name.replace('_', '-')}", shown]
     return shlex.join([*words, "--seed", str(config.seed)] if "seed" not in changed else words)
 
@@ -214,7 +214,8 @@ def _base(folder: Path, config: Config, samples: Inputs | None) -> dict[str, Any
     parts = []
     if samples is not None:
         parts = [f"{len(samples.y[part])} {part}" for part in ("train", "validation", "test")]
-    about = [f"{config.dataset}, {config.encoder} code, {config.steps} time steps", f"{sizes} {config.neuron} neurons"]
+    hidden = f"{sizes} {config.neuron} neurons" if sizes else "no hidden neurons"
+    about = [f"{config.dataset}, {config.encoder} code, {config.steps} time steps", hidden]
     about += [f"{' / '.join(parts)} samples"] if parts else []
     mine = {name: value for name, value in asdict(config).items() if name not in NO_MATTER or value != usual[name]}
     return {

@@ -296,7 +296,8 @@ def _plot(
     folder: Path, config: Config, history: Any, accuracy: float, x: np.ndarray, y: np.ndarray, activities: Any
 ) -> None:
     sizes = "-".join(map(str, config.hidden))
-    title = f"{config.dataset}, {config.encoder} code, {sizes} {config.neuron} neurons"
+    hidden = f"{sizes} {config.neuron} neurons" if sizes else "no hidden neurons"
+    title = f"{config.dataset}, {config.encoder} code, {hidden}"
     loss_name = f"cross-entropy (labels smoothed by {config.smoothing:g})"
     figure = report.plot_history(history, title=title, test_accuracy=accuracy, loss_name=loss_name)
     figure.savefig(folder / "training.png")
@@ -320,7 +321,8 @@ def _introduce(
     console.print(f"[bold]{config.dataset}[/]: {counts} train / validation / test samples, {config.encoder} code")
     if samples.per_step:
         console.print(f"labels: {samples.about_labels('train')}")
-    console.print(f"network {sizes}, {config.neuron} neurons, {steps} time steps, on {spread}")
+    neurons = f"{config.neuron} neurons" if config.hidden or config.layers.conv else "no hidden neurons"
+    console.print(f"network {sizes}, {neurons}, {steps} time steps, on {spread}")
 
 
 def _summarise(

@@ -23,7 +23,8 @@ def check(name: str, value: Any, default: Any, limits: Any) -> Any:
         UserError: the type is another, or the value out of its limits.
     """
     if isinstance(default, tuple):
-        return () if value in ((), [], "") and not default else _sizes(name, value)
+        empty = value in ((), [], "none") or (value == "" and not default)
+        return () if empty else _sizes(name, value)
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise UserError(f"{name}: expected true or false; got {value!r}.")
@@ -60,5 +61,7 @@ def _sizes(name: str, value: Any) -> tuple[int, ...]:
     except (TypeError, ValueError):
         sizes, complete = (), False
     if not sizes or not complete or len(sizes) > MOST_LAYERS or not all(1 <= size <= 65_536 for size in sizes):
-        raise UserError(f"{name}: expected one size from 1 to 65536 per hidden layer, such as 256,128; got {value!r}.")
+        raise UserError(
+            f"{name}: expected one size from 1 to 65536 per hidden layer, such as 256,128, or none; got {value!r}."
+        )
     return sizes

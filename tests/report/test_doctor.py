@@ -315,6 +315,7 @@ def test_a_loss_that_falls_while_the_accuracy_is_chance():
     found = doctor(network(), data(), history=falling)
     assert [finding.what for finding in found] == ["accuracy at chance"]
     assert "fell by 86%" in found[0].number
+    assert f"by chance {1 / CLASSES:.1%}" in found[0].number  # not what the largest class of one batch has
     assert not doctor(network(), data(), history=[{**row, "eval_acc": 0.8} for row in falling])
     assert not doctor(network(), data(), history=[{**row, "train_loss": 1.1} for row in falling])
 

@@ -170,7 +170,9 @@ def of_history(history: Sequence[Mapping[str, float]], y: np.ndarray | None) -> 
     if len(losses) < 3 or len(scores) < 3:
         return []
     classes, counts = np.unique(y, return_counts=True)
-    chance = counts.max() / counts.sum()
+    even = counts.sum() / len(classes)
+    # The largest count of a small batch is well above the mean where all classes are equally frequent.
+    chance = counts.max() / counts.sum() if counts.max() > even + 4 * even**0.5 else 1 / len(classes)
     fell = 1 - losses[-1] / losses[0] if losses[0] > 0 else 0.0
     late = float(np.median(scores[-3:]))
     if len(classes) < 2 or fell < 0.2 or late > chance + 0.25 * (1 - chance) / len(classes) ** 0.5:

@@ -54,9 +54,9 @@ def network() -> nn.Sequential:
 
 
 def samples() -> tuple[np.ndarray, np.ndarray]:
-    """`BATCHES` batches of W1, (samples, time, features): the order of samples in one."""
+    """`BATCHES` batches of W1, (samples, time, features), in memory one sample after the other, as data sets are."""
     x, y = WORKLOADS["W1"].data()
-    return np.concatenate([x.swapaxes(0, 1)] * BATCHES), np.concatenate([y] * BATCHES)
+    return np.concatenate([np.ascontiguousarray(x.swapaxes(0, 1))] * BATCHES), np.concatenate([y] * BATCHES)
 
 
 def bare_epoch() -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import signal
 import sys
 
 import jax
@@ -14,7 +16,7 @@ from flax import nnx
 
 from cli.conftest import spyx
 from spyx import fn, nn
-from spyx.cli import inputs, score, solver
+from spyx.cli import inputs, progress, score, solver
 from spyx.cli.config import Config, make_config
 from spyx.cli.errors import UserError
 from spyx.cli.provenance import digest
@@ -101,10 +103,36 @@ def test_a_data_set_and_a_loss_of_your_own_are_trained_scored_and_recorded(mine,
     assert again.exit_code == 0, again.stderr
 
 
-def test_several_seeds_are_a_folder_each_and_one_row(mine, tmp_path):
-    result = spyx("train", "--dataset", f"{mine}:load", *TINY, "--seeds", "1..2", "--output", "runs")
+def test_several_seeds_are_a_folder_each_and_one_row(mine, tmp_path, monkeypatch):
+    own = ("--dataset", f"{mine}:load")
+    result = spyx("train", *own, *TINY, "--seeds", "1..2", "--output", "runs")
     assert result.exit_code == 0, result.stderr
-    assert "2 seeds by one program, without checkpoints" in result.stdout
+    assert "2 seeds by one program" in result.stdout
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.Shown, "epoch", lambda self, epoch, _: epoch or signal.raise_signal(signal.SIGINT))
+        half = spyx("train", *own, *TINY, "--seeds", "1..2", "--output", "half")
+    assert half.exit_code == 130
+    assert half.stderr.splitlines() == [
+        "spyx: interrupted: finishing this epoch and saving. Ctrl-C again stops at once.",
+        "spyx: interrupted after epoch 1 of 2, and saved. Go on with: spyx train --resume half",
+    ]
+    assert len(rows_of(tmp_path / "half/seed-2/metrics.csv")) == 1
+    other = spyx("train", "--resume", "half", *own, "--devices", "1")
+    assert "--resume of several seeds: expected no --devices" in other.stderr
+    shutil.copytree("half", "other")
+    (tmp_path / "other/seeds.json").write_text("[2, 1]")
+    refused = spyx("train", "--resume", "other", *own)
+    assert refused.exit_code == 2
+    assert "--resume: expected the same settings as when the run was started; got seed=2 in" in refused.stderr
+    (tmp_path / "other/seeds.json").write_text('["a"]')
+    assert "--resume: expected a list of seeds in other/seeds.json" in spyx("train", "--resume", "other", *own).stderr
+    again = spyx("train", "--resume", "half", *own)
+    assert again.exit_code == 0, again.stderr
+    assert "resumed after 1 of 2 epochs" in again.stdout
+    for name in ("seed-1/weights.npz", "seed-2/weights.npz", "seed-2/best.npz", "seed-2/metrics.csv"):
+        assert (tmp_path / "half" / name).read_bytes() == (tmp_path / "runs" / name).read_bytes(), name
+    finished = spyx("train", "--resume", "half", *own).stderr
+    assert "half is finished. Look at it with: spyx compare half/seed-*" in finished
     rows = json.loads(spyx("compare", "runs/seed-1", "runs/seed-2", "--json").stdout)
     assert [row["seeds"] for row in rows] == [[1, 2]]
     single = spyx("train", "--dataset", f"{mine}:load", *TINY, "--seed", "2", "--output", "single")

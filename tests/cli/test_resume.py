@@ -12,7 +12,7 @@ import time
 import pytest
 
 from cli.conftest import spyx
-from spyx.cli import progress, runs
+from spyx.cli import progress, runs, seeds
 from spyx.cli import train as training
 from spyx.optimize import checkpoint
 from spyx.report.page.document import read_content
@@ -171,6 +171,21 @@ def test_weights_that_could_not_be_written_are_written_by_a_resumed_run(whole, c
         patch.setattr(progress.Shown, "step", lambda *_: pytest.fail("trained again"))
         assert spyx("train", "--resume", copy).exit_code == 0
     assert (copy / "weights.npz").read_bytes() == (whole / "weights.npz").read_bytes()
+
+
+def test_seeds_one_after_the_other_go_on_where_they_were_stopped(whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.Shown, "step", stopping(signal.SIGTERM))
+        result = spyx("train", *SHORT, "--seeds", "0,1", "--output", tmp_path / "runs")
+    assert result.exit_code == 143
+    assert f"Go on with: spyx train --resume {tmp_path / 'runs'}\n" in result.stderr
+    (tmp_path / "runs/seed-1/metrics.json").write_text("{}")  # as if it were finished
+    with monkeypatch.context() as patch:
+        patch.setattr(seeds, "compare", lambda *_: None)
+        again = spyx("train", "--resume", tmp_path / "runs")
+    assert again.exit_code == 0, again.stderr
+    assert "resumed after 2 of 4 epochs" in again.stdout
+    assert (tmp_path / "runs/seed-0/weights.npz").read_bytes() == (whole / "weights.npz").read_bytes()
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):

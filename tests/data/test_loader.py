@@ -384,3 +384,29 @@ def test_lengths_are_whole_numbers_one_for_each_sample():
         Loader(Split(np.zeros((2, 3)), np.zeros(2), np.ones(2)), 2)
     with pytest.raises(ValueError, match="Split: expected one length for each sample; got 2 samples and 3 lengths"):
         Split(np.zeros((2, 3)), np.zeros(2), np.ones(3, int))
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_memory_is_used_again_only_once_nobody_holds_the_batch(prefetch):
+    x = np.arange(40 * 64, dtype=np.float32).reshape(40, 64)
+    loader = Loader(Split(x, np.arange(40)), 3, key=0, prefetch=prefetch)
+    held, views, addresses = [], [], set()
+    for step, batch in enumerate(loader):
+        if step < 4:
+            held.append(batch)
+        elif step < 8:
+            views.append((np.asarray(batch.y), np.asarray(batch.x)))  # of NumPy, on the memory of JAX's array
+        addresses.add(batch.x.unsafe_buffer_pointer())
+    for y, rows in [*((batch.y, batch.x) for batch in held), *views]:
+        np.testing.assert_array_equal(rows, x[np.asarray(y)])
+    assert len(addresses) <= 8 + prefetch + 3
+    last = list(loader)[-1]
+    np.testing.assert_array_equal(last.x, np.concatenate([x[np.asarray(last.y)[:1]], np.zeros((2, 64))]))
+
+
+def test_a_batch_is_the_same_from_every_layout_of_memory():
+    x = np.random.default_rng(0).random((7, 5, 6)).astype(np.float32)
+    turned = np.asfortranarray(x)
+    plain, other = (Loader(Split(layout, np.arange(7)), 3, key=0) for layout in (x, turned))
+    for one, two in zip(plain, other, strict=True):
+        np.testing.assert_array_equal(one.x, two.x)

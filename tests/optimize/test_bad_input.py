@@ -221,3 +221,14 @@ def test_arguments_of_the_wrong_kind(batches):
     with pytest.raises(TypeError, match="backprop: expected an Optax optimiser; got function"):
         optimize.backprop(jax.grad)
     assert batches[0][0].shape[0] == BATCH
+
+
+def test_infinities_in_a_batch_are_numbers():
+    spike_times = jnp.array([jnp.inf, -jnp.inf, 1.0])  # their sum is NaN
+
+    def loss(model, times):
+        return sum((leaf**2).sum() for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) + times[2]
+
+    assert np.isfinite(fit([(spike_times,)], loss=loss)[0]["train_loss"])
+    with pytest.raises(FloatingPointError, match="got NaN in batch"):
+        fit([(spike_times.at[1].set(jnp.nan),)], loss=loss)

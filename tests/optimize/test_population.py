@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from flax import nnx
 
 from spyx import fn, nn, optimize
+from spyx.optimize import checkpoint
 
 EPOCHS = 4
 RNG = np.random.default_rng(0)
@@ -180,3 +184,50 @@ def test_members_of_another_structure_are_refused():
         optimize.population(make, "adam", loss_fn, (X, Y), epochs=1, seeds=2)
     with pytest.raises(ValueError, match="halving"):
         optimize.halving("eval_acc", at=(), keep=0.5)
+
+
+def kept(folder, **more):
+    """Members that end at different epochs, in groups of two, with checkpoints after every epoch."""
+    how = dict(drop=optimize.halving("-eval_loss", at=(2,)), best="-eval_loss", width=2, folder=folder, seeds=3)
+    return grow(hyper=[{"rate": 0.003, "beta": 0.5}], **(how | more))
+
+
+def bits(found):
+    leaves = [jax.tree.leaves(nnx.state(net)) for m in found.members for net in (m.model, m.best_model) if net]
+    return [(m.history, m.best_epoch, m.ended) for m in found.members], [
+        np.asarray(a if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else jax.random.key_data(a)).tobytes()
+        for of in leaves
+        for a in of
+    ]
+
+
+def test_a_population_that_was_stopped_is_resumed_to_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SHARE", 0)
+    whole = bits(kept(None))
+
+    def interrupt(epoch, _):
+        signal.raise_signal(signal.SIGINT) if epoch == last else None
+
+    for last in (0, 2):
+        with pytest.raises(optimize.Stopped) as stopped:
+            kept(tmp_path, resume=last > 0, on_epoch_end=interrupt)
+        assert (stopped.value.signal, stopped.value.epoch, stopped.value.fault) == (signal.SIGINT, last + 1, None)
+    copy, begun = shutil.copytree(tmp_path, tmp_path / "copy"), []
+    assert bits(kept(tmp_path, resume=True, on_start=begun.extend)) == whole
+    assert [len(history) for history in begun] == [3, 2, 3]
+    assert bits(kept(tmp_path, resume=True, on_epoch_end=lambda *_: pytest.fail("trained again"))) == whole
+
+    with pytest.raises(optimize.CheckpointError, match=r"population\(folder=\): expected a folder without checkpoints"):
+        kept(tmp_path)
+    for other, message in (
+        (dict(seeds=(0, 1, 3)), r"same seeds .* got \[0, 1, 3\] in place of \[0, 1, 2\] in .*\d\. Call it as it was"),
+        (dict(width=1), r"same width .* got 1 in place of 2"),
+        (dict(settings={"a": 1}), r"same settings .* got a=1 in place of None"),
+    ):
+        with pytest.raises(optimize.CheckpointError, match=rf"population\(resume=True\): expected the {message}"):
+            kept(tmp_path, resume=True, **other)
+    newest = max(copy.glob("0*"))
+    (newest / "info.json").write_text("{}")
+    said = []
+    assert bits(kept(copy, resume=True, notify=said.append)) == whole
+    assert "is damaged and is passed over" in said[0]

@@ -167,15 +167,15 @@ def test_a_flipped_bit_in_any_file_is_noticed(whole, half, monkeypatch):
             spoiled[place // 8] ^= 1 << (place % 8)
             file.write_bytes(spoiled)
             said = []
-            store.restore({}, said.append)
+            store.restore(lambda *_: {}, said.append)
             assert read.pop() != newest, (file, place)
             assert len(said) == 1
             assert str(newest) in said[0]
         file.write_bytes(content[:-1])
-        store.restore({}, said.append)
+        store.restore(lambda *_: {}, said.append)
         assert read.pop() != newest or not content
         file.write_bytes(content)
-    store.restore({}, said.append)
+    store.restore(lambda *_: {}, said.append)
     assert read.pop() == newest
 
 

@@ -255,17 +255,25 @@ def train_command(
     """See `TRAIN`."""
     given = {name: value for name, value in locals().items() if name in Config.__dataclass_fields__}
     from spyx.cli import train as training
+    from spyx.cli.resume import are_seeds
     from spyx.cli.spread import spread_over
 
     settings = make_config(config, given) if resume is None else None
-    if seeds is not None and (devices or coordinator or processes):
-        raise UserError("--seeds: expected no --devices and no other processes beside it; got both. Leave one out.")
+    several = seeds is not None or (resume is not None and are_seeds(resume))
+    if several and (devices or coordinator or processes):
+        option = "--seeds" if resume is None else "--resume of several seeds"
+        raise UserError(f"{option}: expected no --devices and no other processes beside it; got both. Leave one out.")
     with spread_over(devices, coordinator, processes, process_id, patience, resume or output) as spread:
         spyx.compilation_cache()
         console = Console(quiet=not spread.first)
         if resume is not None:
             again = {**given, "config": config, "output": output, "seeds": seeds}
-            training.resume(resume, again, console, spread)
+            if several:
+                from spyx.cli.seeds import resume_seeds
+
+                resume_seeds(resume, again, console)
+            else:
+                training.resume(resume, again, console, spread)
         elif settings is not None and seeds is not None:
             from spyx.cli.seeds import parsed, train_seeds
 

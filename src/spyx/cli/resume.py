@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import signal
 import sys
@@ -15,9 +16,11 @@ from spyx import optimize
 from spyx.cli.config import OWN, Config
 from spyx.cli.errors import Interrupted, UserError
 from spyx.cli.own import is_own
-from spyx.cli.runs import open_run
+from spyx.cli.runs import is_finished, open_run
 
 CHECKPOINTS = "checkpoints"
+SEEDS = "seeds.json"
+"""In the folder above those of several seeds: the seeds, in the order in which they are trained."""
 NO_MATTER = ("data", "cache")
 """Settings that say where something is: folders may be moved between two parts of a run."""
 
@@ -34,16 +37,21 @@ def resumed(folder: Path, given: dict[str, Any]) -> Config:
     if others:
         raise UserError(f"--resume: expected no other option, for a run keeps its settings; got {', '.join(others)}.")
     config = open_run(folder, needs=OWN, **own)
-    if (folder / "metrics.json").is_file():
+    if is_finished(folder):
         raise UserError(f"--resume: {folder} is finished. Look at it with: spyx eval {shlex.quote(str(folder))}")
     return config
 
 
-def answer(number: int) -> None:
+def are_seeds(folder: Path) -> bool:
+    """Whether a folder is that of several seeds."""
+    return (folder / SEEDS).is_file()
+
+
+def answer(number: int, finishing: str = "step") -> None:
     """Says at once that a signal was noticed; called by the handler of the signal."""
     word = "terminated" if number == signal.SIGTERM else "interrupted"
     with contextlib.suppress(RuntimeError):  # the signal came in the middle of another print
-        print(f"spyx: {word}: finishing this step and saving. Ctrl-C again stops at once.", file=sys.stderr)
+        print(f"spyx: {word}: finishing this {finishing} and saving. Ctrl-C again stops at once.", file=sys.stderr)
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -60,7 +68,9 @@ def go_on(folder: Path) -> str:
 def stopped(error: optimize.Stopped, folder: Path, epochs: int) -> Interrupted:
     """The line for a run that a signal has ended after a step."""
     word = "terminated" if error.signal == signal.SIGTERM else "interrupted"
-    where = f"{word} in epoch {error.epoch + 1} of {epochs}, after step {error.step}"
+    where = f"{word} after epoch {error.epoch} of {epochs}"
+    if error.step:
+        where = f"{word} in epoch {error.epoch + 1} of {epochs}, after step {error.step}"
     if error.fault is not None:
         reason = error.fault.strerror or error.fault
         return _interrupted(f"{where}; it could not be saved: {reason}. {_newest(folder)}", error.signal)
@@ -74,10 +84,9 @@ def at_once(folder: Path) -> Interrupted:
 
 def in_words_of_options(error: optimize.CheckpointError) -> UserError:
     """A message of the library about checkpoints, for the command line."""
-    text = str(error)
-    for name in ("spyx.optimize.train(resume=True)", "spyx.optimize.train(folder=)", "spyx.optimize.train"):
-        text = text.replace(f"{name}: ", "--resume: ")
-    return UserError(text)
+    return UserError(
+        re.sub(r"spyx\.optimize\.(train|population)(\((resume=True|folder=)\))?: ", "--resume: ", str(error))
+    )
 
 
 def _newest(folder: Path) -> str:

@@ -29,6 +29,7 @@ WEIGHTS = "weights.npz"
 BEST = "best.npz"
 """Weights after the epoch that was best on the validation part."""
 EPOCHS = "metrics.csv"
+METRICS = "metrics.json"
 ROW = ("epoch", "train_loss", "eval_loss", "eval_acc")
 DIGEST_LENGTH = 64
 
@@ -62,6 +63,11 @@ def new_folder(output: Path | None, config: Config) -> Path:
     raise UserError(f"--output: {names[0]} exists already, and a run is never overwritten. Name another.")
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a run has its result."""
+    return (folder / METRICS).is_file()
+
+
 def save_text(folder: Path, name: str, text: str) -> None:
     """One file of a run, whole or not at all."""
     _save(folder, name, lambda part: part.write_text(text, encoding="utf-8"))
@@ -70,7 +76,7 @@ def save_text(folder: Path, name: str, text: str) -> None:
 def save_numbers(folder: Path, history: list[dict[str, float]], metrics: dict[str, Any]) -> None:
     """metrics.csv, one row per epoch, and metrics.json, the result with all epochs."""
     save_epochs(folder, history)
-    save_text(folder, "metrics.json", json.dumps({**metrics, "epochs": history}, indent=2) + "\n")
+    save_text(folder, METRICS, json.dumps({**metrics, "epochs": history}, indent=2) + "\n")
 
 
 def save_epochs(folder: Path, history: list[dict[str, float]]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -13,12 +16,24 @@ from rich.console import Console
 from spyx import optimize
 from spyx.cli import inputs, network, train
 from spyx.cli.compare import compare
-from spyx.cli.config import LIMITS, Config
+from spyx.cli.config import LIMITS, OWN, Config
 from spyx.cli.doctor import fresh_network
 from spyx.cli.errors import Interrupted, UserError
-from spyx.cli.progress import working
+from spyx.cli.own import is_own
+from spyx.cli.progress import Shown
 from spyx.cli.provenance import record_of
-from spyx.cli.runs import BEST, new_folder, save_text, save_weights
+from spyx.cli.resume import (
+    CHECKPOINTS,
+    SEEDS,
+    answer,
+    at_once,
+    go_on,
+    in_words_of_options,
+    resumed,
+    settings_of,
+    stopped,
+)
+from spyx.cli.runs import BEST, add_epoch, is_finished, new_folder, save_epochs, save_text, save_weights
 from spyx.cli.score import batches, class_weights, make_loss, make_metric, weighed
 from spyx.cli.solver import make_solver
 from spyx.cli.text import safe
@@ -55,37 +70,110 @@ def train_seeds(config: Config, seeds: list[int], output: Path | None, console: 
     config = replace(config, seed=seeds[0])
     config, samples = train.prepared(config, output, console)
     above = new_folder(output, config)
-    folders = [above / f"seed-{seed}" for seed in seeds]
+    for seed in seeds:
+        _folder(above, seed).mkdir()
+        save_text(_folder(above, seed), "config.toml", replace(config, seed=seed).to_toml())
+    save_text(above, SEEDS, json.dumps(seeds) + "\n")
+    own = {name: value for name in OWN if is_own(value := getattr(config, name))}
+    return _go(config, seeds, above, samples, own, console, began, resume=False)
+
+
+def resume_seeds(above: Path, given: dict[str, Any], console: Console) -> list[Path]:
+    """Go on with several seeds that were stopped, from the newest checkpoint that is whole.
+
+    Raises:
+        UserError: as `train.resume`.
+    """
+    began = time.perf_counter()
+    try:
+        seeds = parsed(",".join(map(str, json.loads((above / SEEDS).read_bytes()))), None)
+    except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
+        raise UserError(f"--resume: expected a list of seeds in {above / SEEDS}; got another file.") from error
+    left = [folder for seed in seeds if not is_finished(folder := _folder(above, seed))]
+    if not left:
+        raise UserError(
+            f"--resume: {above} is finished. Look at it with: spyx compare {shlex.quote(str(above))}/seed-*"
+        )
+    config = replace(resumed(left[0], given), seed=seeds[0])
+    samples = train.loaded(config, console)
+    return _go(config, seeds, above, samples, given, console, began, resume=True)
+
+
+def _go(
+    config: Config,
+    seeds: list[int],
+    above: Path,
+    samples: inputs.Inputs,
+    given: dict[str, Any],
+    console: Console,
+    began: float,
+    *,
+    resume: bool,
+) -> list[Path]:
     if config.encoder == "rate" or config.dataset == "randman":
         how = "one after the other, because the seed draws the data too"
         console.print(f"{len(seeds)} seeds, {how}", soft_wrap=True)
-        for seed, folder in zip(seeds, folders, strict=True):
-            train.train(replace(config, seed=seed), folder, console)
-        done = folders
+        done = [_folder(above, seed) for seed in seeds]
+        for folder in done:
+            _alone(folder, above, given, console) if not is_finished(folder) else None
     else:
-        console.print(
-            f"[bold]{config.dataset}[/]: {len(seeds)} seeds by one program, without checkpoints", soft_wrap=True
-        )
-        done = _together(config, seeds, folders, samples, console, began)
+        console.print(f"[bold]{config.dataset}[/]: {len(seeds)} seeds by one program", soft_wrap=True)
+        done = _together(config, seeds, above, samples, console, began, resume=resume)
     if done:
         compare(done, console)
     return done
 
 
+def _alone(folder: Path, above: Path, given: dict[str, Any], console: Console) -> None:
+    """One seed from its settings or its checkpoint on; the command that goes on is that of all seeds."""
+    try:
+        train.resume(folder, given, console)
+    except Interrupted as error:
+        told = Interrupted(str(error).replace(go_on(folder), go_on(above)))
+        told.code = error.code
+        raise told from error
+
+
+def _folder(above: Path, seed: int) -> Path:
+    return above / f"seed-{seed}"
+
+
 def _together(
-    config: Config, seeds: list[int], folders: list[Path], samples: inputs.Inputs, console: Console, began: float
+    config: Config,
+    seeds: list[int],
+    above: Path,
+    samples: inputs.Inputs,
+    console: Console,
+    began: float,
+    *,
+    resume: bool,
 ) -> list[Path]:
+    folders = [_folder(above, seed) for seed in seeds]
     lengths = [samples.lengths["train"]] if "train" in samples.lengths else []
     x, y, *lengths = batches(samples.x["train"], samples.y["train"], config.batch_size, *lengths)
+    shown = Shown(console, config.epochs, len(y))
 
     def make(seed: int) -> Any:
         return fresh_network(replace(config, seed=seed), samples)
 
-    for seed, folder in zip(seeds, folders, strict=True):
-        folder.mkdir()
-        save_text(folder, "config.toml", replace(config, seed=seed).to_toml())
+    def start(histories: list[optimize.History]) -> None:
+        for folder, history in zip(folders, histories, strict=True):
+            save_epochs(folder, history)
+        shown.start(max(histories, key=len))
+
+    def note(epoch: int, numbers: dict[int, dict[str, float]]) -> None:
+        if numbers:
+            shown.epoch(
+                epoch, {name: fmean(row[name] for row in numbers.values()) for name in ("train_loss", "eval_acc")}
+            )
+        try:
+            for number, row in numbers.items():
+                add_epoch(folders[number], epoch + 1, row)
+        except OSError as error:  # all rows are written again at the end
+            train.warn(console, f"{error.filename}: {error.strerror}.")
+
     try:
-        with working(console, f"training {len(seeds)} seeds"):
+        with shown:
             found = optimize.population(
                 make,
                 make_solver(config, config.epochs * len(y), samples.frame),
@@ -97,24 +185,48 @@ def _together(
                 eval_data=weighed(*samples.part("validation")),
                 metric_fn=make_metric(config),
                 best="eval_acc,-eval_loss",
+                folder=above / CHECKPOINTS,
+                resume=resume,
+                settings=settings_of(config),
+                on_start=start,
                 on_epoch_start=partial(network.set_widths, config) if network.learns_delays(config) else None,
+                on_epoch_end=note,
+                on_signal=partial(answer, finishing="epoch"),
+                notify=partial(train.warn, console),
             )
     except FloatingPointError as error:
         raise UserError(str(error)) from error
+    except optimize.CheckpointError as error:
+        raise in_words_of_options(error) from error
+    except optimize.Stopped as error:
+        raise stopped(error, above, config.epochs) from error
     except KeyboardInterrupt as error:
-        raise Interrupted("interrupted. Seeds that are trained together keep no checkpoints: start again.") from error
+        raise at_once(above) from error
     done = []
     for member, folder in zip(found.members, folders, strict=True):
         if member.ended:
             console.print(f"[yellow]seed {member.seed}: {safe(member.ended)}[/]", soft_wrap=True)
             continue
-        share = found.compile_s / len(seeds), found.run_s / len(seeds)
-        trained = optimize.Trained(member.model, member.history, member.best_model, member.best_epoch, *share)
-        save_weights(folder, member.model)
-        if member.best_model is not None:
-            save_weights(folder, member.best_model, BEST)
-        own = replace(config, seed=member.seed)
-        record = record_of(samples, member.model, seeds)
-        train.finish(Console(quiet=True), folder, own, trained, samples, began, record)
         done.append(folder)
+        if not is_finished(folder):
+            _finish(config, member, found, folder, samples, began)
     return done
+
+
+def _finish(
+    config: Config,
+    member: optimize.Member,
+    found: optimize.Population,
+    folder: Path,
+    samples: inputs.Inputs,
+    began: float,
+) -> None:
+    """Write the weights of one seed, its scores and all else that a run's folder holds."""
+    seeds = [each.seed for each in found.members]
+    share = found.compile_s / len(seeds), found.run_s / len(seeds)
+    trained = optimize.Trained(member.model, member.history, member.best_model, member.best_epoch, *share)
+    save_weights(folder, member.model)
+    if member.best_model is not None:
+        save_weights(folder, member.best_model, BEST)
+    record = record_of(samples, member.model, seeds)
+    train.finish(Console(quiet=True), folder, replace(config, seed=member.seed), trained, samples, began, record)

@@ -35,7 +35,7 @@ from spyx.cli.runs import (
 from spyx.cli.score import batches, check_loss, class_weights, make_loss, make_metric, score, weighed
 from spyx.cli.solver import make_solver
 from spyx.cli.spread import ALONE, Spread
-from spyx.cli.summary import activity_lines, hints, next_commands
+from spyx.cli.summary import activity_lines, change_for, hints, next_commands
 from spyx.cli.text import safe
 
 SHOWN = 256
@@ -84,13 +84,18 @@ def resume(folder: Path, given: dict[str, Any], console: Console, spread: Spread
     """
     began = time.perf_counter()
     config = resumed(folder, given)
+    samples = loaded(config, console)
+    _check_batch(config, samples, spread)
+    return _run(config, folder, samples, console, began, spread, resume=True)
+
+
+def loaded(config: Config, console: Console) -> inputs.Inputs:
+    """The data of a run that is to go on."""
     inputs.check_names(config)
     network.check_names(config)
     check_loss(config)
     with working(console, f"loading {config.dataset}"):
-        samples = inputs.load_inputs(config)
-    _check_batch(config, samples, spread)
-    return _run(config, folder, samples, console, began, spread, resume=True)
+        return inputs.load_inputs(config)
 
 
 def _check_batch(config: Config, samples: inputs.Inputs, spread: Spread) -> None:
@@ -124,7 +129,7 @@ def _run(
     tell = partial(_page, console) if spread.first else _nothing
     tell(lambda: page.begin(folder, config, samples))
     # Weights that several processes share can be computed with by all of them alone.
-    log = page.LayerLog(folder, config, samples, partial(_warn, console)) if spread.processes == 1 else None
+    log = page.LayerLog(folder, config, samples, partial(warn, console)) if spread.processes == 1 else None
     try:
         with spread.losses_named():
             trained = _learn(config, folder, model, samples, console, spread, log, resume=resume)
@@ -231,7 +236,8 @@ def _nothing(write: Callable[[], Any]) -> None:
     """Of a process that does not write the run's folder."""
 
 
-def _warn(console: Console, line: str) -> None:
+def warn(console: Console, line: str) -> None:
+    """A line about what went wrong and does not end the run."""
     console.print(f"[yellow]{safe(line)}[/]", highlight=False, soft_wrap=True)
 
 
@@ -250,7 +256,7 @@ def _learn(
     x, y, *lengths = batches(samples.x["train"], samples.y["train"], config.batch_size, *lengths)
     shown = Shown(console, config.epochs, len(y))
 
-    warn = partial(_warn, console)
+    say = partial(warn, console)
 
     def start(history: list[dict[str, float]]) -> None:
         if spread.first:
@@ -264,7 +270,15 @@ def _learn(
         try:
             add_epoch(folder, epoch + 1, numbers) if spread.first else None
         except OSError as error:  # all rows are written again at the end
-            warn(f"{error.filename}: {error.strerror}.")
+            say(f"{error.filename}: {error.strerror}.")
+
+    def look(model: Any, batch: Any, *, history: Any, **_: Any) -> list[report.Finding]:
+        """The doctor that also speaks at the end: it is compiled once. The parts of the data do not change."""
+        found, _ = diagnose(config, samples, model, list(history), parts=not history)
+        return [replace(finding, change=change_for(config, finding)) for finding in found]
+
+    def tell(line: str) -> None:
+        say(line.replace("spyx.optimize.train(doctor=): ", "the doctor, ", 1))
 
     with shown:
         return optimize.train(
@@ -287,8 +301,9 @@ def _learn(
             on_epoch_model=log,
             on_step=shown.step,
             on_signal=answer,
-            notify=warn,
+            notify=tell,
             mesh=spread.mesh,
+            doctor=look if spread.processes == 1 else False,
         )
 
 

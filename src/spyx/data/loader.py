@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spyx.data._buffers import Buffers
 from spyx.data.lengths import buckets_of, has_time, is_list_of_samples, lengths_of, padded
 from spyx.data.split import Split
 
@@ -124,6 +125,12 @@ class Loader:
             )
         samples = np.zeros(len(split)) if self._lengths is None else self._lengths
         self._groups = buckets_of(samples, self.batch_size * self.process_count, self.buckets)
+        x = split.x
+        plain = type(x) is np.ndarray and x.flags.c_contiguous and not x.dtype.hasobject
+        plain = plain and self._lengths is None and sharding is None
+        # One is being filled, one is with the caller, and one with the computation of the batch before.
+        most = self.prefetch + 3
+        self._buffers = Buffers((self.batch_size, *x.shape[1:]), x.dtype, most) if plain else None
         self._epoch = 0
         self._step = 0
         self._begun = False
@@ -215,7 +222,7 @@ class Loader:
         rows = rows[first : first + self.batch_size]
         mask = np.arange(self.batch_size) < len(rows)
         lengths = None if self._lengths is None else self._lengths[rows]
-        x, y = self._filled(self._samples(rows, lengths, steps)), self._filled(self._labels(rows, lengths, steps))
+        x, y = self._samples(rows, lengths, steps), self._filled(self._labels(rows, lengths, steps))
         lengths = None if lengths is None else self._put(self._filled(lengths))
         key = None
         if self.augment is not None:
@@ -229,9 +236,14 @@ class Loader:
 
     def _samples(self, rows: np.ndarray, lengths: np.ndarray | None, steps: int) -> np.ndarray:
         x = self.split.x
+        if self._buffers is not None:
+            filled = self._buffers.get()
+            np.take(x, rows, axis=0, out=filled[: len(rows)], mode="clip")  # another mode would copy once more
+            filled[len(rows) :] = 0
+            return filled
         if hasattr(x, "gather"):
-            return x.gather(rows)
-        return np.asarray(x[rows]) if lengths is None else padded(x, rows, lengths, steps)
+            return self._filled(x.gather(rows))
+        return self._filled(np.asarray(x[rows]) if lengths is None else padded(x, rows, lengths, steps))
 
     def _labels(self, rows: np.ndarray, lengths: np.ndarray | None, steps: int) -> np.ndarray:
         x, y = self.split.x, self.split.y

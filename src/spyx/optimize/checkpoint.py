@@ -116,11 +116,13 @@ class Checkpoints:
         found = [path for path in self.folder.iterdir() if path.name.isdigit() and len(path.name) >= DIGITS]
         return sorted(found, key=lambda path: int(path.name), reverse=True)
 
-    def restore(self, like: Any, notify: Callable[[str], None]) -> tuple[Any, dict[str, Any]] | None:
-        """Arrays in the place of those in `like` and the numbers of the newest checkpoint that is whole, or None.
+    def restore(
+        self, like: Callable[[dict[str, Any], Path], Any], notify: Callable[[str], None]
+    ) -> tuple[Any, dict[str, Any]] | None:
+        """Arrays in the place of those of `like` and the numbers of the newest checkpoint that is whole, or None.
 
         Args:
-            like: a tree of arrays of the same structure, shapes and dtypes.
+            like: `(numbers, path) -> tree` of arrays of the same structure, shapes and dtypes.
             notify: is given a line for each damaged one that is passed over.
 
         Raises:
@@ -129,14 +131,15 @@ class Checkpoints:
         for path in self.all():
             try:
                 info = _info(path)
-                self._suits(path, info, like)
+                tree = like(info, path)
+                self._suits(path, info, tree)
                 leaves = _read(path, info["arrays"])
             except Damaged as fault:
                 self.damaged.add(path)
                 notify(f"the checkpoint {path} is damaged and is passed over: {fault}.")
                 continue
             self.newest = path
-            return _replaced(like, leaves), info
+            return _replaced(tree, leaves), info
         return None
 
     def due(self) -> bool:

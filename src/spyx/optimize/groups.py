@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,9 +24,12 @@ from flax import nnx
 
 from spyx.engine.definitions import jit
 from spyx.fn.labels import strict_labels
+from spyx.optimize.checkpoint import Checkpoints
 from spyx.optimize.compiled import batch_of, check_eval_labels, mean_score, order_of, rest_of, score, solver_of
 from spyx.optimize.diagnose import stop
 from spyx.optimize.fit import History
+from spyx.optimize.resuming import check_same, newest, save_and_stop, save_if_due, unsound, waiting
+from spyx.optimize.signals import Asked
 from spyx.optimize.stopping import scores_of
 from spyx.optimize.watch import advance, begin, start
 
@@ -160,13 +164,15 @@ def usual_width(count: int) -> int:
     return 1 if jax.default_backend() == "cpu" else count
 
 
-def run_groups(work: Callable[[Group], Any], groups: list[Group], *, compiled: bool) -> list[Any]:
+def run_groups(
+    work: Callable[[Group], Any], groups: list[Group], wait: Callable[[Any], Any], *, compiled: bool
+) -> list[Any]:
     """What `work` returns for every group; on CPUs several at a time, once the program is compiled."""
     if jax.default_backend() != "cpu" or len(groups) == 1:
-        return [work(group) for group in groups]
-    first = [] if compiled else [work(groups[0])]
+        return [wait(work(group)) for group in groups]
+    first = [] if compiled else [wait(work(groups[0]))]
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="spyx-population") as pool:
-        return [*first, *pool.map(work, groups[len(first) :])]
+        return [*first, *pool.map(lambda group: jax.block_until_ready(work(group)), groups[len(first) :])]
 
 
 def numbers_of(group: Group, numbers: dict[str, Any], bad: Any) -> Iterator[tuple[int, dict[str, float], int]]:
@@ -191,36 +197,60 @@ class Run:
         self.best_of: dict[int, tuple[int, list[float]]] = dict.fromkeys(self.states, (-1, [-math.inf]))
         self.best_state: dict[int, Any] = {}
         self.seconds = {"compile_s": 0.0, "run_s": 0.0}
+        self.epoch = 0
+        self.groups: list[Group] = []
+        self.same: dict[str, Any] = {}
 
-    def go(self, epochs: int, stop_when: Any, drop: Any, on_epoch_end: Any) -> None:
-        """Every epoch of every member."""
-        width = self.how[0]
-        numbers = list(self.states)
-        groups = [Group(numbers[i : i + width], width, self.states) for i in range(0, len(numbers), width)]
-        for epoch in range(epochs):
-            began = time.perf_counter()
-            done = run_groups(partial(self._epoch, epoch), groups, compiled=epoch > 0)
-            self.seconds["run_s" if epoch else "compile_s"] += time.perf_counter() - began
-            for group, (found, bad) in zip(groups, done, strict=True):
-                self._note(group, found, bad, epoch)
-            self._end([n for n in numbers if n not in self.ended], epoch + 1 == epochs, stop_when, drop)
-            for group in groups:
-                self._keep(group, epoch)
-            if on_epoch_end is not None:
-                on_epoch_end(epoch, {n: dict(h[-1]) for n, h in enumerate(self.histories) if len(h) == epoch + 1})
-            groups = [group for group in groups if any(n not in self.ended for n in group.members)]
-            if not groups:
-                break
+    def begin(self, how: tuple[int, bool, Any]) -> None:
+        """Members in groups, before the first epoch: how wide, whether shuffled, what is called before epochs."""
+        self.how = how
+        numbers, width = list(self.states), how[0]
+        self.groups = [Group(numbers[i : i + width], width, self.states) for i in range(0, len(numbers), width)]
+
+    def go(
+        self,
+        epochs: int,
+        stop_when: Any,
+        drop: Any,
+        on_epoch_end: Any,
+        asked: Asked,
+        store: Checkpoints | None,
+        notify: Callable[[str], Any],
+    ) -> None:
+        """Every epoch that is left of every member."""
+        compiled = False
+        with waiting() as wait:
+            while self.groups:
+                began = time.perf_counter()
+                done = run_groups(partial(self._epoch, self.epoch), self.groups, wait, compiled=compiled)
+                self.seconds["run_s" if compiled else "compile_s"] += time.perf_counter() - began
+                self._after(done, epochs, stop_when, drop)
+                if on_epoch_end is not None:
+                    numbers = {n: dict(h[-1]) for n, h in enumerate(self.histories) if len(h) == self.epoch + 1}
+                    on_epoch_end(self.epoch, numbers)
+                self.epoch, compiled = self.epoch + 1, True
+                save_if_due(store, self._tree, self._info, notify, last=not self.groups)
+                if self.groups and asked.number is not None:
+                    save_and_stop(store, self._tree, self._info, asked.number, self.epoch, 0)
         faults = [reason for reason in self.ended.values() if reason not in ("", STOPPED, DROPPED)]
-        if faults and len(faults) == len(numbers):
+        if faults and len(faults) == len(self.who):
             raise FloatingPointError(faults[-1])
+
+    def _after(self, done: list[Any], epochs: int, stop_when: Any, drop: Any) -> None:
+        """What an epoch of all groups that train has brought."""
+        for group, (found, bad) in zip(self.groups, done, strict=True):
+            self._note(group, found, bad, self.epoch)
+        self._end([n for n in self.states if n not in self.ended], self.epoch + 1 >= epochs, stop_when, drop)
+        for group in self.groups:
+            self._keep(group, self.epoch)
+        self.groups = [group for group in self.groups if any(n not in self.ended for n in group.members)]
 
     def _epoch(self, epoch: int, group: Group) -> Any:
         if group.watch is None:
             group.watch = started(self.static, group.width, group.given)
         given = (group.given, self.train_data, self.eval_data, np.int32(epoch))
         group.watch, (numbers, bad) = epoch_of(self.static, self.how, group.watch, *given)
-        return jax.block_until_ready((numbers, bad))
+        return numbers, bad
 
     def _note(self, group: Group, numbers: Any, bad: Any, epoch: int) -> None:
         """The numbers of an epoch, and the members for which one was none."""
@@ -291,3 +321,59 @@ class Run:
             return False
         self.best_of[member] = epoch, found
         return True
+
+    def restore(self, store: Checkpoints, resume: bool, same: dict[str, Any], notify: Callable[[str], Any]) -> None:
+        """From the newest checkpoint that is whole, where there is one."""
+        self.same = same
+        found = newest(OWNER, store, resume, self._like, notify)
+        if found is None:
+            return
+        tree, info = found
+        self.seconds = {name: float(info["seconds"][name]) for name in self.seconds}
+        self.last = {int(n): state for n, state in tree["last"].items()}
+        self.best_state = {int(n): state for n, state in tree["best_of_ended"].items()}
+        for place, group in enumerate(self.groups):
+            group.watch, group.best = tree["watch"][str(place)], tree["best"].get(str(place))
+
+    def _like(self, info: dict[str, Any], path: Path) -> Any:
+        """The numbers of a checkpoint are taken, for they decide which arrays it holds."""
+        check_same(OWNER, self.same, info, path)
+        try:
+            self.epoch = int(info["epoch"])
+            self.histories = [[{str(k): float(v) for k, v in row.items()} for row in h] for h in info["histories"]]
+            self.ended = {int(n): str(reason) for n, reason in info["ended"].items()}
+            self.best_of = {int(n): (int(at), [float(one) for one in scores]) for n, (at, scores) in info["best_of"].items()}
+            float(info["seconds"]["compile_s"] + info["seconds"]["run_s"])
+            sound = len(self.histories) == len(self.who) and self.best_of.keys() == self.states.keys()
+            sound = sound and self.ended.keys() <= self.states.keys()
+        except (KeyError, TypeError, ValueError, AttributeError):
+            sound = False
+        if not sound:
+            raise unsound(OWNER, path)
+        self.begin(self.how)
+        self.last = {n: self.states[n][:2] for n in self.ended}
+        self.best_state = {n: self.states[n][:2] for n in self.ended if self.best_of[n][0] >= 0}
+        self.groups = [group for group in self.groups if any(n not in self.ended for n in group.members)]
+        for group in self.groups:
+            group.watch = started(self.static, group.width, group.given)
+            group.best = group.given[:2] if any(self.best_of[n][0] >= 0 for n in group.members) else None
+        return self._tree()
+
+    def _tree(self) -> dict[str, Any]:
+        numbered = [(str(place), group) for place, group in enumerate(self.groups)]
+        return {
+            "watch": {place: group.watch for place, group in numbered},
+            "best": {place: group.best for place, group in numbered if group.best is not None},
+            "last": {str(n): state for n, state in self.last.items()},
+            "best_of_ended": {str(n): self.best_state[n] for n in self.last if self.best_of[n][0] >= 0},
+        }
+
+    def _info(self) -> dict[str, Any]:
+        return {  # copies: the loop goes on while a thread writes
+            **self.same,
+            "epoch": self.epoch,
+            "histories": [list(history) for history in self.histories],
+            "ended": dict(self.ended),
+            "best_of": dict(self.best_of),
+            "seconds": dict(self.seconds),
+        }

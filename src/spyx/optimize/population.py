@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import math
 import statistics
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,10 +19,13 @@ import numpy as np
 from flax import nnx
 
 from spyx.optimize.arguments import check_run
+from spyx.optimize.checkpoint import Checkpoints
 from spyx.optimize.compiled import staged, with_lengths, with_rows
 from spyx.optimize.fit import History
 from spyx.optimize.groups import OWNER, STOPPED, Run, settings_of, solver_with, usual_width
+from spyx.optimize.signals import Asked, listening
 from spyx.optimize.solver import as_solver
+from spyx.optimize.sources import mark_of
 from spyx.optimize.stopping import score_of
 from spyx.optimize.watch import any_nan, split
 
@@ -96,13 +102,25 @@ def population(
     stop_when: Callable[[History], bool] | None = None,
     drop: Callable[[dict[int, History]], Iterable[int]] | None = None,
     width: int | None = None,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    keep: int = 2,
+    settings: Mapping[str, Any] | None = None,
+    on_start: Callable[[list[History]], Any] | None = None,
     on_epoch_start: Callable[[Any, Any], None] | None = None,
     on_epoch_end: Callable[[int, dict[int, dict[str, float]]], Any] | None = None,
+    on_signal: Callable[[int], Any] | None = None,
+    notify: Callable[[str], Any] = warnings.warn,
 ) -> Population:
     """Train a network from many seeds and with many settings, by one compiled program.
 
     Each member has the numbers of `train(model_fn(seed, ...), ..., key=jax.random.key(seed))`, but for the rounding
-    of compiled loops. A member that meets what is not a number ends alone. Nothing is written to disk.
+    of compiled loops. A member that meets what is not a number ends alone.
+
+    With `folder`, checkpoints of all members are written in the background after epochs, as often as costs at most 5 %
+    of the time. A population that was killed and is resumed by the same call with `resume=True` ends with the same bits
+    in every member, on the same machine, as one that was not. Ctrl-C and SIGTERM finish the epoch, save, and raise
+    `Stopped`; a second Ctrl-C stops without that.
 
     Args:
         model_fn: `(seed) -> model`, or with settings of `hyper` as further arguments, `(seed, beta) -> model`. Called
@@ -127,16 +145,27 @@ def population(
         width: members that are computed side by side by `jax.vmap`, >= 1; the others follow one after the other, on
             CPUs one group per core at a time. Default: all on an accelerator, 1 on CPUs, where small batched products
             are slower than single ones. Members that have ended cost nothing once their whole group has.
+        folder: for checkpoints; made if it is not there. None (default) keeps nothing.
+        resume: go on from the newest checkpoint that is whole; from the start where there is none. Default False.
+        keep: checkpoints that are kept, >= 1. Default 2.
+        settings: what JSON can hold; written into checkpoints and compared when resuming.
+        on_start: called before the first epoch with the history of every member so far, empty unless resumed.
         on_epoch_start: called as `(epoch, model)` before each epoch, as for `compile_fit`; it is compiled.
         on_epoch_end: called as `(epoch, {number: numbers of this epoch})`.
+        on_signal: called with the number of the signal that will end the run after the epoch.
+        notify: is given a line for each damaged checkpoint and each that could not be written. Default: a warning.
 
     Shapes:
         train_data, eval_data: each array (batches, batch, ...).
 
     Raises:
+        Stopped: a signal ended the run; only with `folder`.
+        CheckpointError: the folder is in use, cannot be written, or holds the checkpoints of another population,
+            network, optimiser, data set or version. Nothing in it is changed.
         FloatingPointError: no member is left, the last of them for what was not a number.
         ValueError: an argument out of its range; a setting that nothing takes; members of different structure.
         TypeError: no Optax optimiser, no solver and no function of settings.
+        ImportError: `folder` without orbax-checkpoint.
 
     Example:
         >>> import optax
@@ -156,7 +185,8 @@ def population(
     """
     drawn = _seeds(seeds)
     every = _settings(hyper)
-    check_run(OWNER, {"epochs": epochs, "width": 1 if width is None else width}, eval_data, metric_fn, best)
+    counts = {"epochs": epochs, "keep": keep, "width": 1 if width is None else width}
+    check_run(OWNER, counts, eval_data, metric_fn, best)
     train_data = with_lengths(OWNER, "lengths", staged(OWNER, "train_data", train_data), lengths)
     train_data = with_rows(OWNER, "loss_fn", loss_fn, train_data)
     if eval_data is not None:
@@ -170,8 +200,24 @@ def population(
     graphdef, states = _members(model_fn, solver, who)
     as_solver(f"{OWNER}(solver=)", solver_with(solver, states[0][3]))
     run = Run((graphdef, solver, loss_fn, metric_fn, OWNER), who, states, (train_data, eval_data), best)
-    run.how = (min(width or usual_width(len(who)), len(who)), shuffle, on_epoch_start)
-    run.go(epochs, stop_when, drop, on_epoch_end)
+    run.begin((min(width or usual_width(len(who)), len(who)), shuffle, on_epoch_start))
+    start = on_start or (lambda histories: None)
+    if folder is None:
+        start(run.histories)
+        run.go(epochs, stop_when, drop, on_epoch_end, Asked(), None, notify)
+    else:
+        store = Checkpoints(folder, keep, OWNER)
+        same = {"settings": dict(settings or {}), "data": mark_of(train_data), "seeds": drawn, "hyper": every}
+        with store.locked():
+            run.restore(store, resume, same | {"width": run.how[0], "shuffle": shuffle, "best": best}, notify)
+            start([list(history) for history in run.histories])
+            try:
+                with listening(on_signal) as asked:
+                    run.go(epochs, stop_when, drop, on_epoch_end, asked, store, notify)
+            except Exception:
+                with contextlib.suppress(OSError):
+                    store.finish()
+                raise
     members = []
     for n, (seed, settings) in enumerate(who):
         at = run.best_of[n][0]

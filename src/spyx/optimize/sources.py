@@ -32,6 +32,15 @@ from spyx.optimize.watch import Watch, advance
 OWNER = "spyx.optimize.train"
 
 
+def mark_of(data: Any) -> str:
+    """Tells data sets apart: shapes, dtypes, the first and the last batch of each array."""
+    seen = hashlib.sha256()
+    for leaf in jax.tree.leaves(data):
+        seen.update(f"{leaf.dtype}{leaf.shape}".encode())
+        seen.update(np.ascontiguousarray(leaf[0]).tobytes() + np.ascontiguousarray(leaf[-1]).tobytes())
+    return seen.hexdigest()
+
+
 class Arrays:
     """Arrays (batches, batch, ...), shuffled in every epoch where there is a key."""
 
@@ -42,12 +51,8 @@ class Arrays:
         self.steps = jax.tree.leaves(data)[0].shape[0]
 
     def mark(self) -> str:
-        """Tells data sets apart: shapes, dtypes, the first and the last batch of each array."""
-        seen = hashlib.sha256()
-        for leaf in jax.tree.leaves(self.data):
-            seen.update(f"{leaf.dtype}{leaf.shape}".encode())
-            seen.update(np.ascontiguousarray(leaf[0]).tobytes() + np.ascontiguousarray(leaf[-1]).tobytes())
-        return seen.hexdigest()
+        """Tells data sets apart."""
+        return mark_of(self.data)
 
     def run(self, watch: Watch, losses: jax.Array, epoch: int, first: int, last: int) -> tuple[Watch, jax.Array]:
         """Steps `first` to `last` of an epoch."""
@@ -56,7 +61,7 @@ class Arrays:
 
     def batch(self, epoch: int, step: int) -> tuple[Any, ...]:
         """The batch of one step."""
-        return batch_of(self.data, order_of(self.data, self.key, epoch, self.shuffle), step)
+        return _batch(self.shuffle, self.data, self.key, np.int32(epoch), np.int32(step))
 
 
 class Batches:
@@ -125,6 +130,11 @@ class Fed(Arrays):
         mine = places.reshape(self.place.processes, -1)[jax.process_index()]
         batch = jax.tree.map(lambda a: a[mine // size, mine % size], self.data)
         return self.place.batch("train_data", batch)
+
+
+@jit(0)
+def _batch(shuffle: bool, data: Any, key: jax.Array, epoch: jax.Array, step: jax.Array) -> tuple[Any, ...]:
+    return batch_of(data, order_of(data, key, epoch, shuffle), step)
 
 
 @jit(0, 1, donate_argnums=(2, 3))

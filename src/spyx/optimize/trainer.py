@@ -6,7 +6,6 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,8 @@ from spyx.optimize.devices import OneDevice, places
 from spyx.optimize.diagnose import stop
 from spyx.optimize.fit import History
 from spyx.optimize.processes import arrays_from_first, from_first, gathered
-from spyx.optimize.signals import Asked, Stopped, listening
+from spyx.optimize.resuming import check_same, newest, save_and_stop, save_if_due, unsound, waiting, words_of
+from spyx.optimize.signals import Asked, listening
 from spyx.optimize.solver import as_solver
 from spyx.optimize.sources import OWNER, Arrays, Batches, as_source, evaluate, on_device
 from spyx.optimize.stopping import scores_of
@@ -178,7 +178,7 @@ def train(
     first = jax.process_index() == 0
     store = Checkpoints(folder, keep, OWNER) if first else None
     with store.locked() if store is not None else contextlib.nullcontext():
-        same = {"settings": dict(settings or {}), "data": source.mark(), "key": _words(draws), "best": best}
+        same = {"settings": dict(settings or {}), "data": source.mark(), "key": words_of(draws), "best": best}
         run.restore(store, resume, same, notify)
         begin(list(run.history))
         try:
@@ -236,7 +236,7 @@ class _Run:
         self.same = same
         found, fault = None, None
         try:
-            found = None if store is None else self._found(store, resume, notify)
+            found = None if store is None else newest(OWNER, store, resume, lambda *_: self._tree(), notify)
         except CheckpointError as error:
             fault = error
         said = from_first({"fault": str(fault) if fault else None, "info": found[1] if found else None})
@@ -246,23 +246,8 @@ class _Run:
             tree = arrays_from_first(self._tree() if found is None else found[0])
             self._take(tree, said["info"], "" if store is None else str(store.newest))
 
-    def _found(self, store: Checkpoints, resume: bool, notify: Callable[[str], Any]) -> Any:
-        if not resume:
-            if store.all():
-                raise CheckpointError(
-                    f"{OWNER}(folder=): expected a folder without checkpoints; got {store.folder}, which holds a run. "
-                    "Pass resume=True to go on with it, or name another folder."
-                )
-            return None
-        return store.restore(self._tree(), notify)
-
-    def _take(self, tree: Any, info: dict[str, Any], newest: str) -> None:
-        for name, mine in self.same.items():
-            if (theirs := info.get(name)) != mine:
-                raise CheckpointError(
-                    f"{OWNER}(resume=True): expected the same {name} as when the run was started; "
-                    f"got {_difference(mine, theirs)} in {newest}. Call it as it was called; nothing was changed."
-                )
+    def _take(self, tree: Any, info: dict[str, Any], where: str) -> None:
+        check_same(OWNER, self.same, info, where)
         self.watch, self.losses, self.best_state = map(self.place.state, (tree["watch"], tree["losses"], tree["best"]))
         try:
             self.epoch, self.step, self.done = int(info["epoch"]), int(info["step"]), bool(info["done"])
@@ -273,10 +258,7 @@ class _Run:
         except (KeyError, TypeError, ValueError, AttributeError):
             sound = False
         if not sound:
-            raise CheckpointError(
-                f"{OWNER}(resume=True): expected numbers as spyx writes them; got others in {newest}. "
-                "Somebody changed it: delete that checkpoint, and the one before is used."
-            )
+            raise unsound(OWNER, where)
 
     def go(
         self,
@@ -329,7 +311,7 @@ class _Run:
         Several processes agree after each turn on the length of the next, and on whether a signal came to one of them.
         """
         count = 1
-        with _waiting() as wait:
+        with waiting() as wait:
             while self.step < self.source.steps:
                 began, first = time.perf_counter(), self.step
                 last = min(first + count, self.source.steps)
@@ -380,25 +362,12 @@ class _Run:
         self.compiled.add(what)
 
     def _may_save(self, store: Checkpoints | None, notify: Callable[[str], Any], *, last: bool = False) -> None:
-        if store is not None and (last or store.due()):
-            try:
-                store.save(self._tree(), self._info(), wait=last)
-            except OSError as fault:
-                notify(f"a checkpoint could not be written: {_reason(fault)}. {_older(store)}")
+        save_if_due(store, self._tree, self._info, notify, last=last)
 
     def _may_end(self, store: Checkpoints | None, asked: Asked) -> None:
         number = asked.number if self.place.processes == 1 else self.signal
-        if number is None:
-            return
-        fault = None
-        if store is not None:
-            try:
-                with contextlib.suppress(OSError):  # of an earlier one: this one is newer
-                    store.finish()
-                store.save(self._tree(), self._info(), wait=True)
-            except OSError as caught:
-                fault = caught
-        raise Stopped(number, self.epoch, self.step, fault)
+        if number is not None:
+            save_and_stop(store, self._tree, self._info, number, self.epoch, self.step)
 
     def _state(self) -> tuple[Any, Any]:
         impl, _ = solver_of(self.static, *self.like)
@@ -425,33 +394,3 @@ _mean = jax.jit(jnp.mean)
 
 def _always(epoch: int) -> bool:
     return True
-
-
-@contextlib.contextmanager
-def _waiting() -> Iterator[Callable[[Any], Any]]:
-    """Waits for the device on a thread: a signal reaches Python while the main thread waits for that one."""
-    with contextlib.ExitStack() as stack:
-        pool = ThreadPoolExecutor(1, thread_name_prefix="spyx-train")
-        stack.callback(pool.shutdown, wait=False)
-        yield lambda arrays: pool.submit(jax.block_until_ready, arrays).result()
-
-
-def _older(store: Checkpoints) -> str:
-    there = store.all()
-    return f"The newest is {there[0]}" if there else "There is none"
-
-
-def _reason(fault: OSError) -> str:
-    return f"{fault.filename}: {fault.strerror}" if fault.filename else str(fault.strerror or fault)
-
-
-def _words(key: jax.Array) -> list[int]:
-    raw = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    return [int(word) for word in np.asarray(raw).ravel()]
-
-
-def _difference(mine: Any, theirs: Any) -> str:
-    if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
-        names = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
-        return ", ".join(f"{name}={mine.get(name)!r} in place of {theirs.get(name)!r}" for name in names)
-    return f"{mine!r} in place of {theirs!r}"

@@ -34,6 +34,8 @@ def resumed(folder: Path, given: dict[str, Any]) -> Config:
     if others:
         raise UserError(f"--resume: expected no other option, for a run keeps its settings; got {', '.join(others)}.")
     config = open_run(folder, needs=OWN, **own)
+    if (folder / CHECKPOINTS).is_symlink():  # old checkpoints are removed, and that is not done elsewhere
+        raise UserError(f"--resume: {folder / CHECKPOINTS} is a link. Put the folder in its place.")
     if (folder / "metrics.json").is_file():
         raise UserError(f"--resume: {folder} is finished. Look at it with: spyx eval {shlex.quote(str(folder))}")
     return config

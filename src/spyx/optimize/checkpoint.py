@@ -10,6 +10,7 @@ anything is read from it. What is read is arrays of numbers and JSON: neither ca
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -34,6 +35,8 @@ FORMAT = 1
 SUMS, INFO, ARRAYS, LOCK = "SHA256SUMS", "info.json", "arrays", "lock"
 PART = ".part"
 DIGITS = 6
+LARGEST = 1 << 26
+"""Bytes of a checkpoint beside four times its arrays."""
 SHARE = 20
 """A checkpoint is due when training has taken so many times as long as the last one took to write: 5 % at most."""
 
@@ -86,7 +89,7 @@ class Checkpoints:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            file = _open_lock(self.folder / LOCK)
         except OSError as fault:
             raise CheckpointError(
                 f"{self.owner}: expected a folder that can be written; got {self.folder}: {fault.strerror}. "
@@ -113,7 +116,7 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Every checkpoint, the newest first."""
-        found = [path for path in self.folder.iterdir() if path.name.isdigit() and len(path.name) >= DIGITS]
+        found = [path for path in self.folder.iterdir() if re.fullmatch(f"[0-9]{{{DIGITS},18}}", path.name)]
         return sorted(found, key=lambda path: int(path.name), reverse=True)
 
     def restore(self, like: Any, notify: Callable[[str], None]) -> tuple[Any, dict[str, Any]] | None:
@@ -128,7 +131,7 @@ class Checkpoints:
         """
         for path in self.all():
             try:
-                info = _info(path)
+                info = _info(path, LARGEST + 4 * sum(leaf.nbytes for leaf in _named(like, raw=True).values()))
                 self._suits(path, info, like)
                 leaves = _read(path, info["arrays"])
             except Damaged as fault:
@@ -194,7 +197,8 @@ class Checkpoints:
             (part / SUMS).write_bytes(_sums(_digests(part)))
             part.replace(path)
             self.newest = path
-            for old in [p for p in self.all() if p not in self.damaged][self.keep :]:
+            whole = [p for p in self.all() if p not in self.damaged and (p / SUMS).is_file()]
+            for old in whole[self.keep :]:
                 shutil.rmtree(old, ignore_errors=True)
             self.damaged.clear()
         except Exception as fault:  # Orbax passes on what its parts raise, ValueError for a full disk too
@@ -236,7 +240,7 @@ def _orbax() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax logs the traceback of every thread that fails, and raises the error besides."""
+    """Orbax logs the traceback of every thread that fails, and what a damaged file holds, and raises besides."""
 
     def ours(record: logging.LogRecord) -> bool:
         return "orbax" not in record.pathname
@@ -259,9 +263,12 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("spyx-jax", "jax", "jaxlib", "flax", "optax", "numpy")}
 
 
-def _info(path: Path) -> dict[str, Any]:
-    """The numbers of a checkpoint all of whose files are as they were written."""
+def _info(path: Path, largest: int) -> dict[str, Any]:
+    """The numbers of a checkpoint all of whose files, of `largest` bytes together, are as they were written."""
     try:
+        files = _files(path)
+        if (size := sum(file.stat().st_size for file in files)) > largest:
+            raise Damaged(f"it takes {size} bytes, and such a network at most {largest}")
         written = (path / SUMS).read_bytes()
         sums = dict(line.split("  ", 1)[::-1] for line in written.decode().split("\n") if line)
         found = _digests(path)
@@ -279,7 +286,7 @@ def _info(path: Path) -> dict[str, Any]:
         return info | {"arrays": listed}
     except OSError as fault:
         raise Damaged(f"{Path(fault.filename or path).name}: {fault.strerror}") from fault
-    except (ValueError, KeyError, TypeError, RecursionError) as fault:
+    except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as fault:
         raise Damaged(f"its lists cannot be read ({_line(fault)})") from fault
 
 
@@ -288,7 +295,7 @@ def _read(path: Path, listed: list[tuple[str, str, list[int]]]) -> dict[str, np.
 
     wanted = {str(number): entry for number, entry in enumerate(listed) if 0 not in entry[2]}
     try:
-        with _orbax() as checkpointer:
+        with _quiet(), _orbax() as checkpointer:
             found = checkpointer.metadata(path / ARRAYS).item_metadata
             for key, (name, dtype, shape) in wanted.items():  # before memory is taken for it
                 if (str(np.dtype(found[key].dtype)), list(found[key].shape)) != (dtype, shape):
@@ -364,6 +371,13 @@ def _digest(file: Path) -> str:
 
 def _line(fault: Exception) -> str:
     return " ".join(str(fault).split())[:200] or type(fault).__name__
+
+
+def _open_lock(path: Path) -> int:
+    """A file that is one: what a link leads to is not written, and a pipe or a device is not opened."""
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(errno.EINVAL, f"{LOCK} is no regular file", str(path))
+    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
 
 
 def _lock(file: int) -> None:

@@ -268,8 +268,10 @@ class _Run:
             self.history = [{str(name): float(value) for name, value in row.items()} for row in info["history"]]
             self.seconds = {name: float(info["seconds"][name]) for name in self.seconds}
             self.best_epoch, self.best_score = int(info["best_epoch"]), float(info["best_score"])
+            needed = {"train_loss", (self.best or "train_loss").removeprefix("-")}
             sound = len(self.history) == self.epoch and 0 <= self.step <= self.source.steps
-        except (KeyError, TypeError, ValueError, AttributeError):
+            sound = sound and all(needed <= row.keys() for row in self.history)
+        except (ArithmeticError, KeyError, TypeError, ValueError, AttributeError):
             sound = False
         if not sound:
             raise CheckpointError(

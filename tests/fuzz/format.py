@@ -17,3 +17,5 @@ class Format:
     make: Callable[[Path], Any]
     read: Callable[[Path], Any]
     checksum: bool = False
+    lenient: bool = False
+    """Damage leaves parts out: of a live table, the rows that are not whole."""

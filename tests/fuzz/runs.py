@@ -20,7 +20,7 @@ from spyx.cli.compare import compare
 from spyx.cli.compare_page import comparison
 from spyx.cli.config import Config
 from spyx.cli.runs import read_history
-from spyx.optimize.checkpoint import SUMS, Checkpoints, _digests, _sums
+from spyx.optimize.checkpoint import SUMS, CheckpointError, Checkpoints, _digests, _sums
 from spyx.report.page.document import as_json, render
 
 HISTORY = [{"train_loss": 2.0 - k, "eval_loss": 2.5 - k, "eval_acc": 0.25 * k} for k in range(2)]
@@ -33,8 +33,8 @@ def runs_and_models() -> list[Format]:
         Format("model", "a.safetensors", _save_model, _load_model, checksum=True),
         Format("result of a run", "metrics.json", _make_run, _read_result),
         Format("settings of a run", "config.toml", _make_run, _read_result),
-        Format("epochs of a run", "metrics.csv", _make_epochs, lambda path: read_history(path.parent)),
-        Format("page of a run", "report.html", _make_page, _read_page),
+        Format("epochs of a run", "metrics.csv", _make_epochs, lambda path: read_history(path.parent), lenient=True),
+        Format("page of a run", "report.html", _make_page, _read_page, lenient=True),
         Format("checkpoint", "a.bundle", _make_checkpoint, _read_checkpoint, checksum=True),
         Format("checkpoint, sums made again", "a.bundle", _make_checkpoint, lambda p: _read_checkpoint(p, forged=True)),
     ]
@@ -103,7 +103,10 @@ def _read_checkpoint(path: Path, forged: bool = False) -> Any:
     if forged:
         (folder / SUMS).write_bytes(_sums(_digests(folder)))
     said: list[str] = []
-    found = Checkpoints(root, 1, "fuzz").restore(WEIGHTS, said.append)
+    try:
+        found = Checkpoints(root, 1, "fuzz").restore(WEIGHTS, said.append)
+    except CheckpointError as error:  # which names the folder
+        raise ValueError(f"{path}: {error}") from error
     if found is None:
         raise ValueError(f"{path}: {said}")
     return [{name: np.asarray(array) for name, array in found[0].items()}, found[1]]

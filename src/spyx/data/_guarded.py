@@ -36,6 +36,7 @@ WAIT = 20 if os.name == "posix" else 3
 """How much longer than it may compute a process may take, on a machine that has other things to do."""
 GROUPS = os.name == "posix"
 """Whether the process has a group of its own, with the copies that it makes of itself on Linux."""
+END_S = 5.0
 LONGEST_LINE = 1 << 20
 WORKER = Path(__file__).with_name("_guarded_worker.py")
 
@@ -190,8 +191,11 @@ class _Reader:
 
 
 def _kill(process: Popen[bytes]) -> None:
-    """End a process and its copies; one that was waited for has none, and its number may be another's."""
-    if process.returncode is None:
+    """End a process with its copy; one that was waited for has none, and its number may be another's."""
+    try:
+        process.terminate()  # it takes its copy along, and reads no file itself that could keep it
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL) if GROUPS else process.kill()
 

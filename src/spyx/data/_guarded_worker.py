@@ -343,15 +343,27 @@ def main() -> None:
     if sys.platform != "linux":
         serve(copied=False)
         return
-    while True:
+    copy, asked = 0, False
+
+    def end(number: int, frame: object) -> None:
+        """Ends the copy, so that this process waits for it: nobody else would."""
+        nonlocal asked
+        asked = True
+        if copy:
+            os.kill(copy, signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, end)
+    while not asked:
         copy = os.fork()
         if copy == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             code = 1
             try:
                 code = AGAIN if serve(copied=True) else 0
             finally:
                 os._exit(code)
-        code = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+        status = os.waitpid(copy, 0)[1]
+        copy, code = 0, os.waitstatus_to_exitcode(status)
         if code < 0:  # as if it had happened here, for whoever asks why
             with contextlib.suppress(OSError):
                 signal.signal(-code, signal.SIG_DFL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 
 import jax.numpy as jnp
 import pytest
@@ -25,7 +26,7 @@ from spyx.zoo import shelf
 pytestmark = pytest.mark.timeout(60)
 NUMBERS = {"test_accuracy": 0.5, "test_loss": 1.25, "run_s": 3.5}
 EPOCHS = "epoch,train_loss,eval_loss,eval_acc\n1,2.0,2.5,0.1\n2,1.0,1.5,0.3\n"
-LIKE = {"kernel": jnp.ones((2, 3)), "step": jnp.int32(7)}
+LIKE = {f"kernel{k}": jnp.full((2, 3), k, jnp.float32) for k in range(9)} | {"step": jnp.int32(7)}
 
 
 @pytest.fixture
@@ -195,6 +196,22 @@ def test_what_orbax_logs_of_a_damaged_file_is_not_printed(saved, tmp_path, caplo
     signed(folder / "000001")
     restored(folder)
     assert "PWN" not in caplog.text
+
+
+def test_arrays_that_cannot_be_read_are_told_in_one_line(saved, tmp_path, caplog):
+    """Orbax reads them side by side, and leaves the others alone when one fails: nothing of that is printed."""
+    whole = Counter()
+    for file in sorted(file.relative_to(saved) for file in saved.glob("000001/arrays/**/d/*")):
+        for left in (0.0, 0.3, 0.9):
+            folder = shutil.copytree(saved, tmp_path / "c")
+            os.truncate(folder / file, int(left * (saved / file).stat().st_size))
+            signed(folder / "000001")
+            found, lines = restored(folder)
+            whole[found is None] += 1
+            assert (found is None) == ("is damaged and is passed over" in lines)
+            shutil.rmtree(folder)
+    assert whole[True] > 2
+    assert caplog.text == ""
 
 
 def test_folders_that_are_no_checkpoints_stay(tmp_path):

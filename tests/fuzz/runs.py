@@ -46,7 +46,7 @@ def _save_model(path: Path) -> None:
 
 def _load_model(path: Path) -> Any:
     state = nnx.state(saving.load(path))
-    return {str(where): np.asarray(leaf) for where, leaf in state.flat_state()}
+    return {str(where): np.asarray(leaf) for where, leaf in nnx.to_flat_state(state)}
 
 
 def _make_run(path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import hashlib
 import json
 import logging
@@ -18,6 +19,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +37,8 @@ FORMAT = 1
 SUMS, INFO, ARRAYS, LOCK = "SHA256SUMS", "info.json", "arrays", "lock"
 PART = ".part"
 DIGITS = 6
+LATE_S = 0.1
+"""How long arrays are waited for that are read beside one that cannot be."""
 LARGEST = 1 << 26
 """Bytes of a checkpoint beside four times its arrays."""
 SHARE = 20
@@ -253,6 +257,31 @@ def _quiet() -> Iterator[None]:
         logger.removeFilter(ours)
 
 
+@contextlib.contextmanager
+def _unread() -> Iterator[None]:
+    """Orbax reads all arrays at once. Where one cannot be read, the others report to a loop that is closed by then."""
+
+    def ours(record: logging.LogRecord) -> bool:
+        return "never retrieved" not in str(record.msg)
+
+    def told(unraisable: sys.UnraisableHookArgs) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            before(unraisable)
+
+    logger, before = logging.getLogger("asyncio"), sys.unraisablehook
+    logger.addFilter(ours)
+    sys.unraisablehook = told
+    try:
+        yield
+    except Exception:
+        time.sleep(LATE_S)
+        gc.collect()
+        raise
+    finally:
+        sys.unraisablehook = before
+        logger.removeFilter(ours)
+
+
 def _as_os_error(fault: Exception, path: Path) -> OSError:
     code = re.search(r"os_error_code='(\d+)'", str(fault))
     return OSError(int(code[1]), os.strerror(int(code[1])), str(path)) if code else OSError(0, _line(fault), str(path))
@@ -295,7 +324,7 @@ def _read(path: Path, listed: list[tuple[str, str, list[int]]]) -> dict[str, np.
 
     wanted = {str(number): entry for number, entry in enumerate(listed) if 0 not in entry[2]}
     try:
-        with _quiet(), _orbax() as checkpointer:
+        with _quiet(), _unread(), _orbax() as checkpointer:
             found = checkpointer.metadata(path / ARRAYS).item_metadata
             for key, (name, dtype, shape) in wanted.items():  # before memory is taken for it
                 if (str(np.dtype(found[key].dtype)), list(found[key].shape)) != (dtype, shape):

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import pytest
 
 from cli.conftest import spyx
-from cli.test_hostile import refused
-from spyx import saving, zoo
-from spyx.cli import page, serve
+from cli.test_hostile import refused, unsafe
+from spyx import report, saving, zoo
+from spyx.cli import doctor, page, serve
 from spyx.cli.config import Config
 from spyx.cli.errors import UserError
 from spyx.cli.resume import resumed
@@ -106,6 +106,15 @@ def test_a_page_that_is_changed_can_be_served(entry, run):
     (run / "report.html").write_text(changed)
     assert (read_content(changed) is None) == ("x" not in value)
     as_json(serve.now(run, Config()))
+
+
+def test_the_name_of_a_folder_cannot_steer_the_terminal(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "open_trained", lambda *given: (Config(), None, None))
+    monkeypatch.setattr(doctor, "diagnose", lambda *given: (report.Diagnosis([]), None))
+    monkeypatch.setattr(doctor, "_fixed", lambda *given: ([], ["--beta", "0.98"]))
+    result = spyx("doctor", tmp_path / "\x1b[2J[bold]", "--fix")
+    assert "\\x1b[2J[bold]" in result.stdout
+    assert not unsafe(result.stdout)
 
 
 def test_what_is_wrong_in_settings_names_their_file(run):

@@ -21,6 +21,7 @@ from spyx.cli.network import make_network
 from spyx.cli.runs import read_history
 from spyx.cli.score import make_loss
 from spyx.cli.summary import advice, options_for
+from spyx.cli.text import plain
 from spyx.cli.trained import open_trained
 from spyx.report.data_checks import how_alike, of_parts
 from spyx.report.doctor import examine
@@ -55,7 +56,7 @@ def doctor(folder: Path, as_json: bool, console: Console, neuron: str | None = N
     if given:
         again = f"spyx train --config {shlex.quote(str(folder / 'config.toml'))} {' '.join(given)}"
         lines.append(f"Train with this: {again}")
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    console.print("\n".join(map(plain, lines)), markup=False, highlight=False, soft_wrap=True)
     return len(found)
 
 

@@ -7,8 +7,6 @@ import hashlib
 import io
 import os
 import pickle
-import random
-import signal
 import subprocess
 import sys
 import time
@@ -25,7 +23,6 @@ from spyx.cli.config import Config, make_config
 from spyx.cli.errors import UserError
 
 SHORT = ("--epochs", 1, "--hidden", 8, "--steps", 4, "--batch-size", 629)
-INTERRUPTS = int(os.environ.get("SPYX_INTERRUPTS", "4"))
 
 
 def refused(result, *words):
@@ -288,24 +285,6 @@ def test_inputs_of_strangers(content, tmp_path):
 
 def test_messages_name_options_and_not_arguments(tmp_path):
     refused(spyx("train", "--dataset", "braille", "--data", tmp_path), "no such file. Check --data.")
-
-
-@pytest.mark.timeout(600 + 30 * INTERRUPTS)
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_ctrl_c_is_never_lost(tmp_path):
-    """At random moments of a run: while it imports, compiles, trains or writes. SPYX_INTERRUPTS=50 is the long run."""
-    rng = random.Random(os.environ.get("SPYX_SEED", "0"))
-    environment = os.environ | {"SPYX_CACHE": str(tmp_path / "cache")}
-    for number in range(INTERRUPTS):
-        command = [sys.executable, "-m", "spyx", "train", "--epochs", "3000", "--output", str(tmp_path / str(number))]
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        wait = rng.uniform(0.3, 12)
-        time.sleep(wait)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 130, (wait, process.returncode, said)
-        assert said.strip().startswith("spyx: interrupted"), (wait, said)
-        assert "Traceback" not in said, (wait, said)
 
 
 def test_an_interrupt_that_is_swallowed_comes_again():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 
 import pytest
 
+from spyx.data import Recordings
 from spyx.data.archive_or_folder import Store
 
 
@@ -52,3 +54,19 @@ def test_damaged_archives_and_wrong_roots_are_named(tmp_path):
         Store(tmp_path / "a.zip").read("x.bin")
     with pytest.raises(ValueError, match="Store: expected a folder or a zip archive; got"):
         Store(tmp_path / "nothing")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names and sparse files of POSIX")
+def test_a_folder_with_odd_files(tmp_path):
+    os.makedirs(os.fsencode(tmp_path) + b"/\xff")
+    with open(os.fsencode(tmp_path) + b"/\xff/a.bin", "wb") as file:
+        file.write(b"ab")
+    (tmp_path / "sparse").touch()
+    os.truncate(tmp_path / "sparse", 1 << 40)
+    os.mkfifo(tmp_path / "pipe")
+    store = Store(tmp_path)
+    odd, sparse = sorted(store.names(), key=len, reverse=True)
+    assert store.read(odd) == b"ab"
+    assert len(Recordings([odd], store.read, stamp=store.stamp([odd]), sensor_size=(2,)).stamp) == 64
+    with pytest.raises(ValueError, match=r"Store: expected a file of at most .*sparse"):
+        store.read(sparse)

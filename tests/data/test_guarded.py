@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,3 +233,30 @@ def test_files_as_other_writers_make_them(tmp_path):
     packed = read_events(tmp_path / "packed.h5")
     assert (packed.t == plain.t + 1000).all()
     assert (packed.x == plain.x).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the process is started again")
+def test_a_damaged_file_costs_a_copy_and_no_new_process(tmp_path):
+    """What the library is left in after one damaged file reaches no other file, and nothing is left behind."""
+    good = camera(tmp_path / "good.h5")
+    bad = camera(tmp_path / "bad.h5", x=lambda group: group.create_dataset("x", (4,), "u1", chunks=(4,), compression=1))
+    with h5py.File(bad, "r+") as file:
+        file["events/x"][:] = np.arange(4)
+        place = file["events/x"].id.get_chunk_info(0).byte_offset
+    content = bytearray(bad.read_bytes())
+    content[place : place + 4] = b"\xff" * 4
+    bad.write_bytes(content)
+    assert len(read_events(good)) == 4
+    process = _guarded._readers[-1].process
+    children = f"/proc/{process.pid}/task/{process.pid}/children"
+    first = Path(children).read_text()
+    for _ in range(3):
+        with pytest.raises(EventFileError, match=r"bad\.h5"):
+            read_events(bad)
+        assert len(read_events(good)) == 4
+    assert _guarded._readers[-1].process is process
+    second = Path(children).read_text()
+    assert len(second.split()) == 1
+    assert second != first
+    _guarded.end()
+    assert not Path(f"/proc/{second.split()[0]}").exists(), "not even as one that nobody waited for"

@@ -8,13 +8,14 @@ import tarfile
 import wave
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data import event_files
+from fuzz.format import Format
+from fuzz.runs import runs_and_models
 from spyx.cli.config import read as read_settings
 from spyx.cli.errors import UserError
 from spyx.cli.runs import read_weights
@@ -26,20 +27,9 @@ from spyx.data.decode.wav import read_sound
 COUNT = 60
 
 
-@dataclass(frozen=True)
-class Format:
-    """`make(path)` writes a sound file; `read(path)` returns what it holds, as arrays, texts and containers of them."""
-
-    name: str
-    file: str
-    make: Callable[[Path], Any]
-    read: Callable[[Path], Any]
-    checksum: bool = False
-
-
 def formats() -> dict[str, Format]:
     """All formats whose packages are installed, by name."""
-    found = [*_events(), *_archives(), *_others(), *_hdf5()]
+    found = [*_events(), *_archives(), *_others(), *runs_and_models(), *_hdf5()]
     return {one.name: one for one in found}
 
 

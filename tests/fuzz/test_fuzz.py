@@ -28,4 +28,4 @@ def _no_process_is_left():
 def test_damaged_files(name, tmp_path):
     found = Counter(outcomes(FORMATS[name], COUNT, SEED, tmp_path))
     assert not faults(found), (f"seed {SEED}", faults(found))
-    assert found["refused"] > COUNT / 20
+    assert found["refused"] > COUNT / 20 or FORMATS[name].lenient

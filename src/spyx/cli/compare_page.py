@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import statistics
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from spyx.cli.compare import LARGEST, RESULT, Row
+from spyx.cli.compare import LARGEST_NUMBER, Row, read_result
 from spyx.cli.errors import UserError
 from spyx.cli.text import safe
 from spyx.report.page import content as of
@@ -120,7 +119,7 @@ def _chart(
     series = []
     for label, row in zip(labels, histories, strict=True):
         columns = [[scale * h[i][key] for h in row if i < len(h) and key in h[i]] for i in epochs]
-        finite = [[value for value in column if math.isfinite(value)] for column in columns]
+        finite = [[value for value in column if abs(value) < LARGEST_NUMBER] for column in columns]
         if any(finite):
             series.append(
                 {
@@ -135,9 +134,8 @@ def _chart(
 
 def _history(folder: Path) -> list[dict[str, float]]:
     """The epochs in metrics.json; none where it has no such list."""
-    path = folder / RESULT
     try:
-        epochs = json.loads(path.read_bytes()).get("epochs", []) if path.stat().st_size <= LARGEST else []
+        epochs = read_result(folder).get("epochs", [])
         return [{str(name): float(value) for name, value in epoch.items()} for epoch in epochs]
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ArithmeticError, ValueError, TypeError, AttributeError, RecursionError):
         return []

@@ -187,7 +187,8 @@ def make_config(file: Path | None, given: dict[str, Any], needs: Iterable[str] =
     Raises:
         UserError: everything that is wrong with names, types and ranges, in one message.
     """
-    values = {} if file is None else read(file)
+    written = {} if file is None else read(file)
+    values = dict(written)
     for name in needs:
         if ":" in str(values.get(name)) and given.get(name) is None:
             raise UserError(
@@ -199,7 +200,9 @@ def make_config(file: Path | None, given: dict[str, Any], needs: Iterable[str] =
     wrong: list[str] = []
     config = _filled(Config(), values, "", _limits(), wrong)
     if wrong:
-        raise UserError(" ".join(wrong))
+        in_file: list[str] = []
+        _filled(Config(), written, "", _limits(), in_file)
+        raise UserError(" ".join([f"{file}:", *wrong] if in_file else wrong))
     return config
 
 

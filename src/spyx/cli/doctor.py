@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shlex
 from dataclasses import asdict, replace
@@ -19,9 +18,10 @@ from spyx.cli import inputs
 from spyx.cli.config import Config
 from spyx.cli.errors import UserError
 from spyx.cli.network import make_network
-from spyx.cli.runs import EPOCHS
+from spyx.cli.runs import read_history
 from spyx.cli.score import make_loss
 from spyx.cli.summary import advice, options_for
+from spyx.cli.text import plain
 from spyx.cli.trained import open_trained
 from spyx.report.data_checks import how_alike, of_parts
 from spyx.report.doctor import examine
@@ -40,7 +40,7 @@ def doctor(folder: Path, as_json: bool, console: Console, neuron: str | None = N
         UserError: `folder` is no run, or its weights are damaged.
     """
     config, data, model = open_trained(folder, neuron)
-    found, _ = diagnose(config, data, model, history_of(folder))
+    found, _ = diagnose(config, data, model, read_history(folder))
     changes, given = _fixed(config, data, model, found) if fix else ([], [])
     if as_json:
         listed: Any = [asdict(finding) for finding in found]
@@ -56,7 +56,7 @@ def doctor(folder: Path, as_json: bool, console: Console, neuron: str | None = N
     if given:
         again = f"spyx train --config {shlex.quote(str(folder / 'config.toml'))} {' '.join(given)}"
         lines.append(f"Train with this: {again}")
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    console.print("\n".join(map(plain, lines)), markup=False, highlight=False, soft_wrap=True)
     return len(found)
 
 
@@ -140,12 +140,3 @@ def _measured_again(config: Config, data: inputs.Inputs, given: dict[str, str], 
 
 def _words(options: dict[str, str]) -> str:
     return " ".join(part for pair in options.items() for part in pair)
-
-
-def history_of(folder: Path) -> list[dict[str, float]]:
-    """The rows of `metrics.csv` that are numbers; none where it is not there."""
-    try:
-        with (folder / EPOCHS).open(encoding="utf-8", newline="") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError, csv.Error):
-        return []

@@ -170,11 +170,12 @@ def convert_command(
     """Write the network of a finished run as a NIR graph."""
     from spyx import nn
     from spyx.cli import network
-    from spyx.cli.runs import load_weights, open_run
+    from spyx.cli.runs import load_weights, naming_settings, open_run
 
     bridge, console = _bridge(), Console()
     config = open_run(run)
-    network.check_names(config)
+    with naming_settings(run):
+        network.check_names(config)
     if config.layers.conv:
         raise UserError(f"{run} has convolutions, whose frames its weights do not tell. Use spyx.nir.to_nir in Python.")
     features, classes = _sizes(run)
@@ -241,7 +242,7 @@ def _sizes(run: Path) -> tuple[int, int]:
 
 
 def _number(word: str) -> tuple[int, str]:
-    return (int(word), "") if word.isdigit() else (-1, word)
+    return (int(word), "") if word.isdecimal() and len(word) < 10 else (-1, word)
 
 
 def _bridge() -> Any:

@@ -18,9 +18,9 @@ from spyx import report
 from spyx.cli.config import FILE_ONLY, Config, make_config, read
 from spyx.cli.inputs import Inputs
 from spyx.cli.resume import NO_MATTER
-from spyx.cli.runs import EPOCHS, open_run, save_text
+from spyx.cli.runs import open_run, read_history, read_table, save_text
 from spyx.cli.score import make_loss
-from spyx.data._disk import naming
+from spyx.data._disk import naming, opened
 from spyx.report.page import content as of
 from spyx.report.page.document import read_content
 from spyx.report.page.jsonable import text
@@ -34,7 +34,6 @@ MOST_MEASUREMENTS = 200
 SHARE = 0.03
 """Of a training's time, by its own clock, that watching layers may take; the first time, which compiles, apart."""
 HOW = f"after the first and the last epoch, and in between as often as costs at most {SHARE:.0%} of the time,"
-LARGEST_TABLE = 1 << 26
 LARGEST_PAGE = 1 << 24
 
 
@@ -170,21 +169,10 @@ def settings_of(folder: Path) -> Config:
     return open_run(folder, neuron if isinstance(neuron, str) and ":" in neuron else None)
 
 
-def read_history(folder: Path) -> list[dict[str, float]]:
-    """The rows of metrics.csv that are whole."""
-    found = []
-    for row in _rows(folder / EPOCHS):
-        try:
-            found.append({name: float(value) for name, value in row.items() if name and name != "epoch"})
-        except (TypeError, ValueError):
-            continue
-    return found
-
-
 def read_layers(folder: Path) -> list[dict[str, Any]]:
     """The rows of layers.csv that are whole."""
     found: list[dict[str, Any]] = []
-    for row in _rows(folder / LAYERS):
+    for row in read_table(folder / LAYERS):
         try:
             numbers = {name: float(row[name]) for name in COLUMNS[2:]}
             found.append({"epoch": int(row["epoch"]), "layer": row["layer"], **numbers})
@@ -278,22 +266,10 @@ def _or_low(value: float) -> float:
 def _saved(folder: Path) -> dict[str, Any] | None:
     path = folder / PAGE
     try:
-        if path.stat().st_size > LARGEST_PAGE:
-            return None
-        return read_content(path.read_text(encoding="utf-8"))
+        with opened(path, "spyx", LARGEST_PAGE) as file:
+            return read_content(file.read().decode("utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """A table with a head; nothing of a file that is missing, endless or no table. A last line that is cut is left."""
-    try:
-        if not path.is_file() or path.stat().st_size > LARGEST_TABLE:
-            return []
-        whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
-        return list(csv.DictReader(io.StringIO(whole)))
-    except (OSError, csv.Error):
-        return []
 
 
 def _row(row: dict[str, Any]) -> list[Any]:

@@ -37,9 +37,20 @@ def resumed(folder: Path, given: dict[str, Any]) -> Config:
     if others:
         raise UserError(f"--resume: expected no other option, for a run keeps its settings; got {', '.join(others)}.")
     config = open_run(folder, needs=OWN, **own)
+    check_checkpoints(folder)
     if is_finished(folder):
         raise UserError(f"--resume: {folder} is finished. Look at it with: spyx eval {shlex.quote(str(folder))}")
     return config
+
+
+def check_checkpoints(folder: Path) -> None:
+    """Refuse checkpoints behind a link: old ones are removed, and that is not done elsewhere.
+
+    Raises:
+        UserError: they are one.
+    """
+    if (folder / CHECKPOINTS).is_symlink():
+        raise UserError(f"--resume: {folder / CHECKPOINTS} is a link. Put the folder in its place.")
 
 
 def are_seeds(folder: Path) -> bool:

@@ -6,10 +6,11 @@ import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from flax import nnx
 from spyx.cli.config import Config, make_config, read
 from spyx.cli.errors import UserError, refuse_nan
 from spyx.cli.text import is_plain
-from spyx.data._disk import naming, part_of
+from spyx.data._budget import LARGEST
+from spyx.data._disk import naming, opened, part_of
 from spyx.data.decode.numpy_file import arrays
 from spyx.data.decode.source import Source
 
@@ -31,7 +33,10 @@ BEST = "best.npz"
 EPOCHS = "metrics.csv"
 METRICS = "metrics.json"
 ROW = ("epoch", "train_loss", "eval_loss", "eval_acc")
+SETTINGS = "config.toml"
 DIGEST_LENGTH = 64
+LARGEST_TABLE, MOST_ROWS, MOST_COLUMNS = 1 << 25, 100_000, 64
+"""Of a table that is read: an epoch is a row."""
 
 
 def check_output(output: Path | None) -> None:
@@ -128,11 +133,14 @@ def read_weights(folder: Path, file: str = WEIGHTS) -> dict[str, np.ndarray]:
     """
     path = folder / file
     try:
-        with (folder / f"{file}.sha256").open("rb") as sums:
+        with opened(folder / f"{file}.sha256", "spyx", LARGEST) as sums:
             expected = sums.read(DIGEST_LENGTH).decode("ascii", "replace")
-        content = np.fromfile(path, np.uint8)
-    except OSError as error:
+        with opened(path, "spyx", LARGEST) as weights:
+            content = np.frombuffer(weights.read(), np.uint8)
+    except (OSError, ValueError) as error:
         raise UserError(f"{folder} has no readable {file} with its checksum: was the run finished?") from error
+    except MemoryError as error:
+        raise UserError(f"{path} does not fit into memory.") from error
     if hashlib.sha256(content.data).hexdigest() != expected:
         raise UserError(f"{path} is damaged: its SHA-256 is not the one that was written beside it.")
     try:
@@ -158,7 +166,7 @@ def load_weights(folder: Path, model: nnx.Module, file: str = WEIGHTS) -> None:
         wanted = _kind(named[name]) if name in named else "nothing"
         if here != wanted:
             raise UserError(
-                f"{folder / file} belongs to another network than {folder / 'config.toml'} describes: "
+                f"{folder / file} belongs to another network than {folder / SETTINGS} describes: "
                 f"{name} is {here} in place of {wanted}."
             )
     state = nnx.state(model, nnx.Not(nnx.RngState))
@@ -185,14 +193,47 @@ def open_run(
     Raises:
         UserError: `folder` is no run, or one with another neuron, data set or loss.
     """
-    if not (folder / "config.toml").is_file():
+    if not (folder / SETTINGS).is_file():
         raise UserError(f"{folder} is not a run: expected a folder with config.toml, as spyx train makes it.")
     given = {"neuron": neuron, **own}
-    config = make_config(folder / "config.toml", given, needs)
+    config = make_config(folder / SETTINGS, given, needs)
     for name, mine in given.items():
-        if mine is not None and (trained := read(folder / "config.toml").get(name)) != mine:
+        if mine is not None and (trained := read(folder / SETTINGS).get(name)) != mine:
             raise UserError(f"--{name}: {folder} was trained with {trained!r}; got {mine!r}.")
     return config
+
+
+@contextlib.contextmanager
+def naming_settings(folder: Path) -> Iterator[None]:
+    """Puts the name of a run's settings before what is wrong with one of them."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{folder / SETTINGS}: {error}") from error
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a table with a head that are whole; none of a file that is missing, endless or no table."""
+    try:
+        with opened(path, "spyx", LARGEST_TABLE) as file:
+            # A last line that is cut is left.
+            whole, _, _ = file.read().decode("utf-8", "replace").rpartition("\n")
+        rows = csv.reader(io.StringIO(whole))
+        head = next(rows, [])
+        if len(head) > MOST_COLUMNS:
+            return []
+        return [dict(zip(head, row, strict=True)) for row in itertools.islice(rows, MOST_ROWS) if len(row) == len(head)]
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The rows of metrics.csv that are numbers, without their epoch."""
+    found = []
+    for row in read_table(folder / EPOCHS):
+        with contextlib.suppress(ValueError):
+            found.append({name: float(value) for name, value in row.items() if name and name != "epoch"})
+    return found
 
 
 def _named(model: nnx.Module) -> dict[str, Any]:

@@ -27,16 +27,18 @@ from spyx.cli.resume import (
     SEEDS,
     answer,
     at_once,
+    check_checkpoints,
     go_on,
     in_words_of_options,
     resumed,
     settings_of,
     stopped,
 )
-from spyx.cli.runs import BEST, add_epoch, is_finished, new_folder, save_epochs, save_text, save_weights
+from spyx.cli.runs import BEST, LARGEST_TABLE, add_epoch, is_finished, new_folder, save_epochs, save_text, save_weights
 from spyx.cli.score import batches, class_weights, make_loss, make_metric, weighed
 from spyx.cli.solver import make_solver
 from spyx.cli.text import safe
+from spyx.data._disk import opened
 
 MOST = 1000
 
@@ -86,7 +88,7 @@ def resume_seeds(above: Path, given: dict[str, Any], console: Console) -> list[P
     """
     began = time.perf_counter()
     try:
-        seeds = parsed(",".join(map(str, json.loads((above / SEEDS).read_bytes()))), None)
+        seeds = parsed(",".join(map(str, json.loads(_listed(above / SEEDS)))), None)
     except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
         raise UserError(f"--resume: expected a list of seeds in {above / SEEDS}; got another file.") from error
     left = [folder for seed in seeds if not is_finished(folder := _folder(above, seed))]
@@ -95,7 +97,8 @@ def resume_seeds(above: Path, given: dict[str, Any], console: Console) -> list[P
             f"--resume: {above} is finished. Look at it with: spyx compare {shlex.quote(str(above))}/seed-*"
         )
     config = replace(resumed(left[0], given), seed=seeds[0])
-    samples = train.loaded(config, console)
+    check_checkpoints(above)
+    samples = train.loaded(left[0], config, console)
     return _go(config, seeds, above, samples, given, console, began, resume=True)
 
 
@@ -132,6 +135,11 @@ def _alone(folder: Path, above: Path, given: dict[str, Any], console: Console) -
         told = Interrupted(str(error).replace(go_on(folder), go_on(above)))
         told.code = error.code
         raise told from error
+
+
+def _listed(path: Path) -> bytes:
+    with opened(path, "spyx", LARGEST_TABLE) as file:
+        return file.read()
 
 
 def _folder(above: Path, seed: int) -> Path:

@@ -17,10 +17,12 @@ from spyx.cli.config import Config
 from spyx.cli.errors import UserError
 from spyx.cli.resume import CHECKPOINTS
 from spyx.cli.text import safe
+from spyx.data._disk import opened
 from spyx.optimize.checkpoint import LOCK
 from spyx.report.page.document import as_json, policy, render
 
 LOOPBACK = "127.0.0.1"
+LARGEST_LOCK = 1 << 10
 PATIENCE_S = 10.0
 """How long a connection may say nothing."""
 
@@ -140,13 +142,13 @@ def _is_trained(lock: Path) -> bool:
     The lock itself is left alone: to try it, even for a moment, could refuse it to a run that starts.
     """
     try:
-        with lock.open("rb") as file:
+        with opened(lock, "spyx", LARGEST_LOCK) as file:
             number = file.read(20).decode("ascii", "replace").strip()
         if os.name != "posix" or not number.isdigit():
             return True
         os.kill(int(number), 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):
+    except (OSError, OverflowError, ValueError):
         return True
     return True

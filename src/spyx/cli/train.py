@@ -24,8 +24,10 @@ from spyx.cli.provenance import Seconds, record_of, write
 from spyx.cli.resume import CHECKPOINTS, answer, at_once, go_on, in_words_of_options, resumed, settings_of, stopped
 from spyx.cli.runs import (
     BEST,
+    ROW,
     add_epoch,
     check_output,
+    naming_settings,
     new_folder,
     save_epochs,
     save_numbers,
@@ -84,16 +86,17 @@ def resume(folder: Path, given: dict[str, Any], console: Console, spread: Spread
     """
     began = time.perf_counter()
     config = resumed(folder, given)
-    samples = loaded(config, console)
+    samples = loaded(folder, config, console)
     _check_batch(config, samples, spread)
     return _run(config, folder, samples, console, began, spread, resume=True)
 
 
-def loaded(config: Config, console: Console) -> inputs.Inputs:
-    """The data of a run that is to go on."""
-    inputs.check_names(config)
-    network.check_names(config)
-    check_loss(config)
+def loaded(folder: Path, config: Config, console: Console) -> inputs.Inputs:
+    """The data of a run that is to go on; what its settings name wrongly is told with their file."""
+    with naming_settings(folder):
+        inputs.check_names(config)
+        network.check_names(config)
+        check_loss(config)
     with working(console, f"loading {config.dataset}"):
         return inputs.load_inputs(config)
 
@@ -259,6 +262,8 @@ def _learn(
     say = partial(warn, console)
 
     def start(history: list[dict[str, float]]) -> None:
+        if any(set(ROW[1:]) - set(row) for row in history):
+            raise UserError(f"--resume: the checkpoints in {folder / CHECKPOINTS} are not of spyx train.")
         if spread.first:
             save_epochs(folder, history)
         if log is not None:

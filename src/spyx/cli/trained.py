@@ -7,7 +7,7 @@ from typing import Any
 
 from spyx.cli import inputs, network
 from spyx.cli.config import Config
-from spyx.cli.runs import WEIGHTS, load_weights, open_run
+from spyx.cli.runs import WEIGHTS, load_weights, naming_settings, open_run
 
 
 def open_trained(
@@ -25,8 +25,9 @@ def open_trained(
         UserError: `folder` is no run, or its weights are damaged; data that cannot be read.
     """
     config = open_run(folder, neuron, dataset=dataset)
-    inputs.check_names(config)
-    network.check_names(config)
+    with naming_settings(folder):
+        inputs.check_names(config)
+        network.check_names(config)
     samples = inputs.load_inputs(config)
     model = network.make_network(config, samples.x["test"].shape[-1], samples.classes, samples.frame)
     load_weights(folder, model, weights)

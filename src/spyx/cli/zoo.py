@@ -33,7 +33,10 @@ def list_command(as_json: Json = False) -> None:
     """Print every network: its data, its score, its size."""
     from spyx import zoo
 
-    cards = [zoo.card(name) for name in zoo.names()]
+    try:
+        cards = [zoo.card(name) for name in zoo.names()]
+    except ValueError as error:
+        raise UserError(str(error)) from error
     if as_json:
         print(json.dumps(cards))
         return

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextmanager
@@ -46,3 +47,21 @@ def size_of(path: str | Path, owner: str) -> int:
             "Check the path."
         )
     return status.st_size
+
+
+def opened(path: str | Path, owner: str, largest: int) -> BinaryIO:
+    """A regular file, open for reading bytes; whoever reads it knows that it ends, and after how much.
+
+    Args:
+        path: of the file.
+        owner: what errors begin with.
+        largest: bytes that it may have.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a folder, a pipe, a device or a larger file.
+    """
+    size = size_of(path, owner)  # before it is opened: that alone can make a device do something
+    if size > largest:
+        raise ValueError(f"{owner}: expected a file of at most {largest} bytes; got {size} in {os.fspath(path)!r}.")
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))

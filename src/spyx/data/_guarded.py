@@ -1,9 +1,11 @@
 """The guarded reader: HDF5 and MATLAB files are opened in a process of its own that may hang, crash or be lied to.
 
 `spyx.data` and `spyx.nir` share it. One process reads many files one after the other. A file that takes too much
-memory, computing time or output, or that kills the process, is refused; the next file starts another process. What
-comes back is plain arrays and texts. Computing time is limited on Linux and macOS, memory by the operating system on
-Linux; the size of every array is limited everywhere, before it is read, and so is the time on the clock.
+memory, computing time or output, or that kills the process, is refused; the next file starts another process. On Linux
+the process that has the libraries loaded reads nothing itself: a copy of it does, and after a damaged file another
+copy, which costs milliseconds. What comes back is plain arrays and texts. Computing time is limited on Linux and macOS,
+memory by the operating system on Linux; the size of every array is limited everywhere, before it is read, and so is
+the time on the clock.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import atexit
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -31,6 +34,9 @@ BYTES_PER_S = 5e6
 """A file may take `PATIENCE_S` seconds of computing, and one more for every `BYTES_PER_S` bytes."""
 WAIT = 20 if os.name == "posix" else 3
 """How much longer than it may compute a process may take, on a machine that has other things to do."""
+GROUPS = os.name == "posix"
+"""Whether the process has a group of its own, with the copies that it makes of itself on Linux."""
+END_S = 5.0
 LONGEST_LINE = 1 << 20
 WORKER = Path(__file__).with_name("_guarded_worker.py")
 
@@ -150,8 +156,6 @@ class _Reader:
         return array
 
     def _reason(self, process: Popen[bytes]) -> str:
-        import signal
-
         slow = self.late or process.wait() == -getattr(signal, "SIGXCPU", 0)
         return "it does not come to an end" if slow else "it crashes the library that reads it"
 
@@ -160,6 +164,7 @@ class _Reader:
             self._end()
             self.process = subprocess.Popen(
                 [sys.executable, "-I", str(WORKER)],
+                process_group=0 if GROUPS else None,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -173,16 +178,26 @@ class _Reader:
 
     def _stop(self, process: Popen[bytes]) -> None:
         self.late = True
-        process.kill()
+        _kill(process)
 
     def _end(self) -> None:
         process, self.process = self.process, None
         if process is not None:
-            process.kill()
+            _kill(process)
             for pipe in (process.stdin, process.stdout):
                 with contextlib.suppress(OSError):
                     pipe.close()  # type: ignore[union-attr]
             process.wait()
+
+
+def _kill(process: Popen[bytes]) -> None:
+    """End a process with its copy; one that was waited for has none, and its number may be another's."""
+    try:
+        process.terminate()  # it takes its copy along, and reads no file itself that could keep it
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL) if GROUPS else process.kill()
 
 
 _readers: list[_Reader] = []

@@ -2,7 +2,7 @@
 
 It reads one request per line of JSON from standard input and writes a line of JSON, in which arrays are named by
 their kind and shape, followed by the bytes of all arrays. The first line is the list of folders to import from.
-It imports nothing of spyx.
+It imports nothing of spyx. On Linux it copies itself when the libraries are loaded, and again after a damaged file.
 
 HDF5 can point out of a file: external storage, virtual datasets, links. Nothing of that is followed, and no plugin is
 loaded that a file names.
@@ -16,7 +16,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ SLACK = 2**27
 SMALLEST_CHARGE = 64
 """Least number of bytes that a text or a member of a group costs, because Python objects are not smaller."""
 TEXTS_AT_ONCE = 256
+AGAIN = 3
+"""Exit code of a copy after which another one is to be made."""
 
 
 class Refused(Exception):
@@ -277,13 +278,13 @@ def packed(value: object, arrays: list[np.ndarray]) -> object:
 OPERATIONS = {"tree": tree, "columns": columns, "rows": rows}
 
 
-def reply_to(request: Request, files: Files, content: bytes | None) -> Iterator[bytes | np.ndarray]:
-    """Read one file: the line that says what is in it, or why not, and then its arrays."""
-    import h5py
-
+def reply_to(request: Request, files: Files, content: bytes | None) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Read one file: what is in it, or why not, and its arrays."""
     arrays: list[np.ndarray] = []
     opened = False
     try:
+        import h5py
+
         limits, path = Limits(request), request["path"]
         if request["do"] == "matrices":
             found = matrices(path, request, limits)
@@ -298,17 +299,15 @@ def reply_to(request: Request, files: Files, content: bytes | None) -> Iterator[
             with h5py.File(io.BytesIO(content), "r") as file:
                 opened = True
                 found = OPERATIONS[request["do"]](file, request, limits)
-        reply: dict[str, object] = {"found": packed(found, arrays)}
+        return {"found": packed(found, arrays)}, arrays
     except Refused as refused:
-        reply, arrays = {"refused": [refused.place, refused.what, refused.budget]}, []
+        return {"refused": [refused.place, refused.what, refused.budget]}, []
     except ImportError as missing:
-        reply = {"missing": missing.name or str(missing)}
+        return {"missing": missing.name or str(missing)}, []
     except Exception as error:  # whatever a damaged file makes a library raise
-        reply, arrays = {"damaged": f"{type(error).__name__}: {error}", "opened": opened}, []
         with contextlib.suppress(Exception):
             files.close()
-    yield json.dumps(reply).encode() + b"\n"
-    yield from arrays
+        return {"damaged": f"{type(error).__name__}: {error}", "opened": opened}, []
 
 
 def limit(request: Request) -> None:
@@ -336,18 +335,62 @@ def main() -> None:
     """Serve requests until standard input ends. Ctrl-C is for the process that asks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
-    read, out = sys.stdin.buffer, sys.stdout.buffer
-    sys.path[:] = json.loads(read.readline())
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # nothing is computed here, and a process with threads is hard to copy
+    with open(0, "rb", buffering=0, closefd=False) as first:  # reads no byte of the requests that follow
+        sys.path[:] = json.loads(first.readline())
     with contextlib.suppress(ImportError):
         import h5py  # noqa: F401
+    if sys.platform != "linux":
+        serve(copied=False)
+        return
+    copy, asked = 0, False
+
+    def end(number: int, frame: object) -> None:
+        """Ends the copy, so that this process waits for it: nobody else would."""
+        nonlocal asked
+        asked = True
+        if copy:
+            os.kill(copy, signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, end)
+    while not asked:
+        copy = os.fork()
+        if copy == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            code = 1
+            try:
+                code = AGAIN if serve(copied=True) else 0
+            finally:
+                os._exit(code)
+        status = os.waitpid(copy, 0)[1]
+        copy, code = 0, os.waitstatus_to_exitcode(status)
+        if code < 0:  # as if it had happened here, for whoever asks why
+            with contextlib.suppress(OSError):
+                signal.signal(-code, signal.SIG_DFL)
+            os.kill(os.getpid(), -code)
+        if code != AGAIN:
+            return
+
+
+def serve(*, copied: bool) -> bool:
+    """Serve requests until standard input ends, and in a copy until a file has left the library in disorder: True."""
+    read, out = sys.stdin.buffer, sys.stdout.buffer
     files = Files()
     while line := read.readline():
         request = json.loads(line)
         limit(request)
         content = read.read(request["bytes"]) if request["bytes"] else None
-        for part in reply_to(request, files, content):
-            out.write(part if isinstance(part, bytes) else part.reshape(-1).view("u1").data)
+        reply, arrays = reply_to(request, files, content)
+        disorder = copied and reply.get("opened", False)
+        if disorder:  # this copy ends, and not the process that is asked
+            reply["opened"] = False
+        out.write(json.dumps(reply).encode() + b"\n")
+        for array in arrays:
+            out.write(array.reshape(-1).view("u1").data)
         out.flush()
+        if disorder:
+            return True
+    return False
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import zipfile
 from pathlib import Path
 
 from spyx.data._archive import Bad, faults, members, unzip
-from spyx.data._budget import budget
+from spyx.data._budget import LARGEST, budget
+from spyx.data._disk import opened
 
 
 class Store:
@@ -52,7 +53,13 @@ class Store:
                 raise ValueError(f"Store: expected a name inside {self.root}; got {name!r}. Use names().")
             if not path.is_file():
                 raise ValueError(f"Store: expected the file {name!r} in {self.root}; got none. Check the path.")
-            return path.read_bytes()
+            try:
+                with opened(path, "Store", LARGEST) as file:
+                    return file.read()
+            except MemoryError:
+                raise ValueError(
+                    f"Store: expected a file that fits into memory; got {name!r} in {self.root}."
+                ) from None
         info = self._info(name)
         most = budget(info.compress_size)
         if info.file_size > most:

@@ -19,13 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spyx.data._disk import naming, part_of
+from spyx.data._disk import naming, opened, part_of
 from spyx.data.raster import Raster
 from spyx.data.recordings import Recordings
 from spyx.data.split import Dataset, Split
 
 VERSION = 1
 MOST_AXES = 16
+LARGEST = 1 << 42
 MARK = b"SPYXBITS"
 KINDS = {"bits": np.uint8, "uint8": np.uint8, "uint16": np.uint16, "int16": np.int16}
 
@@ -209,7 +210,7 @@ def _write(file, samples: Iterable[np.ndarray]) -> None:
 
 def _open(path: Path) -> tuple[dict, int, int]:
     """Checks everything but the records: (header, byte where records start, number of records)."""
-    with path.open("rb") as file:
+    with opened(path, "Packed", LARGEST) as file:
         size = os.fstat(file.fileno()).st_size
         mark, length = file.read(len(MARK)), int.from_bytes(file.read(4), "little")
         if mark != MARK or length > 4096:

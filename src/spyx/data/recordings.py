@@ -36,7 +36,7 @@ class Recordings:
     @property
     def stamp(self) -> str:
         """Digest of the files and of which of them are in this list, in which order."""
-        return hashlib.sha256("\0".join([self._stamp, *self.names]).encode()).hexdigest()
+        return hashlib.sha256("\0".join([self._stamp, *self.names]).encode("utf-8", "surrogateescape")).hexdigest()
 
     def __len__(self) -> int:
         return len(self.names)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
+from spyx.optimize.stopping import names_of
+
 
 def check_run(owner: str, counts: Mapping[str, Any], eval_data: Any, metric_fn: Any, best: str | None) -> None:
     """Refuse counts below 1, evaluation data without a metric or the reverse, and a best number that is not measured.
@@ -28,7 +30,7 @@ def check_run(owner: str, counts: Mapping[str, Any], eval_data: Any, metric_fn: 
             f"{owner}: expected eval_data and metric_fn together; got only "
             f"{'metric_fn' if eval_data is None else 'eval_data'}. Give both, or neither."
         )
-    names = [] if best is None else [name.strip().removeprefix("-") for name in best.split(",")]
+    names = [] if best is None else names_of(best)
     if eval_data is None and any(name != "train_loss" for name in names):
         raise ValueError(
             f"{owner}(best=): expected '-train_loss' without eval_data; got {best!r}. Give eval_data and metric_fn."

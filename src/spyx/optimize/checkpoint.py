@@ -10,6 +10,8 @@ anything is read from it. What is read is arrays of numbers and JSON: neither ca
 from __future__ import annotations
 
 import contextlib
+import errno
+import gc
 import hashlib
 import json
 import logging
@@ -17,6 +19,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +37,10 @@ FORMAT = 1
 SUMS, INFO, ARRAYS, LOCK = "SHA256SUMS", "info.json", "arrays", "lock"
 PART = ".part"
 DIGITS = 6
+LATE_S = 0.1
+"""How long arrays are waited for that are read beside one that cannot be."""
+LARGEST = 1 << 26
+"""Bytes of a checkpoint beside four times its arrays."""
 SHARE = 20
 """A checkpoint is due when training has taken so many times as long as the last one took to write: 5 % at most."""
 
@@ -86,7 +93,7 @@ class Checkpoints:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            file = _open_lock(self.folder / LOCK)
         except OSError as fault:
             raise CheckpointError(
                 f"{self.owner}: expected a folder that can be written; got {self.folder}: {fault.strerror}. "
@@ -113,24 +120,25 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Every checkpoint, the newest first."""
-        found = [path for path in self.folder.iterdir() if path.name.isdigit() and len(path.name) >= DIGITS]
+        found = [path for path in self.folder.iterdir() if re.fullmatch(f"[0-9]{{{DIGITS},18}}", path.name)]
         return sorted(found, key=lambda path: int(path.name), reverse=True)
 
     def restore(
-        self, like: Callable[[dict[str, Any], Path], Any], notify: Callable[[str], None]
+        self, like: Callable[[dict[str, Any], Path], Any], notify: Callable[[str], None], most: int = 0
     ) -> tuple[Any, dict[str, Any]] | None:
         """Arrays in the place of those of `like` and the numbers of the newest checkpoint that is whole, or None.
 
         Args:
             like: `(numbers, path) -> tree` of arrays of the same structure, shapes and dtypes.
             notify: is given a line for each damaged one that is passed over.
+            most: bytes that its arrays can have; a checkpoint that takes far more is not read.
 
         Raises:
             CheckpointError: it is of another network, or was written by another version.
         """
         for path in self.all():
             try:
-                info = _info(path)
+                info = _info(path, LARGEST + 4 * most)
                 tree = like(info, path)
                 self._suits(path, info, tree)
                 leaves = _read(path, info["arrays"])
@@ -197,7 +205,8 @@ class Checkpoints:
             (part / SUMS).write_bytes(_sums(_digests(part)))
             part.replace(path)
             self.newest = path
-            for old in [p for p in self.all() if p not in self.damaged][self.keep :]:
+            whole = [p for p in self.all() if p not in self.damaged and (p / SUMS).is_file()]
+            for old in whole[self.keep :]:
                 shutil.rmtree(old, ignore_errors=True)
             self.damaged.clear()
         except Exception as fault:  # Orbax passes on what its parts raise, ValueError for a full disk too
@@ -239,7 +248,7 @@ def _orbax() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax logs the traceback of every thread that fails, and raises the error besides."""
+    """Orbax logs the traceback of every thread that fails, and what a damaged file holds, and raises besides."""
 
     def ours(record: logging.LogRecord) -> bool:
         return "orbax" not in record.pathname
@@ -249,6 +258,31 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        logger.removeFilter(ours)
+
+
+@contextlib.contextmanager
+def _unread() -> Iterator[None]:
+    """Orbax reads all arrays at once. Where one cannot be read, the others report to a loop that is closed by then."""
+
+    def ours(record: logging.LogRecord) -> bool:
+        return "never retrieved" not in str(record.msg)
+
+    def told(unraisable: sys.UnraisableHookArgs) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            before(unraisable)
+
+    logger, before = logging.getLogger("asyncio"), sys.unraisablehook
+    logger.addFilter(ours)
+    sys.unraisablehook = told
+    try:
+        yield
+    except Exception:
+        time.sleep(LATE_S)
+        gc.collect()
+        raise
+    finally:
+        sys.unraisablehook = before
         logger.removeFilter(ours)
 
 
@@ -262,9 +296,12 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("spyx-jax", "jax", "jaxlib", "flax", "optax", "numpy")}
 
 
-def _info(path: Path) -> dict[str, Any]:
-    """The numbers of a checkpoint all of whose files are as they were written."""
+def _info(path: Path, largest: int) -> dict[str, Any]:
+    """The numbers of a checkpoint all of whose files, of `largest` bytes together, are as they were written."""
     try:
+        files = _files(path)
+        if (size := sum(file.stat().st_size for file in files)) > largest:
+            raise Damaged(f"it takes {size} bytes, and such a network at most {largest}")
         written = (path / SUMS).read_bytes()
         sums = dict(line.split("  ", 1)[::-1] for line in written.decode().split("\n") if line)
         found = _digests(path)
@@ -282,7 +319,7 @@ def _info(path: Path) -> dict[str, Any]:
         return info | {"arrays": listed}
     except OSError as fault:
         raise Damaged(f"{Path(fault.filename or path).name}: {fault.strerror}") from fault
-    except (ValueError, KeyError, TypeError, RecursionError) as fault:
+    except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as fault:
         raise Damaged(f"its lists cannot be read ({_line(fault)})") from fault
 
 
@@ -291,7 +328,7 @@ def _read(path: Path, listed: list[tuple[str, str, list[int]]]) -> dict[str, np.
 
     wanted = {str(number): entry for number, entry in enumerate(listed) if 0 not in entry[2]}
     try:
-        with _orbax() as checkpointer:
+        with _quiet(), _unread(), _orbax() as checkpointer:
             found = checkpointer.metadata(path / ARRAYS).item_metadata
             for key, (name, dtype, shape) in wanted.items():  # before memory is taken for it
                 if (str(np.dtype(found[key].dtype)), list(found[key].shape)) != (dtype, shape):
@@ -367,6 +404,13 @@ def _digest(file: Path) -> str:
 
 def _line(fault: Exception) -> str:
     return " ".join(str(fault).split())[:200] or type(fault).__name__
+
+
+def _open_lock(path: Path) -> int:
+    """A file that is one: what a link leads to is not written, and a pipe or a device is not opened."""
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(errno.EINVAL, f"{LOCK} is no regular file", str(path))
+    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
 
 
 def _lock(file: int) -> None:

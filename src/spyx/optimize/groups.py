@@ -28,9 +28,9 @@ from spyx.optimize.checkpoint import Checkpoints
 from spyx.optimize.compiled import batch_of, check_eval_labels, mean_score, order_of, rest_of, score, solver_of
 from spyx.optimize.diagnose import stop
 from spyx.optimize.fit import History
-from spyx.optimize.resuming import check_same, newest, save_and_stop, save_if_due, unsound, waiting
+from spyx.optimize.resuming import bytes_of, check_same, newest, save_and_stop, save_if_due, unsound, waiting
 from spyx.optimize.signals import Asked
-from spyx.optimize.stopping import scores_of
+from spyx.optimize.stopping import names_of, scores_of
 from spyx.optimize.watch import advance, begin, start
 
 OWNER = "spyx.optimize.population"
@@ -325,7 +325,7 @@ class Run:
     def restore(self, store: Checkpoints, resume: bool, same: dict[str, Any], notify: Callable[[str], Any]) -> None:
         """From the newest checkpoint that is whole, where there is one."""
         self.same = same
-        found = newest(OWNER, store, resume, self._like, notify)
+        found = newest(OWNER, store, resume, self._like, notify, self._most() if store.all() else 0)
         if found is None:
             return
         tree, info = found
@@ -335,6 +335,11 @@ class Run:
         for place, group in enumerate(self.groups):
             group.watch, group.best = tree["watch"][str(place)], tree["best"].get(str(place))
 
+    def _most(self) -> int:
+        """Bytes of the arrays of a checkpoint: groups with their best states, and members that have ended."""
+        watches = [jax.eval_shape(partial(started, self.static, g.width), g.given) for g in self.groups]
+        return bytes_of(watches) + 3 * bytes_of([state[:2] for state in self.states.values()])
+
     def _like(self, info: dict[str, Any], path: Path) -> Any:
         """The numbers of a checkpoint are taken, for they decide which arrays it holds."""
         check_same(OWNER, self.same, info, path)
@@ -342,11 +347,15 @@ class Run:
             self.epoch = int(info["epoch"])
             self.histories = [[{str(k): float(v) for k, v in row.items()} for row in h] for h in info["histories"]]
             self.ended = {int(n): str(reason) for n, reason in info["ended"].items()}
-            self.best_of = {int(n): (int(at), [float(one) for one in scores]) for n, (at, scores) in info["best_of"].items()}
+            self.best_of = {
+                int(n): (int(at), [float(one) for one in scores]) for n, (at, scores) in info["best_of"].items()
+            }
             float(info["seconds"]["compile_s"] + info["seconds"]["run_s"])
             sound = len(self.histories) == len(self.who) and self.best_of.keys() == self.states.keys()
             sound = sound and self.ended.keys() <= self.states.keys()
-        except (KeyError, TypeError, ValueError, AttributeError):
+            needed = {"train_loss", *names_of(self.best or "train_loss")}
+            sound = sound and all(needed <= row.keys() for history in self.histories for row in history)
+        except (ArithmeticError, KeyError, TypeError, ValueError, AttributeError):
             sound = False
         if not sound:
             raise unsound(OWNER, path)

@@ -22,6 +22,7 @@ def newest(
     resume: bool,
     like: Callable[[dict[str, Any], Path], Any],
     notify: Callable[[str], Any],
+    most: int,
 ) -> tuple[Any, dict[str, Any]] | None:
     """Arrays and numbers of the newest checkpoint that is whole; None at the start of a run.
 
@@ -31,18 +32,24 @@ def newest(
         resume: whether they are to be used; a folder that holds some is refused otherwise.
         like: `(numbers, path) -> tree`, as for `Checkpoints.restore`.
         notify: is given a line for each damaged one.
+        most: bytes that its arrays can have.
 
     Raises:
         CheckpointError: the folder holds a run that is not to be resumed, or one of another network or version.
     """
     if resume:
-        return store.restore(like, notify)
+        return store.restore(like, notify, most)
     if store.all():
         raise CheckpointError(
             f"{owner}(folder=): expected a folder without checkpoints; got {store.folder}, which holds a run. "
             "Pass resume=True to go on with it, or name another folder."
         )
     return None
+
+
+def bytes_of(tree: Any) -> int:
+    """Bytes of the arrays of a tree, or of the shapes in their place."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def check_same(owner: str, same: Mapping[str, Any], info: Mapping[str, Any], where: Path | str) -> None:

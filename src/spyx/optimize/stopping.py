@@ -44,6 +44,11 @@ def early_stopping(score: str, patience: int, least: float = 0.0) -> Callable[[H
     return asked
 
 
+def names_of(best: str) -> list[str]:
+    """The numbers that `best` names, without their signs."""
+    return [name.strip().removeprefix("-") for name in best.split(",")]
+
+
 def scores_of(best: str, numbers: dict[str, float]) -> list[float]:
     """The numbers that `best` names, separated by commas, larger being better; to be compared in this order."""
     return [score_of(name.strip(), numbers) for name in best.split(",")]

@@ -24,11 +24,11 @@ from spyx.optimize.devices import OneDevice, places
 from spyx.optimize.diagnose import stop
 from spyx.optimize.fit import History
 from spyx.optimize.processes import arrays_from_first, from_first, gathered
-from spyx.optimize.resuming import check_same, newest, save_and_stop, save_if_due, unsound, waiting, words_of
+from spyx.optimize.resuming import bytes_of, check_same, newest, save_and_stop, save_if_due, unsound, waiting, words_of
 from spyx.optimize.signals import Asked, listening
 from spyx.optimize.solver import as_solver
 from spyx.optimize.sources import OWNER, Arrays, Batches, as_source, evaluate, on_device
-from spyx.optimize.stopping import scores_of
+from spyx.optimize.stopping import names_of, scores_of
 from spyx.optimize.watch import Watch, any_nan, begin, split
 
 TURN_S = 0.25
@@ -236,7 +236,11 @@ class _Run:
         self.same = same
         found, fault = None, None
         try:
-            found = None if store is None else newest(OWNER, store, resume, lambda *_: self._tree(), notify)
+            found = (
+                None
+                if store is None
+                else newest(OWNER, store, resume, lambda *_: self._tree(), notify, bytes_of(self._tree()))
+            )
         except CheckpointError as error:
             fault = error
         said = from_first({"fault": str(fault) if fault else None, "info": found[1] if found else None})
@@ -254,8 +258,10 @@ class _Run:
             self.history = [{str(name): float(value) for name, value in row.items()} for row in info["history"]]
             self.seconds = {name: float(info["seconds"][name]) for name in self.seconds}
             self.best_epoch, self.best_scores = int(info["best_epoch"]), [float(value) for value in info["best_scores"]]
+            needed = {"train_loss", *names_of(self.best or "train_loss")}
             sound = len(self.history) == self.epoch and 0 <= self.step <= self.source.steps
-        except (KeyError, TypeError, ValueError, AttributeError):
+            sound = sound and all(needed <= row.keys() for row in self.history)
+        except (ArithmeticError, KeyError, TypeError, ValueError, AttributeError):
             sound = False
         if not sound:
             raise unsound(OWNER, where)

@@ -107,7 +107,10 @@ def read(path: str | PathLike[str]) -> Contents:
         if size < 8 or length > min(LONGEST_HEADER, size - 8):
             raise Damaged("a header that does not fit into the file")
         header = _parsed(file.read(length))
-        data = np.frombuffer(file.read(size - 8 - length), np.uint8)
+        try:
+            data = np.frombuffer(file.read(size - 8 - length), np.uint8)
+        except MemoryError:
+            raise Damaged(f"{size} bytes, which do not fit into memory", "Check the file.") from None
     if len(data) != size - 8 - length:
         raise Damaged("a file that was cut off while it was read")
     texts = header.pop("__metadata__", {})

@@ -15,6 +15,7 @@ from spyx import data, saving
 from spyx.zoo.encoder import FrameEncoder, ValueEncoder
 
 SHELF = Path(__file__).resolve().parent / "weights"
+ENTRIES = ("name", "data", "encoder", "labels", "settings", "score", "cost", "weights")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def card(name: str) -> dict[str, Any]:
         name: one of `names()`.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name; a card that is damaged.
 
     Example:
         >>> card("digits-lif")["data"]["name"]
@@ -68,7 +69,15 @@ def card(name: str) -> dict[str, Any]:
         near = difflib.get_close_matches(str(name), names(), 1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ValueError(f"spyx.zoo: expected one of {', '.join(names())}; got {name!r}.{hint}")
-    return json.loads((SHELF / f"{name}.json").read_text(encoding="utf-8"))
+    path = SHELF / f"{name}.json"
+    try:
+        found = json.loads(path.read_bytes())
+        lost = [entry for entry in ENTRIES if entry not in found]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"spyx.zoo: expected a card in {path}; got no JSON object. Install spyx again.") from error
+    if lost:
+        raise ValueError(f"spyx.zoo: expected {lost[0]!r} in the card {path}; got none. Install spyx again.")
+    return found
 
 
 def load(name: str) -> Trained:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from spyx.data import _guarded
+from spyx.data._disk import size_of
 from spyx.data.split import Dataset, Split
 
 CITATION = (
@@ -54,7 +55,7 @@ def load(*, root: str | Path, validation: float = 0.1, unlabelled: int = 0) -> D
 
 def _read(path: Path, unlabelled: int = 0) -> Split:
     try:
-        content = _guarded.matrices(str(path), ["x", "y"], _guarded.limits_for(path.stat().st_size))
+        content = _guarded.matrices(str(path), ["x", "y"], _guarded.limits_for(size_of(path, "qtdb_ecg")))
     except (OSError, _guarded.Damaged, _guarded.Refused) as fault:
         raise ValueError(f"qtdb_ecg: expected the MATLAB file {path}; got {fault}. Check root=.") from None
     x, y = content.get("x"), content.get("y")

@@ -39,10 +39,15 @@ def read_content(page: str) -> dict[str, Any] | None:
     if not found or not end or len(data) > READABLE:
         return None
     try:
-        content = json.loads(data)
+        content = json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
-    return content if isinstance(content, dict) and content.get("format") == FORMAT else None
+    sound = isinstance(content, dict) and content.get("format") == FORMAT
+    return content if sound and isinstance(content.get("missing", {}), dict) else None
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
 
 
 def policy(live: bool) -> str:

@@ -19,7 +19,6 @@ class Data:
         name: its heading's key in `rows.toml`.
         title: in words.
         file: what `--data` takes, inside the folder that the study is given; empty where no files are needed.
-        function: `module:function`, where the data set is none of the library's.
         simple: what a simple method reaches, in words.
         published: what is published, in words.
         bar: mean test accuracy that the study aims at, or None.
@@ -29,7 +28,6 @@ class Data:
     name: str
     title: str
     file: str = ""
-    function: str = ""
     simple: str = "-"
     published: str = "-"
     bar: float | None = None
@@ -71,7 +69,6 @@ class Row:
         """The arguments of `spyx` for one run."""
         words = ["train", "--config", str(self.settings), "--seed", str(seed), "--output", str(output)]
         words += ["--neuron", self.neuron] if self.neuron else []
-        words += ["--dataset", self.data.function] if self.data.function else []
         words += ["--data", str(data / self.data.file)] if data is not None and self.data.file else []
         words += ["--cache", str(cache)] if cache is not None else []
         return words + (["--hold-out-speaker", fold] if fold else [])

@@ -35,7 +35,7 @@ def run(row: Row, seed: int, fold: str, *, runs: Path, data: Path | None, cache:
         folder.parent.mkdir(parents=True, exist_ok=True)
         words = row.command(seed, fold, data, cache, folder)
         if (folder / "config.toml").is_file():
-            if row.neuron or row.data.function:  # settings load no code, and a run with code of its own starts again
+            if row.neuron:  # settings load no code, and a run with a neuron of its own starts again
                 folder.rename(folder.with_name(f"{folder.name}-stopped-{time.time_ns()}"))
             else:
                 words = ["train", "--resume", str(folder)]
@@ -44,7 +44,7 @@ def run(row: Row, seed: int, fold: str, *, runs: Path, data: Path | None, cache:
             raise RuntimeError(f"{row.name}, seed {seed} {fold}: spyx {' '.join(words)} failed.")
         spent = {"wall_s": time.perf_counter() - began, "cpu_s": _cpu_s() - before, "resumed": words[1] == "--resume"}
         (folder / "spent.json").write_text(json.dumps(spent))
-    words = [sys.executable, "-m", "benchmarks.accuracy.study", str(folder), row.neuron, row.data.function]
+    words = [sys.executable, "-m", "benchmarks.accuracy.study", str(folder), *([row.neuron] if row.neuron else [])]
     measured = subprocess.run(words, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False)
     if measured.returncode:
         raise RuntimeError(f"{row.name}, seed {seed} {fold}: measuring failed: {measured.stderr[-2000:]}")
@@ -61,13 +61,12 @@ def digest(path: Path) -> str:
     return hashlib.sha256("\n".join(path.read_text(encoding="utf-8").splitlines()).encode()).hexdigest()
 
 
-def measure(folder: Path, neuron: str | None = None, dataset: str | None = None) -> dict[str, Any]:
+def measure(folder: Path, neuron: str | None = None) -> dict[str, Any]:
     """What a finished run reached on its test part, at its last epoch and at the one that validation chose.
 
     Args:
         folder: of the run.
         neuron: `module:Class`, where it is none of the library's.
-        dataset: `module:function`, likewise.
     """
     import jax
 
@@ -77,7 +76,7 @@ def measure(folder: Path, neuron: str | None = None, dataset: str | None = None)
     from spyx.cli.score import score
     from spyx.cli.trained import open_trained
 
-    config, samples, model = open_trained(folder, neuron, WEIGHTS, dataset)
+    config, samples, model = open_trained(folder, neuron, WEIGHTS)
     metrics = json.loads((folder / "metrics.json").read_text())
     last = score(config, model, *samples.part("test"))
     load_weights(folder, model, BEST)
@@ -124,4 +123,4 @@ def _cpu_s() -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Path(sys.argv[1]), *(name or None for name in sys.argv[2:]))))
+    print(json.dumps(measure(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)))

@@ -23,7 +23,6 @@ ROWS = rows.read()
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_settings_of_a_row_are_whole_and_known(row):
     given = {"data": "somewhere" if row.data.file else None, "neuron": row.neuron or None}
-    given["dataset"] = row.data.function or None
     config = make_config(row.settings, given | {"hold_out_speaker": (row.folds or (None,))[0]})
     inputs.check_names(config)
     network.check_names(config)

@@ -1,7 +1,7 @@
 """Which of eight intervals lies between two spikes? With delays that learn, and without.
 
 `python examples/delayed_coincidence.py [--seeds 5]` trains both networks from several seeds and prints their accuracy
-on pairs that were not trained on, delays rounded: mean, standard deviation, and each seed's. The membranes forget within
+on pairs that were not trained on, delays rounded: mean, standard deviation, every seed's. The membranes forget within
 a few steps, so that the network without delays cannot compare the two spikes.
 """
 

@@ -19,7 +19,9 @@ import numpy as np
 
 from benchmarks.cpu_kernels import medians
 from spyx.engine import convolution
-from spyx.engine.events import maps, rows
+from spyx.engine.events.delays import by_lags
+from spyx.engine.kernels import maps, rows
+from spyx.engine.kernels.arrivals import arrivals
 
 DENSITIES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
 
@@ -35,6 +37,9 @@ PRODUCTS = (
 
 CONVOLUTIONS = ((320, 34, 2, 12, 5), (320, 15, 12, 32, 5), (320, 16, 32, 32, 3), (320, 16, 64, 64, 3))
 """Images (time times batch), height and width, channels in, channels out, window."""
+
+DELAYED = ((100, 128, 140, 256, 25), (100, 128, 256, 256, 25), (100, 128, 256, 20, 25), (1, 1, 256, 256, 25))
+"""Time, batch, inputs, outputs, lags."""
 
 Pair = tuple[Callable[..., Any], Callable[..., Any], tuple[jax.Array, ...]]
 
@@ -75,6 +80,13 @@ def convolution_pairs(sizes: tuple[int, ...], x: jax.Array, rng: np.random.Gener
     }
 
 
+def delayed_pairs(sizes: tuple[int, ...], x: jax.Array, rng: np.random.Generator) -> dict[str, Pair]:
+    *_, inputs, outputs, lags = sizes
+    w, delays = _normal(rng, (inputs, outputs)), jnp.asarray(rng.integers(0, lags, (inputs, outputs)), jnp.int32)
+    both = (partial(f, lags=lags) for f in (arrivals, by_lags))
+    return {"rounded delays": (*both, (x, w, delays))}  # type: ignore[dict-item]
+
+
 def measure(shape: tuple[int, ...], pairs: Callable[..., dict[str, Pair]], rounds: int) -> dict[str, list[float]]:
     """Per product: events, dense, events, dense ... milliseconds over the densities."""
     found: dict[str, list[float]] = {}
@@ -105,12 +117,14 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> jax.Array:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", default="", help="product, convolution or delayed; default: all")
+    rounds, chosen = (vars(parser.parse_args())[name] for name in ("rounds", "only"))
     print(f"| product | size | {' | '.join(f'{d:.0%}' for d in DENSITIES)} | meet at |")
     print("| --- | --- | " + "--- | " * (len(DENSITIES) + 1))
     cases = [((s[0], s[1]), partial(product_pairs, s), s) for s in PRODUCTS]
     cases += [((s[0], s[1], s[1], s[2]), partial(convolution_pairs, s), s) for s in CONVOLUTIONS]
-    for shape, pairs, sizes in cases:
+    cases += [((s[0] + s[4] - 1, s[1], s[2]), partial(delayed_pairs, s), s) for s in DELAYED]
+    for shape, pairs, sizes in (case for case in cases if chosen in case[1].func.__name__):
         for name, times in measure(shape, pairs, rounds).items():
             ratios = " | ".join(f"{d / e:.1f}" for e, d in zip(times[::2], times[1::2], strict=True))
             print(f"| {name} | {', '.join(map(str, sizes))} | {ratios} | {meeting_point(times)} |", flush=True)

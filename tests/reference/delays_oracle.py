@@ -97,3 +97,28 @@ def recurrent_lif(x, w, steps, beta, threshold=1.0, same_step=True):
                     arriving[n, at, j] += w[i, j]
         v = v - threshold * z if not same_step else beta * v + arriving[:, t] - threshold * z
     return out
+
+
+def lif_graph(x, sizes, connections, beta, spike=lambda v: (v > 0).astype(np.float64), threshold=1.0):
+    """LIF units in named groups: every spike is put down where it arrives. Returns what each group sends.
+
+    Args:
+        x: (batch, time, features) of the group "input".
+        sizes: group to number of units; one that only receives returns what arrives.
+        connections: (source, target, lag, taps): a spike of unit i adds `taps[l, i, j]` to unit j, `lag + l` later.
+    """
+    batch, time, features = x.shape
+    arriving = {name: np.zeros((batch, time, size)) for name, size in sizes.items()}
+    sent = {"input": np.asarray(x, np.float64)} | {name: np.zeros_like(a) for name, a in arriving.items()}
+    neurons = {source for source, *_ in connections} - {"input"}
+    v = {name: np.zeros_like(arriving[name][:, 0]) for name in neurons}
+    for t in range(time):
+        for name in neurons:
+            sent[name][:, t] = spike(v[name] - threshold)
+        for source, target, lag, taps in connections:
+            for n, i in zip(*np.nonzero(sent[source][:, t]), strict=True):
+                for late in range(min(len(taps), time - t - lag)):
+                    arriving[target][n, t + lag + late] += sent[source][n, t, i] * taps[late, i]
+        for name in neurons:
+            v[name] = beta * v[name] + arriving[name][:, t] - threshold * sent[name][:, t]
+    return sent | {name: arriving[name] for name in sizes if name not in neurons}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from spyx.graph.merge import MERGES
 from spyx.graph.plan import Plan
 from spyx.graph.schedule import Edge
+from spyx.nn.delayed import Delayed
 from spyx.nn.layer import checked_module
 
 OWNER = "spyx.graph.Graph"
@@ -74,17 +77,58 @@ def own_merge(layer: Any) -> str | None:
     return how if isinstance(how, str) and how in MERGES else None
 
 
-def read_edges(edges: Any) -> tuple[list[Edge], list[str]]:
-    """Edges out of what the user wrote, and what was wrong with the rest."""
-    good, problems = [], []
+def read_edges(edges: Any, taken: Iterable[str]) -> tuple[list[Edge], dict[str, Delayed], list[str]]:
+    """Edges out of what the user wrote, the `Delayed` that some of them pass by name, and what was wrong with the rest.
+
+    Args:
+        edges: as the user wrote them.
+        taken: names that are in use.
+    """
+    good: list[Edge] = []
+    passed: dict[str, Delayed] = {}
+    problems, taken = [], set(taken)
     for edge in edges:
-        names = edge[:2] if isinstance(edge, (tuple, list)) else ()
-        if len(names) < 2 or len(edge) > 3 or not all(isinstance(name, str) for name in names):
-            problems.append(f"edge {edge!r}: write (source, target) or (source, target, delay)")
+        names, rest = (edge[:2], edge[2:]) if isinstance(edge, (tuple, list)) else ((), ())
+        layer = rest[-1] if rest and isinstance(rest[-1], Delayed) else None
+        steps = rest if layer is None else rest[:-1]
+        if len(names) < 2 or len(steps) > 1 or not all(isinstance(name, str) for name in names):
+            problems.append(
+                f"edge {_written(edge)}: write (source, target), then a delay in time steps, an nn.Delayed, or both"
+            )
             continue
-        delay = edge[2] if len(edge) == 3 else 0
+        delay = steps[0] if steps else 0
         if not isinstance(delay, int) or isinstance(delay, bool) or delay < 0:
-            problems.append(f"edge {edge!r}: a delay is a whole number of time steps, 0 or more")
+            problems.append(
+                f"edge {_written(edge)}: a delay is a whole number of time steps, 0 or more, or an nn.Delayed"
+            )
             continue
-        good.append(Edge(names[0], names[1], delay))
-    return good, problems
+        if layer is None:
+            good.append(Edge(names[0], names[1], delay))
+            continue
+        usual = edge_name(*names)
+        name = next(n for k in itertools.count(2) for n in (usual, f"{usual} ({k})") if n not in taken)
+        taken.add(name)
+        passed[name] = layer
+        good.append(Edge(names[0], names[1], delay, name))
+    return good, passed, problems
+
+
+def edge_name(source: str, target: str) -> str:
+    """The name of the node that an edge with a `Delayed` passes."""
+    return f"{source}->{target}"
+
+
+def through_nodes(edges: Iterable[Edge]) -> Iterator[Edge]:
+    """The same edges, cut in two where they pass a node."""
+    for edge in edges:
+        yield Edge(edge.source, edge.via or edge.target, edge.delay)
+        if edge.via:
+            yield Edge(edge.via, edge.target)
+
+
+def _written(edge: Any) -> str:
+    """What the user wrote, with modules by their types."""
+    if not isinstance(edge, (tuple, list)) or not any(isinstance(part, nnx.Module) for part in edge):
+        return repr(edge)
+    words = [type(part).__name__ if isinstance(part, nnx.Module) else repr(part) for part in edge]
+    return f"({', '.join(words)})"

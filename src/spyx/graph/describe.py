@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jax.core import Tracer
+
+from spyx.nn.delayed import Delayed
+
 if TYPE_CHECKING:
     from spyx.graph.network import Graph
 
@@ -23,10 +28,23 @@ def describe(graph: Graph) -> str:
 
 
 def word(layer: Any) -> str:
-    """A layer in a word or two: its type and its size."""
+    """A layer in a word or two: its type and its size, and its delays."""
+    if isinstance(layer, Delayed):
+        inner = word(layer.connection) if layer._has_product else "×".join(map(str, layer.connection))
+        return f"Delayed({inner}, {lags(layer)})"
     kind = getattr(layer, "__name__", type(layer).__name__)
     sizes = (getattr(layer, "in_features", None), getattr(layer, "out_features", None))
     if all(isinstance(size, int) for size in sizes):
         return f"{kind}({sizes[0]} → {sizes[1]})"
     shape = getattr(layer, "hidden_shape", None)
     return f"{kind}({'×'.join(map(str, shape))})" if isinstance(shape, tuple) else kind
+
+
+def lags(layer: Delayed, more: int = 0) -> str:
+    """The least and the greatest delay of a layer, `+0.4–8.9`; where `more` steps are waited, those too."""
+    value = layer.delays[...]
+    if isinstance(value, Tracer):
+        return f"+{more}–{more + layer.max_delay}"
+    ends = (more + float(np.min(value)), more + float(np.max(value)))
+    shown = [f"{end:.0f}" if layer.kernel == "fixed" else f"{end:.1f}" for end in ends]
+    return "+" + "–".join(dict.fromkeys(shown))

@@ -6,10 +6,14 @@ A long chain goes on below, as lines of text do.
 from __future__ import annotations
 
 import bisect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spyx.graph.describe import word
+from spyx.graph.arguments import edge_name
+from spyx.graph.describe import lags, word
 from spyx.graph.layout import Layout, layout
+from spyx.graph.schedule import Edge
+from spyx.nn.delayed import Delayed
 from spyx.nn.layer import Stateless, as_layer
 
 if TYPE_CHECKING:
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from spyx.graph.network import Graph
-    from spyx.graph.schedule import Edge
+    from spyx.graph.plan import Plan
 
 COLUMN, ROW, LANE = 2.5, 1.15, 0.36  # distances in inches
 WIDTH, HEIGHT, MARGIN = 1.7, 0.62, 0.35  # of a box; around the picture
@@ -37,8 +41,9 @@ def draw(graph: Graph, path: Any = None) -> Figure:
         raise ImportError(
             "spyx.graph.Graph.draw: expected Matplotlib; got none. Install it with pip install 'spyx-jax[plot]'."
         ) from error
-    where = layout(graph._plan)
-    looped = any(e.source == e.target and where.boxes[e.source][1] < 0.5 for e in graph._plan.edges)
+    plan = _whole_edges(graph)
+    where = layout(plan)
+    looped = any(e.source == e.target and where.boxes[e.source][1] < 0.5 for e in plan.edges)
     bands = _stacked(where, ABOVE_LOOP if looped else 0.0)
     centres = {name: bands.at(place) for name, place in where.boxes.items()}
     depth = {
@@ -54,24 +59,50 @@ def draw(graph: Graph, path: Any = None) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(left, right), ylim=(bottom, top))
     axes.set_axis_off()
-    doors = _doors(graph, centres, depth)
-    for edge in graph._plan.edges:
+    doors = _doors(plan, centres, depth)
+    for edge in plan.edges:
+        late = _delay(graph, edge)
         if edge.source == edge.target:
-            _loop(axes, edge, centres[edge.source])
+            _loop(axes, late, centres[edge.source])
         elif edge in depth:
-            _feedback(axes, edge, centres[edge.source], doors[edge], depth[edge], where.lanes[edge])
+            _feedback(axes, late, centres[edge.source], doors[edge], depth[edge], where.lanes[edge])
         else:
             # Straight across a column, bent only between columns: so an edge never runs through a box.
             ends = [_right_of(centres[edge.source])]
             for place in where.ways[edge]:
                 x, y = bands.at(place)
                 ends += [(x - WIDTH / 2, y), (x + WIDTH / 2, y)]
-            _forward(axes, edge, [*ends, doors[edge]], bands.gutters.get(edge, []))
+            _forward(axes, late, [*ends, doors[edge]], bands.gutters.get(edge, []))
     for name, centre in centres.items():
-        _box(axes, graph, name, centre)
+        _box(axes, graph, plan, name, centre)
     if path is not None:
         figure.savefig(path, dpi=160)
     return figure
+
+
+def _whole_edges(graph: Graph) -> Plan:
+    """The structure without the nodes that an edge with a `Delayed` passes: such an edge is one line."""
+    plan = graph._plan
+    first = {e.target: e for e in plan.edges if isinstance(dict(graph.nodes).get(e.target), Delayed)}
+    edges = []
+    for edge in plan.edges:
+        before = first.get(edge.source)
+        if before is not None and edge.source.startswith(edge_name(before.source, edge.target)):
+            edges.append(Edge(before.source, edge.target, before.delay + edge.delay, edge.source))
+        else:
+            edges.append(edge)
+    passed = {edge.via for edge in edges}
+    kept = [edge for edge in edges if edge.target not in passed]
+    return replace(plan, names=tuple(name for name in plan.names if name not in passed), edges=tuple(kept))
+
+
+def _delay(graph: Graph, edge: Edge) -> str:
+    """What stands on an edge, empty for no delay."""
+    if not edge.via:
+        return f"+{edge.delay}" if edge.delay else ""
+    layer = graph.nodes[edge.via]
+    kind = type(layer.connection).__name__ + "\n" if layer._has_product else ""
+    return kind + lags(layer, edge.delay)
 
 
 class _Bands(NamedTuple):
@@ -121,10 +152,10 @@ def _stacked(where: Layout, room: float) -> _Bands:
     return found
 
 
-def _doors(graph: Graph, centres: dict[str, Point], depth: dict[Edge, float]) -> dict[Edge, Point]:
+def _doors(plan: Plan, centres: dict[str, Point], depth: dict[Edge, float]) -> dict[Edge, Point]:
     """Where every edge enters its target: one above the other on its left side, in the order of their sources."""
     doors = {}
-    for name, incoming in graph._plan.incoming.items():
+    for name, incoming in plan.incoming.items():
         edges = [edge for _, edge in incoming if edge.source != edge.target]
         edges.sort(key=lambda e: -depth.get(e, centres[e.source][1]))
         x, y = centres[name]
@@ -138,7 +169,7 @@ def _right_of(centre: Point) -> Point:
     return centre[0] + WIDTH / 2, centre[1]
 
 
-def _forward(axes: Axes, edge: Edge, points: list[Point], gutters: list[tuple[int, float]]) -> None:
+def _forward(axes: Axes, late: str, points: list[Point], gutters: list[tuple[int, float]]) -> None:
     from matplotlib.path import Path
 
     vertices, codes = [points[0]], [Path.MOVETO]
@@ -158,16 +189,16 @@ def _forward(axes: Axes, edge: Edge, points: list[Point], gutters: list[tuple[in
         vertices += more
         codes += kinds
         places.append(((x + to_x) / 2, height))
-    _line(axes, edge, vertices, codes, places[len(places) // 2])
+    _line(axes, late, vertices, codes, places[len(places) // 2])
 
 
-def _feedback(axes: Axes, edge: Edge, start: Point, door: Point, depth: float, lane: int) -> None:
+def _feedback(axes: Axes, late: str, start: Point, door: Point, depth: float, lane: int) -> None:
     from matplotlib.path import Path
 
     x, y = _right_of(start)
     down, up = x + 0.24 + 0.07 * lane, door[0] - 0.3 - 0.07 * lane
     vertices, codes = _rounded((x, y), [(down, y), (down, depth), (up, depth), (up, door[1]), door])
-    _line(axes, edge, [(x, y), *vertices], [Path.MOVETO, *codes], ((down + up) / 2, depth))
+    _line(axes, late, [(x, y), *vertices], [Path.MOVETO, *codes], ((down + up) / 2, depth))
 
 
 def _rounded(start: Point, points: list[Point]) -> tuple[list[Point], list[Any]]:
@@ -189,20 +220,20 @@ def _towards(corner: Point, other: Point, r: float = 0.16) -> Point:
     return x + r * (to_x - x) / length, y + r * (to_y - y) / length
 
 
-def _loop(axes: Axes, edge: Edge, centre: Point) -> None:
+def _loop(axes: Axes, late: str, centre: Point) -> None:
     from matplotlib.path import Path
 
     x, top = centre[0], centre[1] + HEIGHT / 2
     vertices = [(x + 0.55, top), (x + 0.6, top + 0.42), (x - 0.3, top + 0.42), (x - 0.25, top)]
-    _line(axes, edge, vertices, [Path.MOVETO, *[Path.CURVE4] * 3], (x + 0.15, top + 0.31))
+    _line(axes, late, vertices, [Path.MOVETO, *[Path.CURVE4] * 3], (x + 0.15, top + 0.31))
 
 
-def _line(axes: Axes, edge: Edge, vertices: list[Point], codes: list[Any], label: Point) -> None:
+def _line(axes: Axes, late: str, vertices: list[Point], codes: list[Any], label: Point) -> None:
     from matplotlib.patches import FancyArrowPatch, PathPatch
     from matplotlib.path import Path
 
-    colour = LATE if edge.delay else INK
-    style = (0, (4, 2)) if edge.delay else "solid"
+    colour = LATE if late else INK
+    style = (0, (4, 2)) if late else "solid"
     path = Path(vertices, codes)
     axes.add_patch(PathPatch(path, facecolor="none", edgecolor=colour, linewidth=1.4, linestyle=style, zorder=1))
     (x, y), (to_x, to_y) = vertices[-2:]
@@ -212,8 +243,8 @@ def _line(axes: Axes, edge: Edge, vertices: list[Point], codes: list[Any], label
         tail, (to_x, to_y), arrowstyle="-|>,head_length=5,head_width=2.6", color=colour, shrinkA=0, shrinkB=0, zorder=3
     )
     axes.add_patch(head)
-    if edge.delay:
-        _pill(axes, label, f"+{edge.delay}", LATE)
+    if late:
+        _pill(axes, label, late, LATE)
 
 
 def _pill(axes: Axes, at: Point, text: str, colour: str) -> None:
@@ -221,10 +252,10 @@ def _pill(axes: Axes, at: Point, text: str, colour: str) -> None:
     axes.text(*at, text, color="white", fontsize=8, fontweight="bold", ha="center", va="center", zorder=5, bbox=box)
 
 
-def _box(axes: Axes, graph: Graph, name: str, centre: Point) -> None:
+def _box(axes: Axes, graph: Graph, plan: Plan, name: str, centre: Point) -> None:
     from matplotlib.patches import FancyBboxPatch
 
-    plan, (x, y) = graph._plan, centre
+    x, y = centre
     layer = graph.nodes[name] if name in plan.names else None
     face, line = PORT
     if layer is not None:

@@ -9,7 +9,16 @@ import jax
 from flax import nnx
 
 from spyx.graph import execute, shapes
-from spyx.graph.arguments import OWNER, own_merge, read_edges, read_merges, read_names, read_nodes, read_shapes
+from spyx.graph.arguments import (
+    OWNER,
+    own_merge,
+    read_edges,
+    read_merges,
+    read_names,
+    read_nodes,
+    read_shapes,
+    through_nodes,
+)
 from spyx.graph.delay import silent
 from spyx.graph.describe import describe
 from spyx.graph.execute import GraphState
@@ -29,9 +38,14 @@ class Graph(Layer):
     once, and only a cycle is stepped, with the same result. A spiking node's output is one step late by itself, see its
     own docstring.
 
+    An edge with an `nn.Delayed` has a delay for every source, target or synapse, trained or fixed: it leads through
+    that layer, which is the node "source->target". Beside it, `delay` steps more are waited; a delay that is trained
+    may become 0, so a cycle needs them.
+
     Args:
         nodes: name to layer. A layer is whatever `nn.Sequential` takes, another graph, or a function.
-        edges: (source, target) or (source, target, delay in time steps). A target's inputs merge in this order.
+        edges: (source, target), (source, target, delay in time steps), (source, target, nn.Delayed) or
+            (source, target, delay in time steps, nn.Delayed). A target's inputs merge in this order.
         merge: how a node or output merges several inputs: "concatenate" (default, on the last axis), "sum", "mean" or
             "list". A string is for all of them; a dict says it by name, "*" standing for the rest. A layer may also
             name its own, in an attribute `merge`.
@@ -78,22 +92,18 @@ class Graph(Layer):
         layers = read_nodes(nodes)
         heads, ends = read_names("inputs", inputs), read_names("outputs", outputs)
         asked = read_merges(merge)
-        good, problems = read_edges(edges)
+        good, passed, problems = read_edges(edges, {*layers, *heads, *ends})
         problems += structure_problems(tuple(layers), heads, ends, good)
         problems += merge_problems(asked, {*layers, *ends})
-        known = {*layers, *heads, *ends}
+        good = [edge for edge in good if edge.source in {*layers, *heads} and edge.target in {*layers, *ends}]
         merges = {
             name: asked.get(name) or own_merge(layers.get(name)) or asked.get("*", "concatenate")
             for name in (*layers, *ends)
         }
-        self._plan = Plan(
-            OWNER,
-            tuple(layers),
-            heads,
-            ends,
-            tuple(e for e in good if e.source in known and e.target in {*layers, *ends}),
-            tuple(sorted(merges.items())),
-        )
+        of_edges = {edge.via: passed[edge.via] for edge in good if edge.via}
+        layers |= of_edges
+        merges |= dict.fromkeys(of_edges, "concatenate")
+        self._plan = Plan(OWNER, tuple(layers), heads, ends, tuple(through_nodes(good)), tuple(sorted(merges.items())))
         self.nodes = nnx.Dict(layers)
         self._input = read_shapes(self._plan, input_shape)
         if self._input is None:
@@ -104,7 +114,7 @@ class Graph(Layer):
 
     @property
     def edges(self) -> tuple[tuple[str, str, int], ...]:
-        """All edges as (source, target, delay)."""
+        """All edges as (source, target, delay); one with an `nn.Delayed` is two, by way of "source->target"."""
         return tuple((edge.source, edge.target, edge.delay) for edge in self._plan.edges)
 
     @property
@@ -176,7 +186,7 @@ class Graph(Layer):
         return {name: tuple(e.source for e in self._plan.edges if e.target == name) for name in targets}
 
     def draw(self, path: Any = None) -> Figure:
-        """A picture of the graph, with the delays on the edges.
+        """A picture of the graph, with the delays on the edges; of an `nn.Delayed`, the least and the greatest.
 
         Args:
             path: file to write, its ending chooses the format (png, svg, pdf); None writes nothing.

@@ -101,8 +101,12 @@ def structure_problems(
     repeated = [edge for position, edge in enumerate(edges) if edge in edges[:position]]
     problems += [f"edge {shown(edge)} is there twice" for edge in dict.fromkeys(repeated)]
     for cycle in instant_cycles(names, edges):
+        learned = any(edge.via and {edge.source, edge.target} <= set(cycle) for edge in edges)
+        beside = (
+            ", as (source, target, 1, nn.Delayed(...)) does: an nn.Delayed alone may wait 0 steps" if learned else ""
+        )
         problems.append(
-            f"the cycle through {', '.join(cycle)} has no delay: give one of its edges a delay of at least 1"
+            f"the cycle through {', '.join(cycle)} has no delay: give one of its edges a delay of at least 1{beside}"
         )
     alive = reachable(inputs, edges)
     problems += [
@@ -136,7 +140,8 @@ def raise_all(owner: str, found: Iterable[str], expected: str = "a graph that ca
 
 def shown(edge: Edge) -> str:
     """An edge as the user writes it."""
-    return repr(tuple(edge)) if edge.delay else repr(tuple(edge[:2]))
+    words = [repr(edge.source), repr(edge.target), *([str(edge.delay)] if edge.delay else [])]
+    return f"({', '.join([*words, *(['nn.Delayed'] if edge.via else [])])})"
 
 
 def _unknown(name: str, edge: Edge, known: Collection[str]) -> str:

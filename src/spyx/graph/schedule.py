@@ -18,11 +18,12 @@ class Component(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """From a source to a target, arriving `delay` time steps later."""
+    """From a source to a target, arriving `delay` time steps later; `via` names the node that it passes, if any."""
 
     source: str
     target: str
     delay: int = 0
+    via: str = ""
 
 
 def components(names: Sequence[str], edges: Collection[Edge]) -> tuple[Component, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from spyx.engine import delays as lagged
+from spyx.engine import events
 from spyx.engine.derivative import together
 from spyx.engine.masks import last_of_each
 from spyx.nn.execution import AUTO, Execution, takes_masks
@@ -210,8 +211,10 @@ class Delayed(Layer):
         signal = self.signal(xs.astype(dtype), quiet)
         self._check_state(state, signal)
         seen = jnp.concatenate([jnp.moveaxis(state, 1, 0), signal])
-        outs = self.current(self.weights(dtype), seen, quiet)
-        how.note(self, xs, "layer", self._why(xs), granted=how.mode == "fused" and self.per != "synapse")
+        skips = self._skips_zeros(xs, how)
+        outs = self._arriving(seen) if skips else self.current(self.weights(dtype), seen, quiet)
+        granted = how.mode == "fused" and (skips or self.per != "synapse")
+        how.note(self, xs, "layer", self._why(xs, skips=skips), granted=granted)
         outs = outs.astype(xs.dtype) if jnp.issubdtype(xs.dtype, jnp.floating) else outs
         return how.alive(outs), last_of_each(seen, self.max_delay, how.mask)
 
@@ -239,6 +242,17 @@ class Delayed(Layer):
         if not self._has_product:
             return outs
         return self._with_bias(outs) if self.per == "target" else self._product(outs, how)
+
+    def _skips_zeros(self, xs: jax.Array, how: Execution) -> bool:
+        """Fixed delays of synapses may be delivered spike by spike."""
+        if self.kernel != "fixed" or self.per != "synapse" or not isinstance(self.connection, nnx.Linear):
+            return False
+        shape = (xs.shape[0], self.max_delay + 1, xs.shape[1], *self.connection.kernel.shape)
+        return how.mode in ("auto", "fused") and events.may_skip(*shape)
+
+    def _arriving(self, seen: jax.Array) -> jax.Array:
+        weight = self.connection.kernel[...].astype(seen.dtype)
+        return self._with_bias(events.delayed(seen, weight, self.delays[...], self.max_delay + 1))
 
     def rounded(self) -> Delayed:
         """This layer with its delays rounded to whole steps and fixed; its weights are copies."""
@@ -315,8 +329,10 @@ class Delayed(Layer):
             return tuple(self.connection.kernel.shape)
         return (self._widths[self.per == "target"],)  # type: ignore[return-value]
 
-    def _why(self, xs: jax.Array) -> str:
+    def _why(self, xs: jax.Array, *, skips: bool) -> str:
         lags = self.max_delay + 1
+        if skips:
+            return f"{lags} lags, spike by spike where few entries of the input are not zero, else one convolution"
         if self.per == "synapse":
             if isinstance(self.connection, nnx.Conv):
                 return f"one convolution for each of {lags} lags, over all of time"

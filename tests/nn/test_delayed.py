@@ -203,7 +203,7 @@ def test_the_plan_says_what_runs():
     x = jnp.ones((128, 100, 256))
     layer = nn.Delayed(nn.Linear(256, 256, rngs=nnx.Rngs(0)), 24, rngs=nnx.Rngs(0))
     assert "25 lags at once, by products of frequencies" in str(nn.explain(layer, x))
-    assert "one convolution over time with 25 lags" in str(nn.explain(layer.rounded(), x))
+    assert "one convolution over time with 25 lags" in str(nn.explain(layer.rounded(), x, mode="layer"))
     assert nn.explain(layer, x).time is None  # not cut unless asked
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from cli.conftest import spyx
 from spyx import compilation_cache, data, nn
-from spyx.cli import inputs, network
+from spyx.cli import doctor, inputs, network
 from spyx.cli.config import FILE_ONLY, AugmentTable, Config, RasterTable, make_config
 from spyx.cli.errors import UserError
 from spyx.cli.summary import hints
@@ -52,6 +52,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, message, tmp_path, mon
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_the_doctor_looks_at_all_classes_of_a_part_that_is_in_their_order():
+    y = np.repeat(np.arange(10, dtype=np.int32), 100)
+    part = inputs.Inputs({"train": y[:, None, None]}, {"train": y}, (1,), 10, "none", "", {"train": y + 1}, {})
+    x, labels, lengths = doctor.examined_samples(part)
+    assert len(x) == doctor.SAMPLES
+    assert set(labels.tolist()) == set(range(10))
+    assert np.array_equal(x[:, 0, 0], labels)
+    assert np.array_equal(lengths, labels + 1)
 
 
 def test_a_network_without_hidden_layers_is_asked_for_by_none(tmp_path):

@@ -67,7 +67,7 @@ def diagnose(
 
     Returns the findings and what was measured, None where the data alone say enough.
     """
-    batch = first_samples(data)
+    batch = examined_samples(data)
     ends = batch[2] if len(batch) > 2 else None
     found, seen = examine(model, batch, objective=make_loss(config), lengths=ends, history=history)
     if parts and not any(finding.what == "samples that look alike" for finding in found):
@@ -76,11 +76,13 @@ def diagnose(
     return report.Diagnosis(sorted(found, key=lambda finding: -finding.weight)), seen
 
 
-def first_samples(data: inputs.Inputs) -> tuple[Any, ...]:
-    """Samples of the training part, their labels, and their lengths where they differ."""
+def examined_samples(data: inputs.Inputs) -> tuple[Any, ...]:
+    """Samples from all of the training part, their labels, and their lengths where they differ."""
     x, y, lengths = data.part("train")
-    ends = () if lengths is None else (np.asarray(lengths)[:SAMPLES],)
-    return np.asarray(x[:SAMPLES], np.float32), np.asarray(y[:SAMPLES]), *ends
+    # From all of the part: some data sets are in the order of their classes.
+    rows = np.linspace(0, len(y) - 1, min(SAMPLES, len(y))).astype(int)
+    ends = () if lengths is None else (np.asarray(lengths)[rows],)
+    return np.asarray(np.asarray(x)[rows], np.float32), np.asarray(y)[rows], *ends
 
 
 def fresh_network(config: Config, data: inputs.Inputs) -> Any:
@@ -91,7 +93,7 @@ def fresh_network(config: Config, data: inputs.Inputs) -> Any:
     """
     model = make_network(config, data.x["train"].shape[-1], data.classes, data.frame)
     if config.calibrate:
-        x, _, *ends = first_samples(data)
+        x, _, *ends = examined_samples(data)
         try:
             nn.calibrate(model, jnp.asarray(x), rate=config.calibrate, lengths=ends[0] if ends else None)
         except ValueError as error:
@@ -118,7 +120,7 @@ def _fixed(
         given |= more
         changes.append({"change": _words(more), "before": finding.number, "after": number})
     if not changes:
-        done = report.treat(model, first_samples(data)[:2])
+        done = report.treat(model, examined_samples(data)[:2])
         changes = [{"change": c.change, "before": c.finding.number, "after": c.number} for c in done.changes]
     return changes, [part for pair in given.items() for part in pair]
 
@@ -132,7 +134,7 @@ def _measured_again(config: Config, data: inputs.Inputs, given: dict[str, str], 
     if changed.encoder != config.encoder or changed.steps != config.steps:
         data = inputs.load_inputs(changed)
     if finding.where == "input":
-        x, y, *_ = first_samples(data)
+        x, y, *_ = examined_samples(data)
         return how_alike(x, y)
     _, seen = diagnose(changed, data, fresh_network(changed, data), [])
     return "the input has other faults" if seen is None else condition(seen, finding.where)

@@ -17,7 +17,7 @@ from rich.table import Table
 from spyx import nn, optimize, report
 from spyx.cli import inputs, network, page
 from spyx.cli.config import Config
-from spyx.cli.doctor import diagnose, first_samples, fresh_network
+from spyx.cli.doctor import diagnose, examined_samples, fresh_network
 from spyx.cli.errors import Interrupted, UserError
 from spyx.cli.progress import Shown, working
 from spyx.cli.provenance import Seconds, record_of, write
@@ -218,7 +218,7 @@ def finish(
         console.print(f"[yellow]no pictures:[/] {safe(error)}")
     with working(console, "looking for faults"), seconds.of("diagnosing"):
         found, _ = diagnose(config, samples, final, history)
-    examined = len(first_samples(samples)[1])
+    examined = len(examined_samples(samples)[1])
     with working(console, "writing the page"), seconds.of("writing the page"):
         _page(console, lambda: page.finish(folder, config, model, samples, history, metrics, log, found, examined))
     write(folder, record, seconds)

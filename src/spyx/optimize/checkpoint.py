@@ -34,8 +34,9 @@ FORMAT = 1
 SUMS, INFO, ARRAYS, LOCK = "SHA256SUMS", "info.json", "arrays", "lock"
 PART = ".part"
 DIGITS = 6
-SHARE = 20
-"""A checkpoint is due when training has taken so many times as long as the last one took to write: 5 % at most."""
+SHARE = 30
+"""A checkpoint is due when training has taken so many times as long as the last one took to write: with the first and
+the last of a run, 5 % at most."""
 
 
 class CheckpointError(ValueError):

@@ -11,6 +11,7 @@ from spyx.optimize.boards import wandb as wandb
 from spyx.optimize.checkpoint import CheckpointError as CheckpointError
 from spyx.optimize.compiled import compile_fit as compile_fit
 from spyx.optimize.devices import device_mesh as device_mesh
+from spyx.optimize.evolution import evolve as evolve
 from spyx.optimize.fit import History as History
 from spyx.optimize.fit import fit as fit
 from spyx.optimize.kinds import hold_delays as hold_delays
@@ -48,6 +49,7 @@ __all__ = [
     "compile_fit",
     "device_mesh",
     "early_stopping",
+    "evolve",
     "fit",
     "halving",
     "hold_delays",

@@ -41,8 +41,9 @@ LATE_S = 0.1
 """How long arrays are waited for that are read beside one that cannot be."""
 LARGEST = 1 << 26
 """Bytes of a checkpoint beside four times its arrays."""
-SHARE = 20
-"""A checkpoint is due when training has taken so many times as long as the last one took to write: 5 % at most."""
+SHARE = 30
+"""A checkpoint is due when training has taken so many times as long as the last one took to write: with the first and
+the last of a run, 5 % at most."""
 
 
 class CheckpointError(ValueError):

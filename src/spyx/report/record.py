@@ -399,7 +399,9 @@ def _parts(x: Any, y: Any, lengths: Any, size: int, fill: bool) -> Iterator[_Par
             raise ValueError(f"{OWNER}: expected input (samples, time, ...); got shape {x.shape}. Add the batch axis.")
         size = math.ceil(len(x) / max(1, math.ceil(len(x) / size)))
         for start in range(0, len(x), size or 1):
-            rows = np.arange(start, start + size if fill else min(start + size, len(x))) % len(x)
+            rows: Any = slice(start, start + size)  # of an array this is no copy
+            if fill and start + size > len(x):
+                rows = np.arange(start, start + size) % len(x)
             labels, ends = (None if a is None else np.asarray(a)[rows] for a in (y, lengths))
             yield _Part(x[rows], labels, ends, min(size, len(x) - start))
         return

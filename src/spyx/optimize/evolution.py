@@ -1,0 +1,88 @@
+"""`evolve`: an evolution strategy of evosax in the place of an optimiser."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from numbers import Integral
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spyx.optimize.kinds import hold_delays
+from spyx.optimize.solver import Objective, Solver, SolverImpl
+
+
+def evolve(strategy: Callable[..., Any], members: int, **options: Any) -> Solver:
+    """An evolution strategy as a `Solver`: each step scores `members` networks on a batch and moves their mean.
+
+    No gradient is computed, so spikes need no surrogate. It is passed to `train`, `fit`, `compile_fit` or `population`
+    as an optimiser is, with any loss. The network that is returned and evaluated is the mean; the loss of a step is the
+    mean of the members' losses. What a network changes on itself besides its parameters (BatchNorm's averages) stays as
+    it was.
+
+    Args:
+        strategy: a class of `evosax.algorithms` that moves a mean, such as `Open_ES`, `PGPE` or `SNES`.
+        members: networks per step, >= 2.
+        **options: of the class, such as `optimizer=optax.adam(0.01)` and `std_schedule=optax.constant_schedule(0.1)`.
+
+    Raises:
+        TypeError: no class, or one of strategies without a mean.
+        ValueError: fewer than 2 members.
+
+    Example:
+        ```python
+        from evosax.algorithms import Open_ES
+
+        solver = evolve(Open_ES, 64, optimizer=optax.adam(0.01), std_schedule=optax.constant_schedule(0.1))
+        trained = optimize.train(model, solver, loss_fn, data, epochs=100)
+        ```
+
+    Reference:
+        Salimans et al. (2017), "Evolution strategies as a scalable alternative to reinforcement learning",
+        arXiv:1703.03864; evosax: Lange (2022), arXiv:2212.04180.
+    """
+    owner = "spyx.optimize.evolve"
+    if not callable(strategy) or not hasattr(strategy, "get_mean"):
+        raise TypeError(
+            f"{owner}(strategy=): expected a class of evosax.algorithms that has a mean; got {strategy!r}. "
+            "Run pip install 'spyx-jax[evolve]', and pass evosax.algorithms.Open_ES."
+        )
+    if not isinstance(members, Integral) or isinstance(members, bool) or members < 2:
+        raise ValueError(f"{owner}(members=): expected a whole number, 2 or more; got {members!r}. Try 64.")
+
+    def build(loss: Callable[[Any, Any], jax.Array], params: Any) -> SolverImpl:
+        rest = loss.rest if isinstance(loss, Objective) else ()
+        like = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), params)
+        found = strategy(population_size=int(members), solution=like, **options)
+        how = found.default_params
+
+        def init(key: jax.Array) -> Any:
+            with _freely():
+                return found.init(key, params, how), rest
+
+        def step(state: Any, batch: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+            ask, tell = jax.random.split(key)
+            with _freely():
+                networks, asked = found.ask(ask, state[0], how)
+            losses = jax.vmap(lambda network: loss(hold_delays(network), batch))(networks)
+            with _freely():
+                told, _ = found.tell(tell, networks, losses, asked, how)
+            told = jax.tree.map(lambda new, old: jnp.asarray(new, jnp.result_type(old)), told, state[0])
+            return (told, state[1]), losses.mean()
+
+        def get_params(state: Any) -> Any:
+            return hold_delays(found.get_mean(state[0]))
+
+        return SolverImpl(init, step, get_params, lambda state: state[1], lambda state, rest: (state[0], rest))
+
+    return build
+
+
+@contextlib.contextmanager
+def _freely() -> Iterator[None]:
+    """As evosax computes: it mixes dtypes, and adds vectors to matrices."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

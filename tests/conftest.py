@@ -16,6 +16,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SMOKE = ("conformance", "test_import.py", "test_readme.py")
 
 os.environ["SPYX_CACHE"] = "off"  # the command line would keep compiled programs in the user's folder
+# Tests spend most of their time in XLA's compiler, on programs that run for a millisecond: its lowest level takes a
+# quarter off the suite. Set XLA_FLAGS to test another level, as the smoke runs of .ci/run do.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Shrinking compiles hundreds of programs before a failure is told (240 s for 6 s); in CI it is told at once, with the

@@ -22,6 +22,7 @@ import spyx
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS = REPOSITORY / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
 MODULES = sorted(module.name for module in pkgutil.walk_packages(spyx.__path__, "spyx."))
 
 
@@ -109,7 +110,7 @@ def test_docstring_examples(name: str):
     assert not runner.failures, "".join(report)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
+@pytest.mark.parametrize("page", sorted({*PAGES} - {*TUTORIALS}), ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """All ```python blocks of a page, one after the other; fragments and other libraries' code are tagged `py`."""
     text = page.read_text(encoding="utf-8")
@@ -118,6 +119,20 @@ def test_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: p
     for block in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         line = text.count("\n", 0, block.start()) + 1
         exec(compile("\n" * line + block[1], str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_a_tutorial_runs_as_a_notebook(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The notebook beside the page is made from it, and a kernel of its own executes all of its cells."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    monkeypatch.syspath_prepend(DOCS)
+    made = importlib.import_module("notebooks").notebook_of(page)
+    assert nbformat.read(page.with_suffix(".ipynb"), as_version=4) == made, "run python docs/notebooks.py"
+    for folder in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
+        monkeypatch.setenv(folder, str(tmp_path / folder))
+    nbclient.NotebookClient(
+        made, timeout=500, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
 
 
 def test_every_area_lists_its_public_names():

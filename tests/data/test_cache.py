@@ -35,6 +35,7 @@ def test_what_was_packed_is_unpacked(tmp_path, dtype, high):
     assert np.asarray(packed).dtype == dtype
     assert np.array_equal(np.asarray(packed), x)
     assert np.array_equal(jnp.asarray(packed[1:3]), x[1:3])
+    assert np.array_equal(packed[4], x[4])
 
 
 def test_a_cache_of_spikes_is_an_eighth_of_its_bytes(tmp_path):

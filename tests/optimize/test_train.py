@@ -120,6 +120,15 @@ def test_the_best_epoch_is_kept(whole):
     assert train(best="-eval_loss").best_epoch == int(np.argmin(losses)) > 0
 
 
+def test_epochs_that_are_equal_are_told_apart_by_the_next_number(whole):
+    def with_a_tie(model, x, y):
+        return metric_fn(model, x, y) | {"tie": jnp.float32(1)}
+
+    losses = [row["eval_loss"] for row in whole.history]
+    assert train(best="eval_tie", metric_fn=with_a_tie).best_epoch == 0
+    assert train(best="eval_tie, -eval_loss", metric_fn=with_a_tie).best_epoch == int(np.argmin(losses)) > 0
+
+
 def test_a_resumed_run_ends_with_the_same_bits(whole, half):
     begun = []
     again = go_on(half, on_start=begun.extend)

@@ -239,7 +239,9 @@ def _numbers(config: Config, history: list[dict[str, float]], metrics: dict[str,
         add("test accuracy", 100 * metrics["test_accuracy"], "%", f"{metrics['test_samples']} samples, measured once")
         add("test loss", metrics["test_loss"], "nats")
     if history and "eval_acc" in history[-1]:
-        best = max(range(len(history)), key=lambda i: _or_low(history[i].get("eval_acc", -math.inf)))
+        best = metrics.get("best_epoch", 0) - 1
+        if not 0 <= best < len(history):
+            best = max(range(len(history)), key=lambda i: _or_low(history[i].get("eval_acc", -math.inf)))
         about = f"best {100 * history[best]['eval_acc']:.2f} % after epoch {best + 1}"
         add("validation accuracy", 100 * history[-1]["eval_acc"], "%", about)
     if history and "train_loss" in history[-1]:

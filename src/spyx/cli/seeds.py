@@ -96,7 +96,7 @@ def _together(
                 lengths=lengths[0] if lengths else None,
                 eval_data=weighed(*samples.part("validation")),
                 metric_fn=make_metric(config),
-                best="eval_acc",
+                best="eval_acc,-eval_loss",
                 on_epoch_start=partial(network.set_widths, config) if network.learns_delays(config) else None,
             )
     except FloatingPointError as error:

@@ -284,7 +284,7 @@ def _learn(
             key=jax.random.key(config.seed),
             folder=folder / CHECKPOINTS,
             resume=resume,
-            best="eval_acc",
+            best="eval_acc,-eval_loss",
             settings=settings_of(config),
             on_start=start,
             on_epoch_start=partial(network.set_widths, config) if network.learns_delays(config) else None,

@@ -70,9 +70,10 @@ class Packed:
         """(samples, time, ...)."""
         return (len(self), *self.sample_shape)
 
-    def __getitem__(self, index: np.ndarray | slice) -> Packed:
-        """The samples at `index`, still on disk."""
-        return Packed(self.path, self.rows[index])
+    def __getitem__(self, index: int | np.ndarray | slice) -> Packed | np.ndarray:
+        """The samples at `index`, still on disk; of one number, that sample as an array (time, ...)."""
+        rows = self.rows[index]
+        return Packed(self.path, rows) if np.ndim(rows) else np.asarray(Packed(self.path, rows[None]))[0]
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         """All samples in memory, as they were written: `np.asarray(packed)`."""

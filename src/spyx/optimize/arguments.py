@@ -28,7 +28,8 @@ def check_run(owner: str, counts: Mapping[str, Any], eval_data: Any, metric_fn: 
             f"{owner}: expected eval_data and metric_fn together; got only "
             f"{'metric_fn' if eval_data is None else 'eval_data'}. Give both, or neither."
         )
-    if best is not None and eval_data is None and best.removeprefix("-") != "train_loss":
+    names = [] if best is None else [name.strip().removeprefix("-") for name in best.split(",")]
+    if eval_data is None and any(name != "train_loss" for name in names):
         raise ValueError(
             f"{owner}(best=): expected '-train_loss' without eval_data; got {best!r}. Give eval_data and metric_fn."
         )

@@ -26,7 +26,7 @@ from spyx.fn.labels import strict_labels
 from spyx.optimize.compiled import batch_of, check_eval_labels, mean_score, order_of, rest_of, score, solver_of
 from spyx.optimize.diagnose import stop
 from spyx.optimize.fit import History
-from spyx.optimize.stopping import score_of
+from spyx.optimize.stopping import scores_of
 from spyx.optimize.watch import advance, begin, start
 
 OWNER = "spyx.optimize.population"
@@ -188,7 +188,7 @@ class Run:
         self.histories: list[History] = [[] for _ in who]
         self.ended: dict[int, str] = {}
         self.last: dict[int, Any] = {}
-        self.best_of: dict[int, tuple[int, float]] = dict.fromkeys(self.states, (-1, -math.inf))
+        self.best_of: dict[int, tuple[int, list[float]]] = dict.fromkeys(self.states, (-1, [-math.inf]))
         self.best_state: dict[int, Any] = {}
         self.seconds = {"compile_s": 0.0, "run_s": 0.0}
 
@@ -286,8 +286,8 @@ class Run:
         history = self.histories[member]
         if self.best is None or len(history) != epoch + 1:
             return False
-        found = score_of(self.best, history[-1])
-        if found <= self.best_of[member][1] or math.isnan(found):
+        found = scores_of(self.best, history[-1])
+        if not found > self.best_of[member][1]:
             return False
         self.best_of[member] = epoch, found
         return True

@@ -44,6 +44,11 @@ def early_stopping(score: str, patience: int, least: float = 0.0) -> Callable[[H
     return asked
 
 
+def scores_of(best: str, numbers: dict[str, float]) -> list[float]:
+    """The numbers that `best` names, separated by commas, larger being better; to be compared in this order."""
+    return [score_of(name.strip(), numbers) for name in best.split(",")]
+
+
 def score_of(score: str, numbers: dict[str, float]) -> float:
     """The number that `score` names, larger being better."""
     name = score.removeprefix("-")

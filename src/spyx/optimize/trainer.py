@@ -28,7 +28,7 @@ from spyx.optimize.processes import arrays_from_first, from_first, gathered
 from spyx.optimize.signals import Asked, Stopped, listening
 from spyx.optimize.solver import as_solver
 from spyx.optimize.sources import OWNER, Arrays, Batches, as_source, evaluate, on_device
-from spyx.optimize.stopping import score_of
+from spyx.optimize.stopping import scores_of
 from spyx.optimize.watch import Watch, any_nan, begin, split
 
 TURN_S = 0.25
@@ -110,7 +110,8 @@ def train(
         resume: go on from the newest checkpoint that is whole; from the start where there is none.
         keep: checkpoints that are kept, >= 1. Default 2.
         best: name of the number whose best epoch is kept: `"eval_acc"` for the largest, `"-eval_loss"`, with a minus,
-            for the smallest.
+            for the smallest. `"eval_acc,-eval_loss"`: the second decides between epochs that the first finds equal,
+            as accuracies on few samples often are; otherwise the earlier one is kept.
         settings: what JSON can hold; written into checkpoints and compared when resuming.
         stop_when: `(history) -> bool`, asked after each epoch, such as `early_stopping("-eval_loss", patience=5)`.
         on_start: called before the first step with the history so far, which is empty unless the run is resumed.
@@ -221,7 +222,7 @@ class _Run:
         self.signal: int | None = None
         self.epoch, self.step, self.done = 0, 0, False
         self.history: History = []
-        self.best_epoch, self.best_score = -1, -np.inf
+        self.best_epoch, self.best_scores = -1, [-np.inf]
         self.best_state = jax.tree.map(jnp.copy, self._state()) if best else ()
         self.seconds = {"compile_s": 0.0, "run_s": 0.0}
         self.compiled: set[str] = set()
@@ -267,10 +268,11 @@ class _Run:
             self.epoch, self.step, self.done = int(info["epoch"]), int(info["step"]), bool(info["done"])
             self.history = [{str(name): float(value) for name, value in row.items()} for row in info["history"]]
             self.seconds = {name: float(info["seconds"][name]) for name in self.seconds}
-            self.best_epoch, self.best_score = int(info["best_epoch"]), float(info["best_score"])
-            needed = {"train_loss", (self.best or "train_loss").removeprefix("-")}
+            self.best_epoch, self.best_scores = int(info["best_epoch"]), [float(value) for value in info["best_scores"]]
+            for row in self.history:
+                scores_of(self.best or "train_loss", row)
             sound = len(self.history) == self.epoch and 0 <= self.step <= self.source.steps
-            sound = sound and all(needed <= row.keys() for row in self.history)
+            sound = sound and all("train_loss" in row for row in self.history)
         except (ArithmeticError, KeyError, TypeError, ValueError, AttributeError):
             sound = False
         if not sound:
@@ -370,8 +372,8 @@ class _Run:
             named = found if isinstance(found, Mapping) else {"metric": found}
             numbers |= {f"eval_{name}": float(value) for name, value in named.items()}
         self.history.append(numbers)
-        if self.best is not None and (score := score_of(self.best, numbers)) > self.best_score:
-            self.best_epoch, self.best_score = self.epoch, score
+        if self.best is not None and (scores := scores_of(self.best, numbers)) > self.best_scores:
+            self.best_epoch, self.best_scores = self.epoch, scores
             self.best_state = jax.tree.map(jnp.copy, self._state())
         self._spent(time.perf_counter() - began, "metric")
 
@@ -416,7 +418,7 @@ class _Run:
             "done": self.done,
             "history": list(self.history),
             "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
+            "best_scores": self.best_scores,
             "seconds": dict(self.seconds),
         }
 

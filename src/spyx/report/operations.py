@@ -166,7 +166,7 @@ def cost(model: Any, x: Any, *, lengths: Any = None, batch_size: int = 64) -> Co
     Reference:
         NeuroBench: Yik et al. 2025, doi:10.1038/s41467-025-56739-4.
     """
-    if lengths is None and not isinstance(x, (np.ndarray, jax.Array)):
+    if lengths is None and not hasattr(x, "__array__"):
         return _mean([cost(model, part, batch_size=batch_size) for part in _checked(x)])
     x = np.asarray(x)
     if x.ndim < 2 or not x.shape[0]:

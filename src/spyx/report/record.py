@@ -393,14 +393,15 @@ def _statistics(found: dict[str, Any]) -> Statistics:
 
 
 def _parts(x: Any, y: Any, lengths: Any, size: int, fill: bool) -> Iterator[_Part]:
-    if isinstance(x, (np.ndarray, jax.Array)):
+    if hasattr(x, "__array__"):
+        x = np.asarray(x)
         if x.ndim < 2:
             raise ValueError(f"{OWNER}: expected input (samples, time, ...); got shape {x.shape}. Add the batch axis.")
         size = math.ceil(len(x) / max(1, math.ceil(len(x) / size)))
         for start in range(0, len(x), size or 1):
             rows = np.arange(start, start + size if fill else min(start + size, len(x))) % len(x)
             labels, ends = (None if a is None else np.asarray(a)[rows] for a in (y, lengths))
-            yield _Part(np.asarray(x)[rows], labels, ends, min(size, len(x) - start))
+            yield _Part(x[rows], labels, ends, min(size, len(x) - start))
         return
     if not isinstance(x, Iterable):
         raise TypeError(f"{OWNER}: expected an array or an iterable of arrays; got {type(x).__name__}. Pass x[None].")

@@ -39,7 +39,7 @@ def mark_of(data: Any) -> str:
         seen.update(f"{leaf.dtype}{leaf.shape}".encode())
         batches = np.asarray(leaf) if jax.default_backend() == "cpu" else leaf  # there, no copy of it all
         for batch in (batches[0], batches[-1]):
-            seen.update(np.ascontiguousarray(batch).reshape(-1).view(np.uint8))
+            seen.update(np.ascontiguousarray(batch).reshape(-1).view(np.uint8).data)
     return seen.hexdigest()
 
 

@@ -33,12 +33,14 @@ def evolve(strategy: Callable[..., Any], members: int, **options: Any) -> Solver
         ValueError: fewer than 2 members.
 
     Example:
-        ```python
-        from evosax.algorithms import Open_ES
-
-        solver = evolve(Open_ES, 64, optimizer=optax.adam(0.01), std_schedule=optax.constant_schedule(0.1))
-        trained = optimize.train(model, solver, loss_fn, data, epochs=100)
-        ```
+        >>> import optax
+        >>> from evosax.algorithms import Open_ES
+        >>> from spyx import nn, optimize
+        >>> solver = evolve(Open_ES, 8, optimizer=optax.adam(0.1), std_schedule=optax.constant_schedule(0.1))
+        >>> data, loss = (jnp.ones((2, 1, 3, 1)),), lambda model, x: -nn.run(model, x)[0].mean()
+        >>> trained = optimize.train(nn.LI(1, beta=0.5), solver, loss, data, epochs=3, key=jax.random.key(0))
+        >>> trained.history[-1]["train_loss"] < trained.history[0]["train_loss"]
+        True
 
     Reference:
         Salimans et al. (2017), "Evolution strategies as a scalable alternative to reinforcement learning",

@@ -27,7 +27,7 @@ def _short_end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if request.path.stem not in LOOK_AT_THE_END:
         monkeypatch.setattr(page, "finish", lambda *arguments: None)
         monkeypatch.setattr(page.LayerLog, "due", lambda log, epoch: False)
-        monkeypatch.setattr(train, "diagnose", lambda *arguments, **options: (report.Diagnosis([]), None))
+        monkeypatch.setattr(train, "diagnose", lambda *arguments: (report.Diagnosis([]), None))
 
 
 @pytest.fixture(scope="session")

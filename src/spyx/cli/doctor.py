@@ -61,16 +61,16 @@ def doctor(folder: Path, as_json: bool, console: Console, neuron: str | None = N
 
 
 def diagnose(
-    config: Config, data: inputs.Inputs, model: Any, history: list[dict[str, float]], *, parts: bool = True
+    config: Config, data: inputs.Inputs, model: Any, history: list[dict[str, float]]
 ) -> tuple[report.Diagnosis, Any]:
-    """What the doctor says of a network on the training part of its data, and with `parts` of the parts of the data.
+    """What the doctor says of a network on the training part of its data and of the parts beside one another.
 
     Returns the findings and what was measured, None where the data alone say enough.
     """
     batch = examined_samples(data)
     ends = batch[2] if len(batch) > 2 else None
     found, seen = examine(model, batch, objective=make_loss(config), lengths=ends, history=history)
-    if parts and not any(finding.what == "samples that look alike" for finding in found):
+    if not any(finding.what == "samples that look alike" for finding in found):
         held_out = {part: data.x[part] for part in ("validation", "test")}
         found = [*found, *of_parts(np.asarray(data.x["train"]), held_out)]
     return report.Diagnosis(sorted(found, key=lambda finding: -finding.weight)), seen

@@ -27,13 +27,9 @@ def hints(config: Config, history: list[dict[str, float]], found: Sequence[Findi
 
 def advice(config: Config, finding: Finding) -> str:
     """A finding and what to try, as an option where there is one."""
-    return f"{finding.what} at {finding.where}: {finding.number}. Try: {change_for(config, finding)}"
-
-
-def change_for(config: Config, finding: Finding) -> str:
-    """What to try, as an option where there is one."""
     given = options_for(config, finding)
-    return f"spyx train {' '.join(given)}, or {finding.change}" if given else finding.change
+    change = f"spyx train {' '.join(given)}, or {finding.change}" if given else finding.change
+    return f"{finding.what} at {finding.where}: {finding.number}. Try: {change}"
 
 
 def options_for(config: Config, finding: Finding) -> list[str]:

@@ -37,7 +37,7 @@ from spyx.cli.runs import (
 from spyx.cli.score import batches, check_loss, class_weights, make_loss, make_metric, score, weighed
 from spyx.cli.solver import make_solver
 from spyx.cli.spread import ALONE, Spread
-from spyx.cli.summary import activity_lines, change_for, hints, next_commands
+from spyx.cli.summary import activity_lines, hints, next_commands
 from spyx.cli.text import safe
 
 SHOWN = 256
@@ -277,14 +277,6 @@ def _learn(
         except OSError as error:  # all rows are written again at the end
             say(f"{error.filename}: {error.strerror}.")
 
-    def look(model: Any, batch: Any, *, history: Any, **_: Any) -> list[report.Finding]:
-        """The doctor that also speaks at the end: it is compiled once. The parts of the data do not change."""
-        found, _ = diagnose(config, samples, model, list(history), parts=not history)
-        return [replace(finding, change=change_for(config, finding)) for finding in found]
-
-    def tell(line: str) -> None:
-        say(line.replace("spyx.optimize.train(doctor=): ", "the doctor, ", 1))
-
     with shown:
         return optimize.train(
             model,
@@ -306,9 +298,8 @@ def _learn(
             on_epoch_model=log,
             on_step=shown.step,
             on_signal=answer,
-            notify=tell,
+            notify=say,
             mesh=spread.mesh,
-            doctor=look if spread.processes == 1 else False,
         )
 
 

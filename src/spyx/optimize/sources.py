@@ -63,7 +63,7 @@ class Arrays:
 
     def batch(self, epoch: int, step: int) -> tuple[Any, ...]:
         """The batch of one step."""
-        return _batch(self.shuffle, self.data, self.key, np.int32(epoch), np.int32(step))
+        return batch_of(self.data, order_of(self.data, self.key, epoch, self.shuffle), step)
 
 
 class Batches:
@@ -132,11 +132,6 @@ class Fed(Arrays):
         mine = places.reshape(self.place.processes, -1)[jax.process_index()]
         batch = jax.tree.map(lambda a: a[mine // size, mine % size], self.data)
         return self.place.batch("train_data", batch)
-
-
-@jit(0)
-def _batch(shuffle: bool, data: Any, key: jax.Array, epoch: jax.Array, step: jax.Array) -> tuple[Any, ...]:
-    return batch_of(data, order_of(data, key, epoch, shuffle), step)
 
 
 @jit(0, 1, donate_argnums=(2, 3))

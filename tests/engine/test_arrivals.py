@@ -48,6 +48,14 @@ def test_every_spike_arrives(steps, lags, batch, share, monkeypatch):
     np.testing.assert_array_equal(kernel, np.moveaxis(expected, 1, 0))
 
 
+def test_a_delay_out_of_its_range_delivers_nothing_and_writes_nowhere():
+    seen, w, delays = map(jnp.asarray, drawn(9, 4, 3, 0.3))
+    for wrong in (4, 99, -1, 2**30):
+        changed = delays.at[1, 2].set(wrong)
+        found = by_arrival.arrivals(seen, w, changed, 4)
+        np.testing.assert_array_equal(found, by_arrival.by_lags(seen, w, changed, 4))
+
+
 def test_the_density_decides_and_what_is_differentiated_is_the_convolution(monkeypatch):
     monkeypatch.setattr(by_arrival, "arrivals", lambda seen, w, delays, lags: jnp.full((9, 3, 6), 7.0))
     for share, by_events in ((0.1, True), (0.6, False)):

@@ -22,7 +22,12 @@ SAMPLES = native.Share(axis=1, smallest=1, largest=8)
 
 
 def arrivals(seen: jax.Array, w: jax.Array, delays: jax.Array, lags: int) -> jax.Array:
-    """The currents (time, batch, outputs) for seen (lags - 1 + time, batch, inputs), w and delays (inputs, outputs)."""
+    """The currents (time, batch, outputs) for seen (lags - 1 + time, batch, inputs), w and delays (inputs, outputs).
+
+    A delay outside of 0 to lags - 1, which only a state changed by hand can hold, delivers nothing.
+    """
+    there = (delays >= 0) & (delays < lags)  # the kernel writes where it is told
+    w, delays = jnp.where(there, w, jnp.zeros((), w.dtype)), jnp.where(there, delays, jnp.zeros((), delays.dtype))
     outputs = w.shape[1]
     out = jax.ShapeDtypeStruct((seen.shape[0] - lags + 1, seen.shape[1], outputs), w.dtype)
     places = delays * np.int32(outputs) + jnp.arange(outputs, dtype=jnp.int32)[None]

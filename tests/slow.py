@@ -1,4 +1,4 @@
-"""Which tests are slow: `python tests/slow.py report.xml` writes slow.txt from a report of `pytest --junitxml=report.xml`.
+"""Which tests are slow: `python tests/slow.py report.xml` writes slow.txt, from `pytest --junitxml=report.xml`.
 
 `pytest -m "not slow"` leaves out every test function one of whose cases took longer than `SECONDS`.
 """

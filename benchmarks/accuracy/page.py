@@ -17,7 +17,8 @@ HEAD = """# Accuracy
 <!-- Made by `python -m benchmarks.accuracy page` from benchmarks/accuracy/results; edit that, not this. -->
 
 Each number is the mean over seeds and its standard deviation, at the epoch that the **validation part** chose, and
-beside it at the last epoch; of equally accurate epochs, that of the lowest validation loss is taken. No setting and no epoch was chosen by the test part, which is scored when a run is
+beside it at the last epoch; of equally accurate epochs, that of the lowest validation loss is taken.
+No setting and no epoch was chosen by the test part, which is scored when a run is
 finished. Settings were chosen on the validation parts of single runs with seed 0; those of `spoken_digits-csilif` and
 `qtdb_ecg-csilif` follow such runs of other settings and were not tuned. Seeds draw other weights, orders and
 augmentations; the split of a data set is one and the same. Settings and every seed's numbers are in

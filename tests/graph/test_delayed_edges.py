@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from reference import delays_oracle as oracle
-from spyx import graph, nn, optimize
+from spyx import graph, nn, optimize, saving
 
 TIME, SIZES = 12, {"a": 4, "b": 4, "output": 2}
 
@@ -148,6 +148,16 @@ def test_pictures_show_delays_on_edges():
     steps = np.asarray(nn.rounded(net).nodes["b->a"].delays[...]) + 2
     assert {"+0–3", f"Linear\n+{steps.min()}–{steps.max()}"} <= texts
     assert "  a->b       Delayed(4, +0.5–3.2)" in repr(net)
+
+
+def test_a_saved_graph_has_the_same_edges(tmp_path):
+    net = network("synapse", "gauss", 4)
+    saving.save(tmp_path / "net.safetensors", net)
+    again = saving.load(tmp_path / "net.safetensors")
+    assert again._plan == net._plan
+    assert "a->b" in again._plan.passed
+    x = jnp.ones((1, 9, 3))
+    np.testing.assert_array_equal(nn.run(again, x)[0], nn.run(net, x)[0])
 
 
 def test_problems():

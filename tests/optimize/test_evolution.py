@@ -49,12 +49,13 @@ def test_a_strategy_learns_and_is_resumed_to_the_same_bits(tmp_path):
 
 
 def test_mistakes_are_told():
+    algorithms = pytest.importorskip("evosax.algorithms")
     with pytest.raises(TypeError, match=r"evolve\(strategy=\): expected a class of evosax.algorithms"):
         optimize.evolve("Open_ES", 16)
-
-    class Strategy:
-        def get_mean(self):
-            """As evosax has it."""
-
+    with pytest.raises(TypeError, match=r"that has a mean; got .*DifferentialEvolution"):
+        optimize.evolve(algorithms.DifferentialEvolution, 16)
     with pytest.raises(ValueError, match=r"evolve\(members=\): expected a whole number, 2 or more; got 1"):
-        optimize.evolve(Strategy, 1)
+        optimize.evolve(algorithms.Open_ES, 1)
+    wrong = optimize.evolve(algorithms.Open_ES, 16, sigma=1.0)
+    with pytest.raises(ValueError, match=r"that Open_ES takes; got 16 members, sigma. It says: .*'sigma'"):
+        optimize.train(network(), wrong, fn.integral_crossentropy(), DATA, epochs=1)

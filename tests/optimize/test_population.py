@@ -163,6 +163,7 @@ BAD = [
     (dict(width=0), ValueError, r"population\(width=\)"),
     (dict(epochs=0), ValueError, r"population\(epochs=\)"),
     (dict(metric_fn=None), ValueError, r"population: expected eval_data and metric_fn together"),
+    (dict(best=("eval_acc", "-eval_loss")), TypeError, r"expected the name of a number, or several with commas"),
     (dict(best="eval_accuracy"), ValueError, r"expected the name of a number"),
     (dict(drop=lambda histories: [99]), ValueError, r"population\(drop=\)"),
 ]

@@ -133,6 +133,8 @@ def test_what_is_not_known_is_named():
     found = report.cost(net, spikes(1, 2, 4))
     assert found.not_counted == ("0 LayerNorm",)
     assert "not counted" in str(found)
+    with pytest.raises(TypeError, match=r"expected an array or an iterable of arrays; got str"):
+        report.cost(net, "samples")
     with pytest.raises(ValueError, match=r"expected samples \(samples, time, ...\); got shape \(0, 2, 4\)"):
         report.cost(net, np.zeros((0, 2, 4)))
     with pytest.raises(ValueError, match="got an empty iterable"):

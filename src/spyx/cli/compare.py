@@ -14,12 +14,9 @@ from rich.table import Table
 from spyx.cli.config import Config
 from spyx.cli.errors import UserError
 from spyx.cli.resume import NO_MATTER
-from spyx.cli.runs import open_run
+from spyx.cli.runs import METRICS, open_run, read_json
 from spyx.cli.text import safe
-from spyx.data._disk import opened
 
-RESULT = "metrics.json"
-LARGEST = 1 << 25
 LARGEST_NUMBER = 1e300
 """So that sums over runs are finite."""
 NUMBERS = ("test_accuracy", "test_loss", "run_s")
@@ -73,27 +70,17 @@ def _flat(config: Config) -> dict[str, Any]:
 
 
 def _numbers(folder: Path) -> dict[str, float]:
-    path = folder / RESULT
+    path = folder / METRICS
     try:
-        result = read_result(folder)
+        result = read_json(path)
         numbers = {name: float(result[name]) for name in NUMBERS}
     except OSError as error:
-        raise UserError(f"{folder} is not finished: it has no readable {RESULT}. See spyx train --resume.") from error
+        raise UserError(f"{folder} is not finished: it has no readable {METRICS}. See spyx train --resume.") from error
     except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: expected a JSON object with {', '.join(NUMBERS)}.") from error
     if not all(abs(value) < LARGEST_NUMBER for value in numbers.values()):
         raise UserError(f"{path} is damaged: expected finite numbers.")
     return numbers
-
-
-def read_result(folder: Path) -> Any:
-    """What metrics.json holds.
-
-    Raises:
-        OSError, ValueError, RecursionError: it is missing, or no JSON.
-    """
-    with opened(folder / RESULT, "spyx", LARGEST) as file:
-        return json.loads(file.read())
 
 
 def _spread(values: list[float], form: str) -> str:

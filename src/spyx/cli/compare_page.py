@@ -10,8 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from spyx.cli.compare import LARGEST_NUMBER, Row, read_result
+from spyx.cli.compare import LARGEST_NUMBER, Row
 from spyx.cli.errors import UserError
+from spyx.cli.runs import METRICS, read_json
 from spyx.cli.text import safe
 from spyx.report.page import content as of
 from spyx.report.page.jsonable import number, plain, text
@@ -135,7 +136,7 @@ def _chart(
 def _history(folder: Path) -> list[dict[str, float]]:
     """The epochs in metrics.json; none where it has no such list."""
     try:
-        epochs = read_result(folder).get("epochs", [])
+        epochs = read_json(folder / METRICS).get("epochs", [])
         return [{str(name): float(value) for name, value in epoch.items()} for epoch in epochs]
     except (OSError, ArithmeticError, ValueError, TypeError, AttributeError, RecursionError):
         return []

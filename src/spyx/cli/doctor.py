@@ -18,7 +18,7 @@ from spyx.cli import inputs
 from spyx.cli.config import Config
 from spyx.cli.errors import UserError
 from spyx.cli.network import make_network
-from spyx.cli.runs import read_history
+from spyx.cli.runs import SETTINGS, read_history
 from spyx.cli.score import make_loss
 from spyx.cli.summary import advice, options_for
 from spyx.cli.text import plain
@@ -54,7 +54,7 @@ def doctor(folder: Path, as_json: bool, console: Console, neuron: str | None = N
     if fix and found and not changes:
         lines.append("fix: none of these can be changed without you.")
     if given:
-        again = f"spyx train --config {shlex.quote(str(folder / 'config.toml'))} {' '.join(given)}"
+        again = f"spyx train --config {shlex.quote(str(folder / SETTINGS))} {' '.join(given)}"
         lines.append(f"Train with this: {again}")
     console.print("\n".join(map(plain, lines)), markup=False, highlight=False, soft_wrap=True)
     return len(found)

@@ -18,9 +18,11 @@ from spyx import report
 from spyx.cli.config import FILE_ONLY, Config, make_config, read
 from spyx.cli.inputs import Inputs
 from spyx.cli.resume import NO_MATTER
-from spyx.cli.runs import open_run, read_history, read_table, save_text
+from spyx.cli.runs import CHOSEN_BY, SETTINGS, open_run, read_history, read_table, save_text
 from spyx.cli.score import make_loss
+from spyx.cli.summary import hidden_words
 from spyx.data._disk import naming, opened
+from spyx.optimize.stopping import names_of, scores_of
 from spyx.report.page import content as of
 from spyx.report.page.document import read_content
 from spyx.report.page.jsonable import text
@@ -164,7 +166,7 @@ def settings_of(folder: Path) -> Config:
     Raises:
         UserError: `folder` is no run.
     """
-    path = folder / "config.toml"
+    path = folder / SETTINGS
     neuron = read(path).get("neuron") if path.is_file() else None
     return open_run(folder, neuron if isinstance(neuron, str) and ":" in neuron else None)
 
@@ -197,13 +199,11 @@ def command_of(config: Config) -> str:
 
 def _base(folder: Path, config: Config, samples: Inputs | None) -> dict[str, Any]:
     """What is known before the first epoch."""
-    sizes = " \u2192 ".join(map(str, config.hidden))
     usual = asdict(make_config(None, {"dataset": config.dataset}))
     parts = []
     if samples is not None:
         parts = [f"{len(samples.y[part])} {part}" for part in ("train", "validation", "test")]
-    hidden = f"{sizes} {config.neuron} neurons" if sizes else "no hidden neurons"
-    about = [f"{config.dataset}, {config.encoder} code, {config.steps} time steps", hidden]
+    about = [f"{config.dataset}, {config.encoder} code, {config.steps} time steps", hidden_words(config, " \u2192 ")]
     about += [f"{' / '.join(parts)} samples"] if parts else []
     mine = {name: value for name, value in asdict(config).items() if name not in NO_MATTER or value != usual[name]}
     return {
@@ -240,9 +240,7 @@ def _numbers(config: Config, history: list[dict[str, float]], metrics: dict[str,
         add("test accuracy", 100 * metrics["test_accuracy"], "%", f"{metrics['test_samples']} samples, measured once")
         add("test loss", metrics["test_loss"], "nats")
     if history and "eval_acc" in history[-1]:
-        best = metrics.get("best_epoch", 0) - 1
-        if not 0 <= best < len(history):
-            best = max(range(len(history)), key=lambda i: _or_low(history[i].get("eval_acc", -math.inf)))
+        best = max(range(len(history)), key=lambda i: _rank(history[i]))
         about = f"best {100 * history[best]['eval_acc']:.2f} % after epoch {best + 1}"
         add("validation accuracy", 100 * history[-1]["eval_acc"], "%", about)
     if history and "train_loss" in history[-1]:
@@ -259,8 +257,10 @@ def _whole(value: Any, otherwise: int) -> int:
     return value if isinstance(value, int) and value > 0 else otherwise
 
 
-def _or_low(value: float) -> float:
-    return -math.inf if math.isnan(value) else value
+def _rank(row: dict[str, float]) -> list[float]:
+    """As `CHOSEN_BY` has it, of rows that may lack numbers."""
+    scores = scores_of(CHOSEN_BY, {name: row.get(name, math.nan) for name in names_of(CHOSEN_BY)})
+    return [-math.inf if math.isnan(score) else score for score in scores]
 
 
 def _saved(folder: Path) -> dict[str, Any] | None:

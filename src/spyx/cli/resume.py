@@ -58,7 +58,7 @@ def are_seeds(folder: Path) -> bool:
     return (folder / SEEDS).is_file()
 
 
-def answer(number: int, finishing: str = "step") -> None:
+def acknowledge(number: int, finishing: str = "step") -> None:
     """Says at once that a signal was noticed; called by the handler of the signal."""
     word = "terminated" if number == signal.SIGTERM else "interrupted"
     with contextlib.suppress(RuntimeError):  # the signal came in the middle of another print

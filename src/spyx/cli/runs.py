@@ -35,8 +35,10 @@ METRICS = "metrics.json"
 ROW = ("epoch", "train_loss", "eval_loss", "eval_acc")
 SETTINGS = "config.toml"
 DIGEST_LENGTH = 64
+CHOSEN_BY = "eval_acc,-eval_loss"
+"""The numbers that choose the best epoch, as `optimize.train(best=)` takes them."""
 LARGEST_TABLE, MOST_ROWS, MOST_COLUMNS = 1 << 25, 100_000, 64
-"""Of a table that is read: an epoch is a row."""
+"""Of a table that is read, where an epoch is a row; JSON may have as many bytes."""
 
 
 def check_output(output: Path | None) -> None:
@@ -194,7 +196,7 @@ def open_run(
         UserError: `folder` is no run, or one with another neuron, data set or loss.
     """
     if not (folder / SETTINGS).is_file():
-        raise UserError(f"{folder} is not a run: expected a folder with config.toml, as spyx train makes it.")
+        raise UserError(f"{folder} is not a run: expected a folder with {SETTINGS}, as spyx train makes it.")
     given = {"neuron": neuron, **own}
     config = make_config(folder / SETTINGS, given, needs)
     for name, mine in given.items():
@@ -210,6 +212,16 @@ def naming_settings(folder: Path) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{folder / SETTINGS}: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a file of a run holds.
+
+    Raises:
+        OSError, ValueError, RecursionError: it is missing, endless, or no JSON.
+    """
+    with opened(path, "spyx", LARGEST_TABLE) as file:
+        return json.loads(file.read())
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -25,7 +25,7 @@ from spyx.cli.provenance import record_of
 from spyx.cli.resume import (
     CHECKPOINTS,
     SEEDS,
-    answer,
+    acknowledge,
     at_once,
     check_checkpoints,
     go_on,
@@ -34,11 +34,21 @@ from spyx.cli.resume import (
     settings_of,
     stopped,
 )
-from spyx.cli.runs import BEST, LARGEST_TABLE, add_epoch, is_finished, new_folder, save_epochs, save_text, save_weights
+from spyx.cli.runs import (
+    BEST,
+    CHOSEN_BY,
+    SETTINGS,
+    add_epoch,
+    is_finished,
+    new_folder,
+    read_json,
+    save_epochs,
+    save_text,
+    save_weights,
+)
 from spyx.cli.score import batches, class_weights, make_loss, make_metric, weighed
 from spyx.cli.solver import make_solver
 from spyx.cli.text import safe
-from spyx.data._disk import opened
 
 MOST = 1000
 
@@ -74,7 +84,7 @@ def train_seeds(config: Config, seeds: list[int], output: Path | None, console: 
     above = new_folder(output, config)
     for seed in seeds:
         _folder(above, seed).mkdir()
-        save_text(_folder(above, seed), "config.toml", replace(config, seed=seed).to_toml())
+        save_text(_folder(above, seed), SETTINGS, replace(config, seed=seed).to_toml())
     save_text(above, SEEDS, json.dumps(seeds) + "\n")
     own = {name: value for name in OWN if is_own(value := getattr(config, name))}
     return _go(config, seeds, above, samples, own, console, began, resume=False)
@@ -88,7 +98,7 @@ def resume_seeds(above: Path, given: dict[str, Any], console: Console) -> list[P
     """
     began = time.perf_counter()
     try:
-        seeds = parsed(",".join(map(str, json.loads(_listed(above / SEEDS)))), None)
+        seeds = parsed(",".join(map(str, read_json(above / SEEDS))), None)
     except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
         raise UserError(f"--resume: expected a list of seeds in {above / SEEDS}; got another file.") from error
     left = [folder for seed in seeds if not is_finished(folder := _folder(above, seed))]
@@ -135,11 +145,6 @@ def _alone(folder: Path, above: Path, given: dict[str, Any], console: Console) -
         told = Interrupted(str(error).replace(go_on(folder), go_on(above)))
         told.code = error.code
         raise told from error
-
-
-def _listed(path: Path) -> bytes:
-    with opened(path, "spyx", LARGEST_TABLE) as file:
-        return file.read()
 
 
 def _folder(above: Path, seed: int) -> Path:
@@ -192,14 +197,14 @@ def _together(
                 lengths=lengths[0] if lengths else None,
                 eval_data=weighed(*samples.part("validation")),
                 metric_fn=make_metric(config),
-                best="eval_acc,-eval_loss",
+                best=CHOSEN_BY,
                 folder=above / CHECKPOINTS,
                 resume=resume,
                 settings=settings_of(config),
                 on_start=start,
                 on_epoch_start=partial(network.set_widths, config) if network.learns_delays(config) else None,
                 on_epoch_end=note,
-                on_signal=partial(answer, finishing="epoch"),
+                on_signal=partial(acknowledge, finishing="epoch"),
                 notify=partial(train.warn, console),
             )
     except FloatingPointError as error:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from spyx.cli.config import Config
 from spyx.cli.inputs import encoder_of
+from spyx.cli.runs import SETTINGS
 from spyx.report import Finding, LayerRecord
+
+NO_NEURONS = "no hidden neurons"
 
 
 def hints(config: Config, history: list[dict[str, float]], found: Sequence[Finding]) -> list[str]:
@@ -58,7 +61,13 @@ def activity_lines(recording: Mapping[str, LayerRecord]) -> list[tuple[str, str]
     ]
 
 
+def hidden_words(config: Config, between: str) -> str:
+    """`256-128 LIF neurons`."""
+    sizes = between.join(map(str, config.hidden))
+    return f"{sizes} {config.neuron} neurons" if sizes else NO_NEURONS
+
+
 def next_commands(folder: Path) -> list[str]:
     """Commands to go on with this run."""
-    config = shlex.quote(str(folder / "config.toml"))
+    config = shlex.quote(str(folder / SETTINGS))
     return [f"spyx eval {shlex.quote(str(folder))}", f"spyx train --config {config}"]

@@ -17,14 +17,16 @@ from rich.table import Table
 from spyx import nn, optimize, report
 from spyx.cli import inputs, network, page
 from spyx.cli.config import Config
-from spyx.cli.doctor import diagnose, examined_samples, fresh_network
+from spyx.cli.doctor import SAMPLES, diagnose, fresh_network
 from spyx.cli.errors import Interrupted, UserError
 from spyx.cli.progress import Shown, working
 from spyx.cli.provenance import Seconds, record_of, write
-from spyx.cli.resume import CHECKPOINTS, answer, at_once, go_on, in_words_of_options, resumed, settings_of, stopped
+from spyx.cli.resume import CHECKPOINTS, acknowledge, at_once, go_on, in_words_of_options, resumed, settings_of, stopped
 from spyx.cli.runs import (
     BEST,
+    CHOSEN_BY,
     ROW,
+    SETTINGS,
     add_epoch,
     check_output,
     naming_settings,
@@ -37,7 +39,7 @@ from spyx.cli.runs import (
 from spyx.cli.score import batches, check_loss, class_weights, make_loss, make_metric, score, weighed
 from spyx.cli.solver import make_solver
 from spyx.cli.spread import ALONE, Spread
-from spyx.cli.summary import activity_lines, hints, next_commands
+from spyx.cli.summary import NO_NEURONS, activity_lines, hidden_words, hints, next_commands
 from spyx.cli.text import safe
 
 SHOWN = 256
@@ -54,7 +56,7 @@ def train(config: Config, output: Path | None, console: Console, spread: Spread 
     if not spread.first:  # the first process alone writes
         return _run(config, output or Path(), samples, console, began, spread, resume=False)
     folder = new_folder(output, config)
-    save_text(folder, "config.toml", config.to_toml())
+    save_text(folder, SETTINGS, config.to_toml())
     return _run(config, folder, samples, console, began, spread, resume=False)
 
 
@@ -218,7 +220,7 @@ def finish(
         console.print(f"[yellow]no pictures:[/] {safe(error)}")
     with working(console, "looking for faults"), seconds.of("diagnosing"):
         found, _ = diagnose(config, samples, final, history)
-    examined = len(examined_samples(samples)[1])
+    examined = min(SAMPLES, len(samples.y["train"]))
     with working(console, "writing the page"), seconds.of("writing the page"):
         _page(console, lambda: page.finish(folder, config, model, samples, history, metrics, log, found, examined))
     write(folder, record, seconds)
@@ -290,14 +292,14 @@ def _learn(
             key=jax.random.key(config.seed),
             folder=folder / CHECKPOINTS,
             resume=resume,
-            best="eval_acc,-eval_loss",
+            best=CHOSEN_BY,
             settings=settings_of(config),
             on_start=start,
             on_epoch_start=partial(network.set_widths, config) if network.learns_delays(config) else None,
             on_epoch_end=note,
             on_epoch_model=log,
             on_step=shown.step,
-            on_signal=answer,
+            on_signal=acknowledge,
             notify=say,
             mesh=spread.mesh,
         )
@@ -306,9 +308,7 @@ def _learn(
 def _plot(
     folder: Path, config: Config, history: Any, accuracy: float, x: np.ndarray, y: np.ndarray, activities: Any
 ) -> None:
-    sizes = "-".join(map(str, config.hidden))
-    hidden = f"{sizes} {config.neuron} neurons" if sizes else "no hidden neurons"
-    title = f"{config.dataset}, {config.encoder} code, {hidden}"
+    title = f"{config.dataset}, {config.encoder} code, {hidden_words(config, '-')}"
     loss_name = f"cross-entropy (labels smoothed by {config.smoothing:g})"
     figure = report.plot_history(history, title=title, test_accuracy=accuracy, loss_name=loss_name)
     figure.savefig(folder / "training.png")
@@ -332,7 +332,7 @@ def _introduce(
     console.print(f"[bold]{config.dataset}[/]: {counts} train / validation / test samples, {config.encoder} code")
     if samples.per_step:
         console.print(f"labels: {samples.about_labels('train')}")
-    neurons = f"{config.neuron} neurons" if config.hidden or config.layers.conv else "no hidden neurons"
+    neurons = f"{config.neuron} neurons" if config.hidden or config.layers.conv else NO_NEURONS
     console.print(f"network {sizes}, {neurons}, {steps} time steps, on {spread}")
 
 

@@ -29,7 +29,7 @@ class Buffers:
     Args:
         shape: of each array.
         dtype: of each array.
-        most: how many are kept; further ones, while all of these are used, are given back when they are released.
+        most: how many this object holds; an array that is asked for while all of them are used belongs to the caller.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype, most: int) -> None:

@@ -9,11 +9,8 @@ import bisect
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spyx.graph.arguments import edge_name
 from spyx.graph.describe import lags, word
 from spyx.graph.layout import Layout, layout
-from spyx.graph.schedule import Edge
-from spyx.nn.delayed import Delayed
 from spyx.nn.layer import Stateless, as_layer
 
 if TYPE_CHECKING:
@@ -22,9 +19,11 @@ if TYPE_CHECKING:
 
     from spyx.graph.network import Graph
     from spyx.graph.plan import Plan
+    from spyx.graph.schedule import Edge
 
 COLUMN, ROW, LANE = 2.5, 1.15, 0.36  # distances in inches
 WIDTH, HEIGHT, MARGIN = 1.7, 0.62, 0.35  # of a box; around the picture
+BESIDE = 0.42  # between the delays of edges with the same ends
 BEND, ABOVE_LOOP = 0.34, 0.35  # beside the boxes, for lines from band to band; above them, for a loop
 INK, GREY, LATE = "#2b2d42", "#5c677d", "#c1440e"
 PORT, STATELESS, STATEFUL = ("#ffffff", "#aab4c3"), ("#eef1f6", "#8d99ae"), ("#e3e0f7", "#5b4bb7")
@@ -72,7 +71,9 @@ def draw(graph: Graph, path: Any = None) -> Figure:
             for place in where.ways[edge]:
                 x, y = bands.at(place)
                 ends += [(x - WIDTH / 2, y), (x + WIDTH / 2, y)]
-            _forward(axes, late, [*ends, doors[edge]], bands.gutters.get(edge, []))
+            beside = [other for other in plan.edges if other[:2] == edge[:2]]
+            shift = BESIDE * ((len(beside) - 1) / 2 - beside.index(edge))
+            _forward(axes, late, [*ends, doors[edge]], bands.gutters.get(edge, []), shift)
     for name, centre in centres.items():
         _box(axes, graph, plan, name, centre)
     if path is not None:
@@ -83,17 +84,8 @@ def draw(graph: Graph, path: Any = None) -> Figure:
 def _whole_edges(graph: Graph) -> Plan:
     """The structure without the nodes that an edge with a `Delayed` passes: such an edge is one line."""
     plan = graph._plan
-    first = {e.target: e for e in plan.edges if isinstance(dict(graph.nodes).get(e.target), Delayed)}
-    edges = []
-    for edge in plan.edges:
-        before = first.get(edge.source)
-        if before is not None and edge.source.startswith(edge_name(before.source, edge.target)):
-            edges.append(Edge(before.source, edge.target, before.delay + edge.delay, edge.source))
-        else:
-            edges.append(edge)
-    passed = {edge.via for edge in edges}
-    kept = [edge for edge in edges if edge.target not in passed]
-    return replace(plan, names=tuple(name for name in plan.names if name not in passed), edges=tuple(kept))
+    names = tuple(name for name in plan.names if name not in plan.passed)
+    return replace(plan, names=names, edges=plan.whole_edges)
 
 
 def _delay(graph: Graph, edge: Edge) -> str:
@@ -169,7 +161,7 @@ def _right_of(centre: Point) -> Point:
     return centre[0] + WIDTH / 2, centre[1]
 
 
-def _forward(axes: Axes, late: str, points: list[Point], gutters: list[tuple[int, float]]) -> None:
+def _forward(axes: Axes, late: str, points: list[Point], gutters: list[tuple[int, float]], shift: float) -> None:
     from matplotlib.path import Path
 
     vertices, codes = [points[0]], [Path.MOVETO]
@@ -189,7 +181,8 @@ def _forward(axes: Axes, late: str, points: list[Point], gutters: list[tuple[int
         vertices += more
         codes += kinds
         places.append(((x + to_x) / 2, height))
-    _line(axes, late, vertices, codes, places[len(places) // 2])
+    x, y = places[len(places) // 2]
+    _line(axes, late, vertices, codes, (x, y + shift))
 
 
 def _feedback(axes: Axes, late: str, start: Point, door: Point, depth: float, lane: int) -> None:

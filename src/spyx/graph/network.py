@@ -103,7 +103,8 @@ class Graph(Layer):
         of_edges = {edge.via: passed[edge.via] for edge in good if edge.via}
         layers |= of_edges
         merges |= dict.fromkeys(of_edges, "concatenate")
-        self._plan = Plan(OWNER, tuple(layers), heads, ends, tuple(through_nodes(good)), tuple(sorted(merges.items())))
+        how = tuple(sorted(merges.items()))
+        self._plan = Plan(OWNER, tuple(layers), heads, ends, tuple(through_nodes(good)), how, tuple(of_edges))
         self.nodes = nnx.Dict(layers)
         self._input = read_shapes(self._plan, input_shape)
         if self._input is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,8 @@ class Plan:
         outputs: the names that its output is read from.
         edges: all connections; a target's inputs merge in this order.
         merges: how each target with several inputs merges them: pairs (target, merge), sorted.
+        passed: the nodes that were written on an edge, each between two of `edges`. They run as all others do, so
+            graphs that differ in this alone are equal.
     """
 
     owner: str
@@ -31,6 +33,17 @@ class Plan:
     outputs: tuple[str, ...]
     edges: tuple[Edge, ...]
     merges: tuple[tuple[str, str], ...]
+    passed: tuple[str, ...] = field(default=(), compare=False)
+
+    @cached_property
+    def whole_edges(self) -> tuple[Edge, ...]:
+        """The edges as they were written: one that passes a node is one, and names it in `via`."""
+        before = {edge.target: edge for edge in self.edges if edge.target in self.passed}
+        return tuple(
+            edge if edge.source not in before else before[edge.source]._replace(target=edge.target, via=edge.source)
+            for edge in self.edges
+            if edge.target not in before
+        )
 
     @cached_property
     def components(self) -> tuple[Component, ...]:

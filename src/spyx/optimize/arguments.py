@@ -20,6 +20,7 @@ def check_run(owner: str, counts: Mapping[str, Any], eval_data: Any, metric_fn: 
         best: as for `train`.
 
     Raises:
+        TypeError: `best` is no text.
         ValueError: one of them is wrong.
     """
     for name, value in counts.items():
@@ -29,6 +30,11 @@ def check_run(owner: str, counts: Mapping[str, Any], eval_data: Any, metric_fn: 
         raise ValueError(
             f"{owner}: expected eval_data and metric_fn together; got only "
             f"{'metric_fn' if eval_data is None else 'eval_data'}. Give both, or neither."
+        )
+    if best is not None and not isinstance(best, str):
+        raise TypeError(
+            f"{owner}(best=): expected the name of a number, or several with commas between; got {best!r}. "
+            "Write 'eval_acc,-eval_loss'."
         )
     names = [] if best is None else names_of(best)
     if eval_data is None and any(name != "train_loss" for name in names):

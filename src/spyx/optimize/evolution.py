@@ -30,7 +30,8 @@ def evolve(strategy: Callable[..., Any], members: int, **options: Any) -> Solver
 
     Raises:
         TypeError: no class, or one of strategies without a mean.
-        ValueError: fewer than 2 members.
+        ValueError: fewer than 2 members; once it is used, members or options that the strategy refuses.
+        ImportError: without evosax.
 
     Example:
         >>> import optax
@@ -47,10 +48,10 @@ def evolve(strategy: Callable[..., Any], members: int, **options: Any) -> Solver
         arXiv:1703.03864; evosax: Lange (2022), arXiv:2212.04180.
     """
     owner = "spyx.optimize.evolve"
-    if not callable(strategy) or not hasattr(strategy, "get_mean"):
+    if not isinstance(strategy, type) or not issubclass(strategy, _with_mean(owner)):
         raise TypeError(
             f"{owner}(strategy=): expected a class of evosax.algorithms that has a mean; got {strategy!r}. "
-            "Run pip install 'spyx-jax[evolve]', and pass evosax.algorithms.Open_ES."
+            "Pass evosax.algorithms.Open_ES."
         )
     if not isinstance(members, Integral) or isinstance(members, bool) or members < 2:
         raise ValueError(f"{owner}(members=): expected a whole number, 2 or more; got {members!r}. Try 64.")
@@ -58,7 +59,13 @@ def evolve(strategy: Callable[..., Any], members: int, **options: Any) -> Solver
     def build(loss: Callable[[Any, Any], jax.Array], params: Any) -> SolverImpl:
         rest = loss.rest if isinstance(loss, Objective) else ()
         like = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), params)
-        found = strategy(population_size=int(members), solution=like, **options)
+        try:
+            found = strategy(population_size=int(members), solution=like, **options)
+        except (AssertionError, TypeError, ValueError) as error:
+            got = ", ".join([f"{members} members", *options])
+            raise ValueError(
+                f"{owner}: expected members and options that {strategy.__name__} takes; got {got}. It says: {error}"
+            ) from error
         how = found.default_params
 
         def init(key: jax.Array) -> Any:
@@ -81,6 +88,16 @@ def evolve(strategy: Callable[..., Any], members: int, **options: Any) -> Solver
         return SolverImpl(init, step, get_params, lambda state: state[1], lambda state, rest: (state[0], rest))
 
     return build
+
+
+def _with_mean(owner: str) -> type:
+    try:
+        from evosax.algorithms.distribution_based.base import DistributionBasedAlgorithm
+    except ImportError as error:
+        raise ImportError(
+            f"{owner}: expected evosax; got none. Install it with pip install 'spyx-jax[evolve]'."
+        ) from error
+    return DistributionBasedAlgorithm
 
 
 @contextlib.contextmanager

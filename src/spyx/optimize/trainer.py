@@ -234,20 +234,16 @@ class _Run:
     ) -> None:
         """From the newest checkpoint that is whole, where there is one: process 0 reads it for all."""
         self.same = same
-        found, fault = None, None
+        tree, found, fault = self._tree(), None, None
         try:
-            found = (
-                None
-                if store is None
-                else newest(OWNER, store, resume, lambda *_: self._tree(), notify, bytes_of(self._tree()))
-            )
+            found = None if store is None else newest(OWNER, store, resume, lambda *_: tree, notify, bytes_of(tree))
         except CheckpointError as error:
             fault = error
         said = from_first({"fault": str(fault) if fault else None, "info": found[1] if found else None})
         if said["fault"] is not None:
             raise fault or CheckpointError(said["fault"])
         if said["info"] is not None:
-            tree = arrays_from_first(self._tree() if found is None else found[0])
+            tree = arrays_from_first(tree if found is None else found[0])
             self._take(tree, said["info"], "" if store is None else str(store.newest))
 
     def _take(self, tree: Any, info: dict[str, Any], where: str) -> None:

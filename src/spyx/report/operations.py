@@ -181,8 +181,13 @@ def cost(model: Any, x: Any, *, lengths: Any = None, batch_size: int = 64) -> Co
     return _mean(found)
 
 
-def _checked(parts: Iterable[Any]) -> list[Any]:
-    found = list(parts)
+def _checked(parts: Any) -> list[Any]:
+    found = list(parts) if isinstance(parts, Iterable) and not isinstance(parts, str) else [parts]
+    wrong = [type(part).__name__ for part in found if not hasattr(part, "__array__")]
+    if wrong:
+        raise TypeError(
+            f"spyx.report.cost: expected an array or an iterable of arrays; got {wrong[0]}. Pass np.asarray(x)."
+        )
     if not found:
         raise ValueError("spyx.report.cost: expected samples; got an empty iterable. Pass one array at least.")
     return found

@@ -53,10 +53,12 @@ class Elsewhere(NamedTuple):
 
 
 def _graph_arguments(net: graph.Graph) -> dict[str, object]:
+    plan = net._plan
+    edges = [[e.source, e.target, e.delay, *([net.nodes[e.via]] if e.via else [])] for e in plan.whole_edges]
     return {
-        "nodes": dict(net.nodes),
-        "edges": [list(edge) for edge in net.edges],
-        "merge": net.merges,
+        "nodes": {name: node for name, node in net.nodes.items() if name not in plan.passed},
+        "edges": edges,
+        "merge": {name: how for name, how in net.merges.items() if name not in plan.passed},
         "inputs": net.inputs,
         "outputs": net.outputs,
         "input_shape": net.input_shape,

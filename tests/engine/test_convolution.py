@@ -76,6 +76,30 @@ def test_gradients_are_those_of_xla():
     assert ("conv_general_dilated" in text) is (jax.default_backend() != "cpu")  # products of patches instead
 
 
+@pytest.mark.parametrize(("groups", "outputs"), [(2, 6), (6, 12), (3, 3)])
+@pytest.mark.parametrize("budget", [2**19, 200])
+def test_groups_of_channels_are_those_of_xla(groups, outputs, budget, monkeypatch):
+    monkeypatch.setattr(convolution, "PATCH_ELEMENTS", budget)
+    strides, pads, dilation = CASES[2]
+    x = RNG.integers(-3, 4, (5, 7, 6, 6)).astype(np.float32)
+    w = RNG.integers(-3, 4, (3, 2, 6 // groups, outputs)).astype(np.float32)
+    options = dict(rhs_dilation=dilation, dimension_numbers=NUMBERS, feature_group_count=groups)
+
+    def both(convolve):
+        def loss(x, w):
+            y = convolve(x, w, strides, pads, **options)
+            return jnp.sum(jnp.cos(y)), y
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(x, w)
+
+    got, expected = both(convolution.convolve), both(jax.lax.conv_general_dilated)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), got, expected)
+    np.testing.assert_array_equal(
+        convolution.convolve(x, w, strides, pads, **options),
+        jax.lax.conv_general_dilated(x, w, strides, pads, **options),
+    )
+
+
 def test_only_what_moves_is_differentiated():
     def program(argument):
         def loss(x, w):
@@ -119,7 +143,6 @@ def test_what_patches_cannot_do_goes_to_xla():
     assert pads() == ((1, 1), (2, 2))
     assert pads(lhs_dilation=(1, 1)) == ((1, 1), (2, 2))
     assert pads(lhs_dilation=(1, 2)) is None
-    assert pads(feature_group_count=2) is None
     assert pads(x=X[:0]) is None
     assert pads(numbers=("NCHW", "HWIO", "NHWC")) is None
     assert pads(numbers=("NHWC", "OIHW", "NHWC")) is None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.extend.core import jaxprs_in_params
 
 from spyx import nn
 from spyx.engine import convolution, device
@@ -86,3 +87,51 @@ def test_over_time_it_equals_flax_too(geometry, kind, monkeypatch):
     np.testing.assert_allclose(value, expected, rtol=1e-4)
     for a, e in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
         np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-4)
+
+
+def convolutions(jaxpr, inside=False):
+    """`(equation, is it inside a loop)` for every convolution of a program."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            yield equation.params, inside
+        loops = inside or equation.primitive.name in ("scan", "while")
+        for within in jaxprs_in_params(equation.params):
+            yield from convolutions(within, loops)
+
+
+def channels_last(params):
+    numbers, rank = params["dimension_numbers"], len(params["window_strides"])
+    rows = (0, rank + 1, *range(1, rank + 1))
+    one = params["feature_group_count"] == params["batch_group_count"] == 1
+    return one and numbers.lhs_spec == numbers.out_spec == rows and numbers.rhs_spec == (rank + 1, rank, *range(rank))
+
+
+RNGS = nnx.Rngs(0)
+TRAINED = {
+    "Flax's": lambda: [nnx.Conv(2, 3, (3, 3), strides=2, rngs=RNGS), nn.LIF((3, 3, 3), rngs=RNGS)],
+    "ours": lambda: [nn.Conv(2, 3, (3, 3), rngs=RNGS), nn.LIF((6, 6, 3), rngs=RNGS)],
+    "groups": lambda: [nn.Conv(2, 4, (3, 3), feature_group_count=2, rngs=RNGS), nn.LIF((6, 6, 4), rngs=RNGS)],
+    "delayed": lambda: [
+        nn.Delayed(nnx.Conv(2, 3, (3, 3), rngs=RNGS), 2, rngs=RNGS),
+        nn.LIF((6, 6, 3), rngs=RNGS),
+    ],
+    "delays of a dense one": lambda: [
+        nn.Delayed(nnx.Linear(2, 3, rngs=RNGS), 4, rngs=RNGS),
+        nn.LIF(3, rngs=RNGS),
+    ],
+    "recurrent": lambda: [nn.Recurrent(nn.LIF((6, 6, 2), rngs=RNGS), via=nnx.Conv(2, 2, (3, 3), rngs=RNGS))],
+}
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="an accelerator's compiler knows every layout")
+@pytest.mark.parametrize("kind", TRAINED)
+def test_a_training_step_has_no_convolution_that_a_loop_makes_slow(kind):
+    """Inside a loop XLA compiles all but channels-last ones to loops of single numbers: 25 to 100 times slower."""
+    graphdef, params, rest = nnx.split(nn.Sequential(*TRAINED[kind]()), nnx.Param, ...)
+    x = jnp.ones((2, 7, 2) if "dense" in kind else (2, 7, 6, 6, 2))
+
+    def loss(params):
+        return jnp.sum(nn.run(nnx.merge(graphdef, params, rest), x)[0] ** 2)
+
+    found = list(convolutions(jax.make_jaxpr(jax.grad(loss))(params).jaxpr))
+    assert all(channels_last(params) for params, _ in found), found

@@ -1,8 +1,10 @@
 """Convolution on a CPU: matrix products over patches, a cache-sized piece of the batch at a time.
 
-XLA's own CPU convolution is slow for the few channels of a spiking network in its two gradients. As a product of
-patches and weights all directions are plain matrix products; a checkpoint per piece keeps patches out of memory, since
-they are cheaper to cut out again than to keep. Without a gradient, or on an accelerator, XLA's convolution stays.
+XLA's own CPU convolution is slow in its two gradients, for the few channels of a spiking network and more so inside
+another loop, where it compiles none but (batch, *spatial, channels) well; and slow for groups in all directions. As a
+product of patches and weights all directions are plain matrix products; a checkpoint per piece keeps patches out of
+memory, since they are cheaper to cut out again than to keep. Without a gradient and groups, or on an accelerator, XLA's
+convolution stays.
 """
 
 from __future__ import annotations
@@ -45,8 +47,8 @@ def convolve(
 ) -> Shaped[Array, "batch *spatial_out features_out"]:
     """`lax.conv_general_dilated` for channels-last input, by the fastest exact way on this device.
 
-    Arguments and result are those of `jax.lax.conv_general_dilated`; groups, a dilated input and every layout but
-    (batch, *spatial, channels) with a (*window, in, out) kernel go there unchanged.
+    Arguments and result are those of `jax.lax.conv_general_dilated`; groups of samples, a dilated input and every
+    layout but (batch, *spatial, channels) with a (*window, in, out) kernel go there unchanged.
     """
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     plain = partial(
@@ -60,26 +62,27 @@ def convolve(
         batch_group_count=batch_group_count,
         **options,
     )
-    groups = feature_group_count * batch_group_count
-    pads = dense_pads(
-        lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, numbers, feature_group_count=groups
-    )
-    if device.backend() != "cpu" or pads is None or lhs.dtype != rhs.dtype:
+    pads = dense_pads(lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, numbers)
+    if device.backend() != "cpu" or pads is None or lhs.dtype != rhs.dtype or batch_group_count != 1:
         return plain(lhs, rhs)
     dilation = tuple(rhs_dilation or (1,) * len(pads))
-    return call(_Convolution(tuple(window_strides), pads, dilation, options.get("precision")), lhs, rhs)
+    how = _Convolution(tuple(window_strides), pads, dilation, options.get("precision"), feature_group_count)
+    return call(how, lhs, rhs)
 
 
 @dataclass(frozen=True)
 class _Convolution(Rule):
-    """XLA's convolution where nothing is differentiated, products over patches where something is."""
+    """XLA's convolution where nothing is differentiated or in groups, else products over patches."""
 
     strides: tuple[int, ...]
     pads: Pads
     dilation: tuple[int, ...]
     precision: lax.PrecisionLike
+    groups: int
 
     def forward(self, x: Shaped[Array, "batch *spatial features"], w: Array) -> Array:
+        if self.groups > 1:
+            return by_patches(x, w, **vars(self))
         rank = x.ndim - 2
         spatial = tuple(range(1, rank + 1))
         return lax.conv_general_dilated(
@@ -106,7 +109,6 @@ def dense_pads(
     lhs_dilation: Sequence[int] | None = None,
     rhs_dilation: Sequence[int] | None = None,
     dimension_numbers: lax.ConvGeneralDilatedDimensionNumbers = None,
-    feature_group_count: int = 1,
     **options: Any,
 ) -> Pads | None:
     """Places added before and after each spatial axis, for a convolution that `by_patches` can do; else None."""
@@ -118,7 +120,7 @@ def dense_pads(
         and numbers.out_spec == (0, rank + 1, *spatial)
         and numbers.rhs_spec == (rank + 1, rank, *range(rank))
     )
-    if not channels_last or feature_group_count != 1 or any(d != 1 for d in lhs_dilation or ()) or lhs.size == 0:
+    if not channels_last or any(d != 1 for d in lhs_dilation or ()) or lhs.size == 0:
         return None
     if isinstance(padding, str):
         reach = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:rank], rhs_dilation or (1,) * rank, strict=True)]
@@ -132,15 +134,16 @@ def by_patches(
     strides: tuple[int, ...],
     pads: Pads,
     dilation: tuple[int, ...],
-    precision: lax.PrecisionLike,
+    precision: lax.PrecisionLike = None,
+    groups: int = 1,
 ) -> Shaped[Array, "batch *spatial_out features_out"]:
     """The convolution as matrix products over patches, some samples at a time."""
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)])
-    window, (features_in, features_out) = weight.shape[:-2], weight.shape[-2:]
+    window, (features_in, features_out) = weight.shape[:-2], weight.shape[-2:]  # inputs of one group, outputs of all
     sizes = [
         (n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(x.shape[1:-1], window, dilation, strides, strict=True)
     ]
-    matrix = weight.reshape(-1, features_out)
+    places = math.prod(window)
 
     def product(piece: jax.Array) -> jax.Array:
         # One axis after the other: a sum of window sizes in slices instead of their product, to compile and to copy.
@@ -148,11 +151,17 @@ def by_patches(
             k, d, s, n = window[axis - 1], dilation[axis - 1], strides[axis - 1], sizes[axis - 1]
             shifts = [lax.slice_in_dim(piece, i * d, i * d + (n - 1) * s + 1, s, axis) for i in range(k)]
             piece = lax.optimization_barrier(jnp.concatenate(shifts, axis=-1))
-        patches = piece.reshape(-1, math.prod(window) * features_in)
-        return jnp.matmul(patches, matrix, precision=precision).reshape(-1, *sizes, features_out)
+        if groups == 1:
+            patches = piece.reshape(-1, places * features_in)
+            outs = jnp.matmul(patches, weight.reshape(-1, features_out), precision=precision)
+        else:
+            patches = piece.reshape(-1, places, groups, features_in)
+            matrices = weight.reshape(places, features_in, groups, features_out // groups)
+            outs = jnp.einsum("rpgi,pigo->rgo", patches, matrices, precision=precision)
+        return outs.reshape(-1, *sizes, features_out)
 
     batch = x.shape[0]
-    per_sample = math.prod(sizes) * math.prod(window) * features_in
+    per_sample = math.prod(sizes) * places * groups * features_in
     pieces = math.ceil(batch * per_sample / PATCH_ELEMENTS) or 1
     length = math.ceil(batch / min(pieces, batch))
     pieces = math.ceil(batch / length)

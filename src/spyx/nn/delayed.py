@@ -20,7 +20,7 @@ from spyx.nn.fields import Within
 from spyx.nn.layer import Layer, as_layer
 from spyx.nn.parameters import Constant, hidden_shape_of
 from spyx.nn.positions import OWNER, checked_delay, checked_width, positions, whole
-from spyx.nn.products import has_own_product, on_each_device
+from spyx.nn.products import has_own_product, like_conv, on_each_device
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, DTypeLike, Float, Num
@@ -296,7 +296,7 @@ class Delayed(Layer):
     def _synapses(self, kernels: jax.Array, seen: jax.Array) -> jax.Array:
         if isinstance(self.connection, nnx.Linear):
             return lagged.dense(seen, kernels, exact=self.kernel == "fixed")
-        graphdef, variables = nnx.split(without_bias(self.connection))
+        graphdef, variables = nnx.split(like_conv(without_bias(self.connection)))
         steps = seen.shape[0] - self.max_delay
 
         @jax.checkpoint

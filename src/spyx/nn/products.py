@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -18,7 +19,7 @@ from spyx.nn.layer import Stateless, as_current, check_features, over_merged_tim
 if TYPE_CHECKING:
     from jaxtyping import Array, DTypeLike, Float, Num
 
-    from spyx.engine.types import Inputs, Outputs, State
+    from spyx.engine.types import Input, Inputs, Output, Outputs, State
 
 WHY = "no state: one call over all of time"
 BY_EVENTS = f"{WHY}; zeros are skipped where few entries of the input are not zero"
@@ -81,6 +82,11 @@ class Product(Stateless):
     and the plan says so.
     """
 
+    def __call__(self, x: Input, state: State) -> tuple[Output, State]:
+        check_features(self, x, lead=1)
+        own = type(self.module).__call__ in PLAIN and isinstance(self.module, nnx.Conv)
+        return (like_conv(self.module) if own else self.module)(as_current(x)), state
+
     @takes_masks
     def sequence(self, xs: Inputs, state: State, how: Execution = AUTO) -> tuple[Outputs, State]:
         check_features(self, xs, lead=2)
@@ -133,8 +139,21 @@ def has_own_product(layer: nnx.Linear, dtype: DTypeLike) -> bool:
 
 
 def dense(layer: nnx.Linear | nnx.Conv, x: Float[Array, "rows ... features"]) -> Float[Array, "rows ... features_out"]:
-    """Flax's own product."""
-    return nnx.Linear.__call__(layer, x) if isinstance(layer, nnx.Linear) else layer(x)
+    """Flax's own product; a convolution by the algorithm of `Conv`."""
+    return nnx.Linear.__call__(layer, x) if isinstance(layer, nnx.Linear) else like_conv(layer)(x)
+
+
+def like_conv(layer: nnx.Conv) -> nnx.Conv:
+    """The layer; if it convolves by `jax.lax.conv_general_dilated`, the same by the algorithm of `Conv`."""
+    plain = layer.conv_general_dilated is jax.lax.conv_general_dilated
+    return with_convolution(layer, convolve) if plain else layer
+
+
+def with_convolution(layer: nnx.Conv, convolution: Callable[..., Array]) -> nnx.Conv:
+    """The same layer, convolving by another function of the arguments of `jax.lax.conv_general_dilated`."""
+    same = nnx.merge(*nnx.split(layer))
+    same.conv_general_dilated = convolution
+    return same
 
 
 def by_events(
@@ -165,9 +184,7 @@ def _conv(layer: nnx.Conv, x: Array) -> Array | None:
         and events.by_events(x.size * layer.kernel.size // layer.in_features)
     ):
         return None
-    same = nnx.merge(*nnx.split(layer))
-    same.conv_general_dilated = events.convolve
-    return nnx.Conv.__call__(same, x.astype(layer.kernel.dtype))
+    return nnx.Conv.__call__(with_convolution(layer, events.convolve), x.astype(layer.kernel.dtype))
 
 
 def _plain_numbers(layer: nnx.Linear | nnx.Conv, x: Array | jax.ShapeDtypeStruct) -> bool:

@@ -55,6 +55,7 @@ def convolve(
     if (
         pads is None
         or args
+        or options.get("feature_group_count", 1) != 1
         or not by_ones
         or rank not in (1, 2)
         or dtype != rhs.dtype

@@ -45,6 +45,24 @@ def test_dense(way, steps, lags, request):
         np.testing.assert_allclose(g_kernel[lag], rows.T @ expected.reshape(-1, 4), rtol=1e-9, atol=1e-9)
 
 
+def test_second_derivatives_and_models_side_by_side():
+    """Of the direct way, whose transposes are written down: against the sums written out, for two kernels at once."""
+    seen, kernel = drawn(6, 3)
+    kernels = np.stack([kernel, 2 * kernel[::-1]])
+
+    def curvature(dense):
+        def loss(seen, kernel):
+            return jnp.sum(jnp.cos(dense(seen, kernel)))
+
+        slope = jax.grad(loss, (0, 1))
+        change = jax.vmap(lambda kernel: jax.jvp(slope, (seen, kernel), (jnp.ones_like(seen), kernel))[1])
+        return jax.jit(change)(jnp.asarray(kernels))
+
+    with jax.enable_x64(True):
+        for found, expected in zip(curvature(delays.dense), curvature(written_out), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_exact_sums_are_never_made_of_frequencies(frequencies):
     seen, kernel = (np.round(4 * a) / 4 for a in drawn(9, 4))
     exact = delays.dense(jnp.float32(seen), jnp.float32(kernel), exact=True)

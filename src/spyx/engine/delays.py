@@ -7,6 +7,7 @@ Entry l of a kernel weighs what came in l steps ago.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import jax
@@ -14,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine import device
-from spyx.engine.convolution import convolve
-from spyx.engine.derivative import together
+from spyx.engine.derivative import Bilinear, call, together
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, Shaped
+
+    from spyx.engine.derivative import Arguments, Changes
+    from spyx.engine.types import Tree
 
 FREQUENCY_PRODUCTS = 2**21
 """Multiplications per lag from which the products of frequencies were measured to be faster on a CPU."""
@@ -59,9 +62,30 @@ def dense(
         return (rows @ kernel[::-1].reshape(lags * inputs, outputs))[None]
     if not exact and by_frequency(steps, lags, batch, inputs, outputs):
         return _by_frequency(seen, kernel)
-    # Batch first: inside another loop, as training has it, XLA compiles only that layout to its fast convolution.
-    rows = convolve(seen.swapaxes(0, 1), kernel[::-1], (1,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"))
-    return rows.swapaxes(0, 1)
+    return call(_Dense(), seen, kernel)
+
+
+@dataclass(frozen=True)
+class _Dense(Bilinear):
+    """One convolution; both its transposes are others, batch first as well.
+
+    JAX's own transposes have other layouts, which XLA compiles to loops of single numbers where they stand inside
+    another loop, as the steps of training do.
+    """
+
+    def forward(
+        self, seen: Float[Array, "past+time batch inputs"], kernel: Float[Array, "lags inputs outputs"]
+    ) -> Float[Array, "time batch outputs"]:
+        numbers = ("NWC", "WIO", "NWC")
+        rows = jax.lax.conv_general_dilated(seen.swapaxes(0, 1), kernel[::-1], (1,), "VALID", dimension_numbers=numbers)
+        return rows.swapaxes(0, 1)
+
+    def backward(self, args: Arguments, residuals: Tree, cotangents: Changes) -> tuple[Changes, ...]:
+        (seen, kernel), (g,) = args, cotangents
+        past = len(kernel) - 1
+        around = jnp.pad(g, ((past, past), (0, 0), (0, 0)))
+        d_seen = call(self, around, kernel[::-1].swapaxes(1, 2))
+        return [d_seen], [call(self, seen.swapaxes(1, 2), g[::-1])[::-1]]
 
 
 def filtered(

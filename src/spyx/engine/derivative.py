@@ -87,6 +87,16 @@ class Same(Rule):
         return push(self.slow, args, tangents)
 
 
+class Bilinear(Rule):
+    """A function that is linear in each of its two arguments, with its two transposes as `backward`."""
+
+    def tangent(self, args: Arguments, tangents: tuple[Tangents, ...]) -> Changes:
+        (a, b), ((d_a,), (d_b,)) = args, tangents
+        parts = [] if d_a is None else [call(self, d_a, b)]
+        parts += [] if d_b is None else [call(self, a, d_b)]
+        return [sum(parts[1:], parts[0])]
+
+
 def call(rule: Rule, *args: Tree) -> Tree:
     """`rule.forward(*args)`, differentiated by the rule."""
     flat, tree = jax.tree.flatten(args)

@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from spyx.engine import convolution
-from spyx.engine.derivative import Changes, Rule, call
+from spyx.engine.derivative import Bilinear, Changes, call
 from spyx.engine.events.choice import by_events, choose
 from spyx.engine.kernels import maps
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Shaped
 
-    from spyx.engine.derivative import Arguments, Tangents
+    from spyx.engine.derivative import Arguments
     from spyx.engine.types import Tree
 
 DENSITY = 0.5
@@ -71,18 +71,8 @@ def convolve(
     return flat[:, 0]
 
 
-class _Bilinear(Rule):
-    """A function that is linear in each of its two arguments, with the two transposes to go with it."""
-
-    def tangent(self, args: Arguments, tangents: tuple[Tangents, ...]) -> Changes:
-        (a, b), ((d_a,), (d_b,)) = args, tangents
-        parts = [] if d_a is None else [call(self, d_a, b)]
-        parts += [] if d_b is None else [call(self, a, d_b)]
-        return [sum(parts[1:], parts[0])]
-
-
 @dataclass(frozen=True)
-class _Map(_Bilinear):
+class _Map(Bilinear):
     """`y[i, j] = sum x[i + k - p, j + l - p'] w[k, l]` over the window and the channels."""
 
     pads: Pads
@@ -101,7 +91,7 @@ class _Map(_Bilinear):
 
 
 @dataclass(frozen=True)
-class _InputGradient(_Bilinear):
+class _InputGradient(Bilinear):
     """The transpose of `_Map` in x."""
 
     pads: Pads
@@ -124,7 +114,7 @@ class _InputGradient(_Bilinear):
 
 
 @dataclass(frozen=True)
-class _WeightGradient(_Bilinear):
+class _WeightGradient(Bilinear):
     """The transpose of `_Map` in w."""
 
     pads: Pads

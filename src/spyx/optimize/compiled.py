@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from spyx.optimize.types import (
         AllBatches,
         AllLengths,
+        Curves,
         Epoch,
         Loss,
         Metric,
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
         Trainable,
         Unbuilt,
     )
-
-    Curves = dict[str, PyTree[Float[Array, " epochs"]]]
-    """The numbers of every epoch, by name."""
 
 OWNER = "spyx.optimize.compile_fit"
 

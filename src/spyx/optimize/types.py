@@ -35,9 +35,9 @@ SolverState: TypeAlias = PyTree[Shaped[Array, "..."]]
 Optimiser: TypeAlias = optax.GradientTransformation | Solver
 """An Optax optimiser, with any schedule, clipping or accumulation in it, or a `Solver`."""
 
+# One callable stands for a Solver and for a function of settings: a lambda of settings is otherwise taken for a Solver.
 OptimiserOf: TypeAlias = optax.GradientTransformation | Callable[..., Optimiser | SolverImpl]
-"""An optimiser, or a function of settings, by name, that returns one. One callable stands for both, because a lambda
-of settings is otherwise taken for a `Solver`."""
+"""An `Optimiser`, or a function of settings, by name, that returns one."""
 
 OneBatch: TypeAlias = tuple[PyTree[Shaped[ArrayLike, "batch ..."]], ...]
 """The arguments of a loss after the model, such as `(x, y)`. `spyx.data.Batch` and `SequenceBatch` are such tuples."""
@@ -71,6 +71,9 @@ EvalFn: TypeAlias = Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]
 
 Numbers: TypeAlias = dict[str, float]
 """What was measured, by name: `train_loss`, `eval_acc`."""
+
+Curves: TypeAlias = dict[str, PyTree[Float[Array, " epochs"]]]
+"""What was measured in every epoch, by name."""
 
 Epoch: TypeAlias = int | Int[ArrayLike, ""]
 """The number of an epoch, counted from 0; an array where it is traced."""

@@ -42,7 +42,8 @@ OWN_DEPENDENCIES = {
     "cli": CORE_DEPENDENCIES | {"typer", "rich"},
     "nir": CORE_DEPENDENCIES | {"nir"},
 }
-TYPES = SOURCE / "engine" / "types.py"  # jaxtyping loads with it alone; other files import it under TYPE_CHECKING
+# jaxtyping loads with these alone; other files import them under TYPE_CHECKING
+TYPES = {SOURCE / "engine" / "types.py", SOURCE / "optimize" / "types.py"}
 MAX_LINES = 500
 
 
@@ -111,11 +112,12 @@ def test_imports_follow_the_arrows(path: Path):
 @each_file()
 def test_only_core_dependencies_load_with_a_module(path: Path):
     allowed = OWN_DEPENDENCIES.get(area(path), CORE_DEPENDENCIES) | sys.stdlib_module_names
-    allowed |= {"jaxtyping"} if path == TYPES else set()
+    allowed |= {"jaxtyping"} if path in TYPES else set()
     names = set(module_level_imports(path))
     loaded = {name.split(".")[0] for name in names}
     assert not loaded - allowed, "import it inside the function that needs it"
-    assert not {name for name in names if name.startswith("spyx.engine.types")}, "import it under TYPE_CHECKING"
+    of_types = tuple(f"spyx.{area(types)}.types" for types in TYPES)
+    assert path in TYPES or not {name for name in names if name.startswith(of_types)}, "import it under TYPE_CHECKING"
 
 
 @each_file()

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING
 
 from spyx.optimize.stopping import names_of
 
+if TYPE_CHECKING:
+    from spyx.data import Loader
+    from spyx.optimize.types import AllBatches, Metric
 
-def check_run(owner: str, counts: Mapping[str, Any], eval_data: Any, metric_fn: Any, best: str | None) -> None:
+
+def check_run(
+    owner: str,
+    counts: Mapping[str, object],
+    eval_data: AllBatches | Loader | None,
+    metric_fn: Metric | None,
+    best: str | None,
+) -> None:
     """Refuse counts below 1, evaluation data without a metric or the reverse, and a best number that is not measured.
 
     Args:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
+from flax import nnx
 
 from spyx import nn
 from spyx.data import Batch, SequenceBatch
 from spyx.fn.metrics import Accuracy
 from spyx.fn.regression import PairFunction
 from spyx.fn.traces import TraceFunction
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Int
+
+    from spyx.nn.masks import Lengths
+    from spyx.optimize.types import Loss, Metric, OneBatch, Scores
 
 ADVICE = {
     "lengths": "Add lengths, and pass it on: nn.run(model, x, lengths=lengths) and loss(traces, y, lengths=lengths); "
@@ -23,7 +29,7 @@ ADVICE = {
 }
 
 
-def call(owner: str, function: Callable[..., Any], model: Any, batch: tuple[Any, ...]) -> Any:
+def call(owner: str, function: Loss | Metric, model: nnx.Module, batch: OneBatch) -> Scores:
     """`function(model, *batch)`, or for a function of `spyx.fn` that of the network's outputs and the targets.
 
     Args:
@@ -48,7 +54,7 @@ def call(owner: str, function: Callable[..., Any], model: Any, batch: tuple[Any,
     takes = _takes(function)
     if takes.everything:
         return function(model, batch.x, batch.y, *more.values())
-    given: dict[str, Any] = {}
+    given: dict[str, Bool[Array, " batch"] | Int[Array, " batch"]] = {}
     for name, value in more.items():
         if (known_as := getattr(takes, name)) is None:
             raise TypeError(
@@ -59,7 +65,7 @@ def call(owner: str, function: Callable[..., Any], model: Any, batch: tuple[Any,
     return function(model, batch.x, batch.y, **given)
 
 
-def without_padding(owner: str, function: Callable[..., Any], batch: Any) -> Any:
+def without_padding(owner: str, function: Loss | Metric, batch: OneBatch) -> OneBatch:
     """The batch as it is where the function takes its mask; otherwise its real rows, without a mask.
 
     The last batch of a loader is then smaller, so that a compiled function is compiled once more.
@@ -75,19 +81,19 @@ def without_padding(owner: str, function: Callable[..., Any], batch: Any) -> Any
     return jax.tree.map(lambda a: a if rows.all() else a[rows], batch._replace(mask=None))  # type: ignore[arg-type]
 
 
-def takes_mask(function: Callable[..., Any]) -> bool:
+def takes_mask(function: Loss | Metric) -> bool:
     """Does a function weigh rows that are padding by itself?"""
     takes = _takes(function)
     return isinstance(function, (TraceFunction, PairFunction)) or takes.everything or takes.mask is not None
 
 
-def rows_of(batch: Any) -> int:
+def rows_of(batch: OneBatch) -> int:
     """How many samples a batch holds, without padding."""
     mask = getattr(batch, "mask", None) if isinstance(batch, (Batch, SequenceBatch)) else None
     return np.shape(jax.tree.leaves(batch)[0])[0] if mask is None else int(mask.sum())
 
 
-def as_batch(batch: tuple[Any, ...], lengths: Any = None) -> tuple[Any, ...]:
+def as_batch(batch: OneBatch, lengths: Lengths | None = None) -> OneBatch:
     """The arguments of a single step as one batch: a loader's alone, or parts, with lengths or without."""
     if len(batch) == 1 and isinstance(batch[0], (Batch, SequenceBatch)):
         batch = batch[0]
@@ -105,7 +111,7 @@ class _Takes(NamedTuple):
     lengths: str | None
 
 
-def _takes(function: Callable[..., Any]) -> _Takes:
+def _takes(function: Loss | Metric) -> _Takes:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -122,7 +128,7 @@ def _takes(function: Callable[..., Any]) -> _Takes:
     return _Takes(str(signature), False, **found)
 
 
-def _of_traces(function: Any, model: Any, batch: Any) -> Any:
+def _of_traces(function: TraceFunction | PairFunction, model: nnx.Module, batch: OneBatch) -> Scores:
     """What a function of spyx.fn makes of the outputs of the network; rows that are padding have weight 0."""
     lengths, mask = getattr(batch, "lengths", None), getattr(batch, "mask", None)
     stops = {} if lengths is None else {"lengths": lengths}

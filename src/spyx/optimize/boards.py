@@ -5,11 +5,29 @@ from __future__ import annotations
 import importlib
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
 
-OnEpochEnd = Callable[[int, dict[str, float]], None]
+if TYPE_CHECKING:
+    from spyx.optimize.types import JSON, Numbers, OnEpochEnd
+
+
+class _EventsWriter(Protocol):
+    """Of tensorboardX: appends events to a file."""
+
+    def write_event(self, event: object) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _WandbRun(Protocol):
+    """Of wandb: a run that goes on."""
+
+    def log(self, data: Numbers, step: int, commit: bool) -> None: ...
 
 
 def tensorboard(folder: str | Path, tag: str = "") -> OnEpochEnd:
@@ -33,9 +51,9 @@ def tensorboard(folder: str | Path, tag: str = "") -> OnEpochEnd:
         _needed(f"tensorboardX.{part}", "tensorboard") for part in ("event_file_writer", "proto.event_pb2", "summary")
     )
 
-    began: list[Any] = []
+    began: list[_EventsWriter] = []
 
-    def note(epoch: int, numbers: dict[str, float]) -> None:
+    def note(epoch: int, numbers: Numbers) -> None:
         # Its SummaryWriter hands events to a thread, and its flush does not wait for that.
         if not began:
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -52,7 +70,7 @@ def tensorboard(folder: str | Path, tag: str = "") -> OnEpochEnd:
     return note
 
 
-def wandb(project: str, *, settings: Mapping[str, Any] | None = None, **options: Any) -> OnEpochEnd:
+def wandb(project: str, *, settings: Mapping[str, JSON] | None = None, **options: Any) -> OnEpochEnd:
     """For `on_epoch_end` of `train` and `fit`: every number of an epoch in Weights & Biases.
 
     The run is started by the first epoch. With `mode="offline"` nothing leaves the machine: `wandb sync` sends it
@@ -72,9 +90,9 @@ def wandb(project: str, *, settings: Mapping[str, Any] | None = None, **options:
         >>> trained = optimize.train(model, solver, loss_fn, data, epochs=10, on_epoch_end=show)  # doctest: +SKIP
     """
     module = _needed("wandb", "wandb")
-    began: list[Any] = []
+    began: list[_WandbRun] = []
 
-    def note(epoch: int, numbers: dict[str, float]) -> None:
+    def note(epoch: int, numbers: Numbers) -> None:
         if not began:
             began.append(module.init(project=project, config=dict(settings or {}), **options))
         began[0].log(dict(numbers), step=epoch, commit=True)
@@ -82,7 +100,7 @@ def wandb(project: str, *, settings: Mapping[str, Any] | None = None, **options:
     return note
 
 
-def _needed(package: str, extra: str) -> Any:
+def _needed(package: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as missing:

@@ -22,16 +22,29 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
+    from jax.tree_util import KeyPath
+    from jaxtyping import Array, PyTree, Shaped
+
+    from spyx.optimize.types import JSON, Info, Notify
+
+    Arrays = PyTree[Shaped[Array, "..."]]
+    """What is saved and restored: arrays and random keys."""
+
+T = TypeVar("T")
+"""A tree of arrays."""
 
 FORMAT = 1
 SUMS, INFO, ARRAYS, LOCK = "SHA256SUMS", "info.json", "arrays", "lock"
@@ -124,9 +137,7 @@ class Checkpoints:
         found = [path for path in self.folder.iterdir() if re.fullmatch(f"[0-9]{{{DIGITS},18}}", path.name)]
         return sorted(found, key=lambda path: int(path.name), reverse=True)
 
-    def restore(
-        self, like: Callable[[dict[str, Any], Path], Any], notify: Callable[[str], None], most: int = 0
-    ) -> tuple[Any, dict[str, Any]] | None:
+    def restore(self, like: Callable[[Info, Path], T], notify: Notify, most: int = 0) -> tuple[T, Info] | None:
         """Arrays in the place of those of `like` and the numbers of the newest checkpoint that is whole, or None.
 
         Args:
@@ -156,7 +167,7 @@ class Checkpoints:
         busy = self._writer is not None and self._writer.is_alive()
         return not busy and time.monotonic() - self._saved_at >= SHARE * self._cost_s
 
-    def save(self, tree: Any, info: dict[str, Any], *, wait: bool = False) -> None:
+    def save(self, tree: Arrays, info: Mapping[str, JSON], *, wait: bool = False) -> None:
         """Writes a checkpoint on a thread; `wait` returns when it is there.
 
         Raises:
@@ -191,7 +202,7 @@ class Checkpoints:
         if fault is not None:
             raise fault
 
-    def _write(self, arrays: dict[str, np.ndarray], info: dict[str, Any]) -> None:
+    def _write(self, arrays: dict[str, np.ndarray], info: Mapping[str, JSON]) -> None:
         checkpointer = _orbax()  # the first import takes a second, which no later checkpoint does
         began = time.monotonic()
         number = max((int(path.name) for path in self.all()), default=0) + 1
@@ -215,7 +226,7 @@ class Checkpoints:
             self._fault = fault if isinstance(fault, OSError) else _as_os_error(fault, path)
         self._cost_s = time.monotonic() - began
 
-    def _suits(self, path: Path, info: dict[str, Any], like: Any) -> None:
+    def _suits(self, path: Path, info: Info, like: Arrays) -> None:
         written = info["versions"].get("spyx-jax", "?")
         if info["format"] != FORMAT:
             raise CheckpointError(
@@ -236,7 +247,7 @@ class Checkpoints:
                 )
 
 
-def _orbax() -> Any:
+def _orbax() -> ocp.Checkpointer:
     import orbax.checkpoint as ocp
 
     # Arrays are whole here, and of several processes one alone reads and writes: nobody is to be waited for.
@@ -297,7 +308,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("spyx-jax", "jax", "jaxlib", "flax", "optax", "numpy")}
 
 
-def _info(path: Path, largest: int) -> dict[str, Any]:
+def _info(path: Path, largest: int) -> Info:
     """The numbers of a checkpoint all of whose files, of `largest` bytes together, are as they were written."""
     try:
         files = _files(path)
@@ -346,10 +357,10 @@ def _read(path: Path, listed: list[tuple[str, str, list[int]]]) -> dict[str, np.
     }
 
 
-def _replaced(like: Any, saved: dict[str, np.ndarray]) -> Any:
+def _replaced(like: T, saved: dict[str, np.ndarray]) -> T:
     """`like` with the saved arrays, random keys made keys again, on the devices of `like`."""
 
-    def put(path: Any, leaf: Any) -> Any:
+    def put(path: KeyPath, leaf: Array) -> Array:
         value = saved[_name(path)]
         spread = len(leaf.sharding.device_set) > 1
         array = jax.device_put(value, leaf.sharding) if spread else jnp.asarray(value)
@@ -358,21 +369,21 @@ def _replaced(like: Any, saved: dict[str, np.ndarray]) -> Any:
     return jax.tree_util.tree_map_with_path(put, like)
 
 
-def _named(tree: Any, *, raw: bool = False) -> dict[str, Any]:
+def _named(tree: Arrays, *, raw: bool = False) -> dict[str, Array]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {_name(path): _raw(leaf) if raw else leaf for path, leaf in leaves}
 
 
-def _name(path: Any) -> str:
+def _name(path: KeyPath) -> str:
     words = (str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path)
     return ".".join(words)
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: Array) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _raw(leaf: Any) -> Any:
+def _raw(leaf: Array) -> Array:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 

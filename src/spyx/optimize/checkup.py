@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import spyx
 from spyx.fn.traces import TraceFunction
 
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from spyx.optimize.types import Doctor, Loss, Notify, OneBatch
+
 PATIENCE, LEAST = 5, 0.01
 """Epochs without a loss that is lower by this share of itself: a plateau."""
-
-Doctor = Callable[..., Any]
-"""Type alias: `(model, batch, *, loss, objective, history) -> findings`, as `spyx.report.doctor`."""
 
 
 class Checkup:
@@ -25,14 +27,14 @@ class Checkup:
         notify: is given a line for each look that found something.
     """
 
-    def __init__(self, owner: str, doctor: bool | Doctor, loss_fn: Any, notify: Callable[[str], Any]) -> None:
+    def __init__(self, owner: str, doctor: bool | Doctor, loss_fn: Loss, notify: Notify) -> None:
         if not isinstance(doctor, bool) and not callable(doctor):
             raise TypeError(
                 f"{owner}(doctor=): expected True, False or a function such as spyx.report.doctor; got "
                 f"{type(doctor).__name__}. Pass True."
             )
         # A sibling is not imported here: the namespace of the package loads it, for those who ask for it by True.
-        self.doctor: Any = spyx.report.doctor if doctor is True else doctor or None
+        self.doctor: Doctor | None = spyx.report.doctor if doctor is True else doctor or None
         self.owner, self.loss_fn, self.notify = owner, loss_fn, notify
         self.seen: set[tuple[str, str]] = set()
         self.lowest, self.waited = float("inf"), 0
@@ -40,7 +42,7 @@ class Checkup:
     def __bool__(self) -> bool:
         return self.doctor is not None
 
-    def begins(self, model: Any, batch: Any) -> None:
+    def begins(self, model: nnx.Module, batch: OneBatch) -> None:
         """Before the first step."""
         self._look("before the first step", model, batch, ())
 
@@ -53,12 +55,14 @@ class Checkup:
             self.waited += 1
         return self.waited == PATIENCE
 
-    def stalls(self, model: Any, batch: Any, history: Sequence[Mapping[str, float]]) -> None:
+    def stalls(self, model: nnx.Module, batch: OneBatch, history: Sequence[Mapping[str, float]]) -> None:
         """At a plateau."""
         self._look(f"the loss has not fallen for {PATIENCE} epochs", model, batch, history)
 
-    def _look(self, when: str, model: Any, batch: Any, history: Sequence[Mapping[str, float]]) -> None:
+    def _look(self, when: str, model: nnx.Module, batch: OneBatch, history: Sequence[Mapping[str, float]]) -> None:
         """Notify of the findings that are new."""
+        if self.doctor is None:
+            return
         how = {"loss": self.loss_fn} if isinstance(self.loss_fn, TraceFunction) else {"objective": self.loss_fn}
         try:
             found = self.doctor(model, batch, history=history, **how)

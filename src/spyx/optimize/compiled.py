@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,25 +22,48 @@ from spyx.optimize.solver import Objective, SolverImpl, as_solver
 from spyx.optimize.steps import in_evaluation
 from spyx.optimize.watch import Watch, advance, any_nan, begin, refuse_wrong_labels, split, start
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+
+    from spyx.optimize.types import (
+        AllBatches,
+        AllLengths,
+        Curves,
+        Epoch,
+        Loss,
+        Metric,
+        OneBatch,
+        OnEpochStart,
+        Optimiser,
+        Order,
+        Rest,
+        Scores,
+        Static,
+        Trainable,
+        Unbuilt,
+    )
+
 OWNER = "spyx.optimize.compile_fit"
+
+M = TypeVar("M", bound=nnx.Module)
 
 
 def compile_fit(
-    model: nnx.Module,
-    solver: Any,
-    loss_fn: Callable[..., jax.Array],
-    train_data: Any,
+    model: M,
+    solver: Optimiser,
+    loss_fn: Loss,
+    train_data: AllBatches,
     *,
     epochs: int,
-    eval_data: Any = None,
-    metric_fn: Callable[..., Any] | None = None,
-    lengths: Any = None,
-    eval_lengths: Any = None,
-    key: jax.Array | None = None,
-    on_epoch_start: Callable[[Any, Any], None] | None = None,
-    on_epoch_end: Callable[[int, dict[str, Any]], None] | None = None,
+    eval_data: AllBatches | None = None,
+    metric_fn: Metric | None = None,
+    lengths: AllLengths | None = None,
+    eval_lengths: AllLengths | None = None,
+    key: PRNGKeyArray | None = None,
+    on_epoch_start: OnEpochStart[M] | None = None,
+    on_epoch_end: Callable[[int, dict[str, PyTree[float]]], object] | None = None,
     mesh: jax.sharding.Mesh | None = None,
-) -> tuple[nnx.Module, dict[str, Any]]:
+) -> tuple[M, Curves]:
     """Train in one compiled loop over epochs and batches; the model that was passed in stays as it was.
 
     Compiled once for equal networks, shapes and the same `solver`, `loss_fn`, `metric_fn` and `epochs`: pass the same
@@ -98,7 +121,7 @@ def compile_fit(
     """
     train_data, eval_data = _checked(epochs, train_data, eval_data, metric_fn)
     train_data = with_rows(OWNER, "loss_fn", loss_fn, with_lengths(OWNER, "lengths", train_data, lengths))
-    if eval_data is not None:
+    if eval_data is not None and metric_fn is not None:
         eval_data = with_lengths(OWNER, "eval_lengths", eval_data, eval_lengths)
         eval_data = with_rows(OWNER, "metric_fn", metric_fn, eval_data)
     if eval_data is not None and bool(any_nan(eval_data)):
@@ -118,7 +141,7 @@ def compile_fit(
     with place.on():
         watch = place.state(start_of(static, params, rest, draws))
     together = epochs if on_epoch_end is None else 1
-    parts: list[dict[str, Any]] = []
+    parts: list[Curves] = []
     for first in range(0, epochs, together):
         how = together, shuffle, on_epoch_start
         with place.on():
@@ -129,7 +152,7 @@ def compile_fit(
             batch = batch_of(train_data, order_of(train_data, draws, epoch, shuffle), step)
             impl, objective = solver_of(static, params, rest)
             stop(objective, impl.get_params(watch.solver), rest_of(impl, watch, rest), batch, epoch=epoch, step=step)
-        if eval_data is not None and bool(any_nan(history["eval_metric"])):
+        if eval_data is not None and metric_fn is not None and bool(any_nan(history["eval_metric"])):
             impl, _ = solver_of(static, params, rest)
             state = impl.get_params(watch.solver), rest_of(impl, watch, rest)
             check_eval_labels(OWNER, metric_fn, nnx.merge(graphdef, *state), eval_data)
@@ -141,50 +164,50 @@ def compile_fit(
 
 
 @jit(0)
-def start_of(static: Any, params: Any, rest: Any, key: jax.Array) -> Watch:
+def start_of(static: Static, params: Trainable, rest: Rest, key: PRNGKeyArray) -> Watch:
     """Before the first step."""
     return start(solver_of(static, params, rest)[0], key)
 
 
 @jit(0, 1, donate_argnums=2)
 def _epochs(
-    static: Any,
-    how: tuple[int, bool, Any],
+    static: Static,
+    how: tuple[int, bool, OnEpochStart | None],
     watch: Watch,
-    params: Any,
-    rest: Any,
-    train_data: Any,
-    eval_data: Any,
-    key: jax.Array,
-    first: jax.Array,
-) -> tuple[Watch, dict[str, Any]]:
+    params: Trainable,
+    rest: Rest,
+    train_data: AllBatches,
+    eval_data: AllBatches | None,
+    key: PRNGKeyArray,
+    first: Int[Array, ""],
+) -> tuple[Watch, Curves]:
     """`count` epochs from epoch `first` on."""
-    graphdef, _, _, metric_fn, _ = static
+    graphdef = static[0]
     count, shuffle, on_epoch_start = how
     impl, _ = solver_of(static, params, rest)
 
-    def one_epoch(watch: Watch, epoch: jax.Array) -> tuple[Watch, dict[str, Any]]:
+    def one_epoch(watch: Watch, epoch: Int[Array, ""]) -> tuple[Watch, dict[str, Scores]]:
         if on_epoch_start is not None:
             state = impl.get_params(watch.solver), rest_of(impl, watch, rest)
             watch = begin(OWNER, impl, (graphdef, *state), watch, on_epoch_start, epoch)
         order = order_of(train_data, key, epoch, shuffle)
 
-        def one_step(watch: Watch, step: jax.Array) -> tuple[Watch, jax.Array]:
+        def one_step(watch: Watch, step: Int[Array, ""]) -> tuple[Watch, Float[Array, ""]]:
             return advance(impl, watch, batch_of(train_data, order, step), key)
 
         watch, losses = jax.lax.scan(one_step, watch, jnp.arange(jax.tree.leaves(train_data)[0].shape[0]))
-        numbers: dict[str, Any] = {"train_loss": losses.mean()}
+        numbers: dict[str, Scores] = {"train_loss": losses.mean()}
         if eval_data is not None:
             model = (graphdef, impl.get_params(watch.solver), rest_of(impl, watch, rest))
             with strict_labels():
-                scores = jax.lax.map(lambda batch: score(OWNER, metric_fn, nnx.merge(*model), batch), eval_data)
+                scores = jax.lax.map(lambda batch: score(OWNER, metric_of(static), nnx.merge(*model), batch), eval_data)
             numbers["eval_metric"] = mean_score(scores, eval_data)
         return watch, numbers
 
     return jax.lax.scan(one_epoch, watch, first + jnp.arange(count))
 
 
-def check_eval_labels(owner: str, metric_fn: Any, model: Any, eval_data: Any) -> None:
+def check_eval_labels(owner: str, metric_fn: Metric, model: nnx.Module, eval_data: AllBatches) -> None:
     """Raise if the first batch whose metric is NaN holds a label that is no class."""
     graphdef, state = nnx.split(model)
     evaluate = jax.jit(lambda state, batch: score(owner, metric_fn, nnx.merge(graphdef, state), batch))
@@ -198,16 +221,16 @@ def check_eval_labels(owner: str, metric_fn: Any, model: Any, eval_data: Any) ->
             return
 
 
-def score(owner: str, metric_fn: Any, model: Any, batch: Any) -> Any:
+def score(owner: str, metric_fn: Metric, model: nnx.Module, batch: OneBatch) -> Scores:
     """The metric of one batch, of the network in evaluation mode."""
     return call(f"{owner}(metric_fn=)", metric_fn, in_evaluation(model), split_rows(batch))
 
 
-def mean_score(scores: Any, data: Any) -> Any:
+def mean_score(scores: PyTree[Shaped[Array, " batches"]], data: AllBatches) -> Scores:
     """Means over batches (axis 0), each with the weight of its rows that are no padding."""
     mask = getattr(data, "mask", None)
 
-    def mean(values: jax.Array) -> jax.Array:
+    def mean(values: Shaped[Array, " batches"]) -> Float[Array, ""]:
         values = values.astype(jnp.float32)
         if mask is None:
             return values.mean()
@@ -217,19 +240,24 @@ def mean_score(scores: Any, data: Any) -> Any:
     return jax.tree.map(mean, scores)
 
 
-def solver_of(static: Any, params: Any, rest: Any) -> tuple[SolverImpl, Objective]:
+def solver_of(static: Static, params: Trainable, rest: Rest) -> tuple[SolverImpl, Objective]:
     """The solver of one network, and the loss that it makes small."""
     graphdef, solver, loss_fn, _, owner = static
     objective = Objective(owner, loss_fn, graphdef, rest)
     return as_solver(owner, solver)(objective, params), objective
 
 
-def rest_of(impl: SolverImpl, watch: Watch, rest: Any) -> Any:
+def metric_of(static: Static | Unbuilt) -> Metric:
+    """The metric: there is one where there are data for it, which `train` and the others ask for."""
+    return cast("Metric", static[3])
+
+
+def rest_of(impl: SolverImpl, watch: Watch, rest: Rest) -> Rest:
     """What else the network holds by now."""
     return rest if impl.get_rest is None else impl.get_rest(watch.solver)
 
 
-def order_of(data: Any, key: jax.Array, epoch: Any, shuffle: bool) -> jax.Array | None:
+def order_of(data: AllBatches, key: PRNGKeyArray, epoch: Epoch, shuffle: bool) -> Order | None:
     """Which sample is where in this epoch, (batches, batch); None is as they came."""
     if not shuffle:
         return None
@@ -237,7 +265,7 @@ def order_of(data: Any, key: jax.Array, epoch: Any, shuffle: bool) -> jax.Array 
     return jax.random.permutation(jax.random.fold_in(key, epoch), batches * batch).reshape(batches, batch)
 
 
-def batch_of(data: Any, order: jax.Array | None, step: Any) -> Any:
+def batch_of(data: AllBatches, order: Order | None, step: int | Int[Array, ""]) -> OneBatch:
     """The batch of one step."""
     if order is None:
         return jax.tree.map(lambda a: a[step], data)
@@ -245,7 +273,9 @@ def batch_of(data: Any, order: jax.Array | None, step: Any) -> Any:
     return jax.tree.map(lambda a: a[rows, columns], data)
 
 
-def _checked(epochs: Any, train_data: Any, eval_data: Any, metric_fn: Any) -> tuple[Any, Any]:
+def _checked(
+    epochs: int, train_data: AllBatches, eval_data: AllBatches | None, metric_fn: Metric | None
+) -> tuple[AllBatches, AllBatches | None]:
     if not isinstance(epochs, Integral) or isinstance(epochs, bool) or epochs < 1:
         raise ValueError(f"{OWNER}(epochs=): expected a whole number, 1 or more; got {epochs!r}. Give at least 1.")
     if (eval_data is None) != (metric_fn is None):
@@ -259,7 +289,7 @@ def _checked(epochs: Any, train_data: Any, eval_data: Any, metric_fn: Any) -> tu
     )
 
 
-def with_lengths(owner: str, argument: str, data: Any, lengths: Any) -> Any:
+def with_lengths(owner: str, argument: str, data: AllBatches, lengths: AllLengths | None) -> AllBatches:
     """Data (x, y) with lengths as a `SequenceBatch`, checked; as they are without."""
     if lengths is None:
         return data
@@ -277,20 +307,19 @@ def with_lengths(owner: str, argument: str, data: Any, lengths: Any) -> Any:
     return SequenceBatch(*data, mask=None, lengths=jnp.asarray(found, jnp.int32))  # type: ignore[arg-type]
 
 
-def with_rows(owner: str, argument: str, function: Any, data: Any) -> Any:
+def with_rows(owner: str, argument: str, function: Loss | Metric, data: AllBatches) -> AllBatches:
     """Without the mask where the function does not take it and every row is real."""
-    mask = getattr(data, "mask", None)
-    if mask is None or takes_mask(function):
+    if not isinstance(data, (Batch, SequenceBatch)) or data.mask is None or takes_mask(function):
         return data
-    if not bool(mask.all()):
+    if padding := int((~data.mask).sum()):
         raise TypeError(
-            f"{owner}({argument}=): expected a function that takes mask, because of {int((~mask).sum())} rows that are "
+            f"{owner}({argument}=): expected a function that takes mask, because of {padding} rows that are "
             f"padding; got one that does not. {ADVICE['mask']}"
         )
-    return data._replace(mask=None)
+    return data._replace(mask=None)  # type: ignore[arg-type]
 
 
-def staged(owner: str, name: str, data: Any) -> tuple[Any, ...]:
+def staged(owner: str, name: str, data: AllBatches) -> AllBatches:
     """Arrays (batches, batch, ...) on the device."""
     if not isinstance(data, (tuple, list)):
         raise TypeError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypeGuard, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,16 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from spyx.engine.spread import BATCH, UNITS, here
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Shaped
+
+    from spyx.optimize.types import AllBatches, OneBatch
+
+T = TypeVar("T")
+"""A tree of arrays, which stays one of the same structure."""
+
+A = TypeVar("A", bound="Array | np.ndarray")
 
 
 def device_mesh(devices: int | None = None, *, units: int = 1) -> Mesh:
@@ -38,44 +48,42 @@ def device_mesh(devices: int | None = None, *, units: int = 1) -> Mesh:
         )
     if units < 1 or count % units:
         raise ValueError(f"{owner}(units=): expected a divisor of {count} devices; got {units}. Use 1, or {count}.")
-    by_process: dict[int, list[Any]] = {}
-    for device in sorted(jax.devices(), key=lambda device: device.id):
-        by_process.setdefault(device.process_index, []).append(device)
-    chosen = [device for index in sorted(by_process) for device in by_process[index][:count]]
+    every = sorted(jax.devices(), key=lambda device: device.id)
+    numbers = sorted({device.process_index for device in every})
+    chosen = [device for n in numbers for device in [one for one in every if one.process_index == n][:count]]
     return Mesh(np.array(chosen).reshape(-1, units), (BATCH, UNITS), axis_types=(AxisType.Auto,) * 2)
 
 
 class OneDevice:
     """Everything on the default device: nothing is moved."""
 
-    mesh: Any = None
     samples = 1
     processes = 1
 
-    def on(self) -> contextlib.AbstractContextManager[Any]:
+    def on(self) -> contextlib.AbstractContextManager[object]:
         """What is traced and run inside is spread."""
         return contextlib.nullcontext()
 
-    def state(self, tree: Any) -> Any:
+    def state(self, tree: T) -> T:
         """Parameters and the optimiser's state, where they are during the run."""
         return tree
 
-    def everywhere(self, tree: Any) -> Any:
+    def everywhere(self, tree: T) -> T:
         """Copies on every device."""
         return tree
 
-    def rows(self, name: str, tree: Any) -> Any:
+    def rows(self, name: str, tree: AllBatches) -> AllBatches:
         """Arrays (batches, batch, ...), the samples of each batch split over devices."""
         return tree
 
-    def check_rows(self, name: str, tree: Any) -> None:
+    def check_rows(self, name: str, tree: AllBatches) -> None:
         """Refuse arrays (batches, batch, ...) whose batches cannot be split."""
 
-    def batch(self, name: str, batch: Any) -> Any:
+    def batch(self, name: str, batch: OneBatch) -> OneBatch:
         """One batch (batch, ...), split over devices; of several processes, each gives its own part."""
         return batch
 
-    def home(self, tree: Any) -> Any:
+    def home(self, tree: T) -> T:
         """Whole arrays on one device of this process."""
         return tree
 
@@ -88,7 +96,7 @@ class OverMesh(OneDevice):
         mesh: with an axis "batch".
     """
 
-    def __init__(self, owner: str, mesh: Any) -> None:
+    def __init__(self, owner: str, mesh: Mesh) -> None:
         if not isinstance(mesh, Mesh):
             raise TypeError(
                 f"{owner}(mesh=): expected a jax.sharding.Mesh; got {type(mesh).__name__}. "
@@ -115,30 +123,30 @@ class OverMesh(OneDevice):
                 "Make the mesh with spyx.optimize.device_mesh."
             )
 
-    def on(self) -> contextlib.AbstractContextManager[Any]:
+    def on(self) -> contextlib.AbstractContextManager[object]:
         return jax.set_mesh(self.mesh)
 
-    def state(self, tree: Any) -> Any:
+    def state(self, tree: T) -> T:
         units = self.mesh.shape.get(UNITS, 1)
         return jax.tree.map(lambda a: self._put(a, _spec(a, units)), tree)
 
-    def everywhere(self, tree: Any) -> Any:
+    def everywhere(self, tree: T) -> T:
         return jax.tree.map(lambda a: self._put(a, P()), tree)
 
-    def rows(self, name: str, tree: Any) -> Any:
+    def rows(self, name: str, tree: AllBatches) -> AllBatches:
         self.check_rows(name, tree)
         return jax.tree.map(lambda a: self._put(a, P(None, BATCH)), tree)
 
-    def check_rows(self, name: str, tree: Any) -> None:
+    def check_rows(self, name: str, tree: AllBatches) -> None:
         self._check(name, {a.shape[1] for a in jax.tree.leaves(tree)})
 
-    def batch(self, name: str, batch: Any) -> Any:
+    def batch(self, name: str, batch: OneBatch) -> OneBatch:
         sharding = NamedSharding(self.mesh, P(BATCH))
         shared = self.processes
         mine = [a for a in jax.tree.leaves(batch) if not self._is_here(a)]
         self._check(name, {shared * (np.shape(a) or (1,))[0] for a in mine})
 
-        def put(a: Any) -> Any:
+        def put(a: Shaped[Array | np.ndarray, "batch ..."]) -> Shaped[Array, "batch ..."]:
             if self._is_here(a):
                 return a
             if shared == 1:
@@ -147,7 +155,7 @@ class OverMesh(OneDevice):
 
         return jax.tree.map(put, batch)
 
-    def home(self, tree: Any) -> Any:
+    def home(self, tree: T) -> T:
         return jax.tree.map(lambda a: with_raw(a, lambda raw: jnp.asarray(_whole(raw))), tree)
 
     def _check(self, name: str, sizes: set[int]) -> None:
@@ -159,13 +167,13 @@ class OverMesh(OneDevice):
                 "that takes mask."
             )
 
-    def _is_here(self, a: Any) -> bool:
+    def _is_here(self, a: Array | np.ndarray) -> TypeGuard[Array]:
         return isinstance(a, jax.Array) and a.sharding.device_set == set(self.mesh.devices.flat)
 
-    def _put(self, a: Any, spec: P) -> Any:
+    def _put(self, a: Array | np.ndarray, spec: P) -> Array:
         sharding = NamedSharding(self.mesh, spec)
 
-        def put(raw: Any) -> Any:
+        def put(raw: Array | np.ndarray) -> Array:
             if isinstance(raw, jax.Array) and raw.sharding == sharding:
                 return raw
             known = raw if isinstance(raw, np.ndarray) else _whole(raw)
@@ -174,19 +182,19 @@ class OverMesh(OneDevice):
         return with_raw(a, put)
 
 
-def places(owner: str, mesh: Any) -> OneDevice:
+def places(owner: str, mesh: Mesh | None) -> OneDevice:
     """Where a run with `mesh=` has its arrays."""
     return OneDevice() if mesh is None else OverMesh(owner, mesh)
 
 
-def split_rows(batch: Any) -> Any:
+def split_rows(batch: OneBatch) -> OneBatch:
     """Inside a mesh: each device works on its own rows of a batch."""
     if here() is None:
         return batch
     return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, P(BATCH)), batch)
 
 
-def pinned(tree: Any) -> Any:
+def pinned(tree: T) -> T:
     """Inside a mesh: a state that is where it was, so that a step is compiled once."""
     parts = here()
     if parts is None:
@@ -194,7 +202,7 @@ def pinned(tree: Any) -> Any:
     return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, _spec(a, parts.units)), tree)
 
 
-def _spec(a: Any, units: int) -> P:
+def _spec(a: Array | np.ndarray, units: int) -> P:
     """The last axis over "units" where that divides it; everything else is on every device."""
     shape = np.shape(a)
     plain = not jnp.issubdtype(a.dtype, jax.dtypes.extended)
@@ -203,14 +211,15 @@ def _spec(a: Any, units: int) -> P:
     return P()
 
 
-def with_raw(a: Any, function: Callable[[Any], Any]) -> Any:
+def with_raw(a: Array | np.ndarray, function: Callable[[Array | np.ndarray], A]) -> A | Array:
     """`function` of an array, or of the words of random keys."""
     if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
         return function(a)
-    return jax.random.wrap_key_data(function(jax.random.key_data(a)), impl=jax.random.key_impl(a))
+    words = cast("Array", function(jax.random.key_data(a)))  # NumPy's serve as well
+    return jax.random.wrap_key_data(words, impl=jax.random.key_impl(a))
 
 
-def _whole(a: Any) -> np.ndarray:
+def _whole(a: Array | np.ndarray) -> np.ndarray:
     """All of an array, whose parts are all in this process, once or more."""
     if not isinstance(a, jax.Array) or a.is_fully_addressable or a.is_fully_replicated:
         return np.asarray(a)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,15 @@ from spyx.nn.layer import as_layer
 from spyx.optimize.solver import Objective, all_finite
 from spyx.optimize.watch import refuse_wrong_labels
 
+if TYPE_CHECKING:
+    from jax.tree_util import KeyPath
+    from jaxtyping import Array, Shaped
 
-def stop(objective: Objective, params: Any, rest: Any, batch: tuple[Any, ...], *, epoch: int, step: int) -> NoReturn:
+    from spyx.engine.types import State
+    from spyx.optimize.types import OneBatch, Rest, Trainable
+
+
+def stop(objective: Objective, params: Trainable, rest: Rest, batch: OneBatch, *, epoch: int, step: int) -> NoReturn:
     """Raise the error of a step that was not a number.
 
     Args:
@@ -69,7 +76,7 @@ def stop(objective: Objective, params: Any, rest: Any, batch: tuple[Any, ...], *
     )
 
 
-def nan_leaves(batch: tuple[Any, ...]) -> Iterator[tuple[str, np.ndarray]]:
+def nan_leaves(batch: OneBatch) -> Iterator[tuple[str, np.ndarray]]:
     """Every array of a batch that holds NaN, with its place in words."""
     for index, part in enumerate(batch):
         for path, leaf in jax.tree_util.tree_leaves_with_path(part):
@@ -78,7 +85,7 @@ def nan_leaves(batch: tuple[Any, ...]) -> Iterator[tuple[str, np.ndarray]]:
                 yield f"batch[{index}]{jax.tree_util.keystr(path)}", array
 
 
-def first_bad_layer(model: Any, batch: tuple[Any, ...]) -> str | None:
+def first_bad_layer(model: nnx.Module, batch: OneBatch) -> str | None:
     """The first layer whose output or state is not finite at the earliest time step, when the batch's first part is
     run through the network.
 
@@ -103,7 +110,7 @@ def first_bad_layer(model: Any, batch: tuple[Any, ...]) -> str | None:
     return f"layer {path} ({kinds[path]})" if path else kinds[path]
 
 
-def _first_bad_step(values: Any) -> int | None:
+def _first_bad_step(values: Shaped[Array, "batch time ..."]) -> int | None:
     """The first time step (axis 1) with a number that is not finite."""
     array = np.asarray(values)
     if not jnp.issubdtype(array.dtype, jnp.inexact):
@@ -112,7 +119,7 @@ def _first_bad_step(values: Any) -> int | None:
     return int(bad.argmax()) if bad.any() else None
 
 
-def _kinds(layer: nn.Layer, state: Any, prefix: str = "") -> dict[str, str]:
+def _kinds(layer: nn.Layer, state: State, prefix: str = "") -> dict[str, str]:
     """Path and class of every layer that is no container, in the order in which the containers list them."""
     if not layer.container:
         return {prefix.rstrip("."): layer._kind}
@@ -122,5 +129,5 @@ def _kinds(layer: nn.Layer, state: Any, prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _name(path: Any) -> str:
+def _name(path: KeyPath) -> str:
     return ".".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,14 @@ import numpy as np
 from spyx.optimize.kinds import hold_delays
 from spyx.optimize.solver import Objective, Solver, SolverImpl
 
+if TYPE_CHECKING:
+    from evosax.algorithms.distribution_based.base import DistributionBasedAlgorithm
+    from jaxtyping import Array, Float, PRNGKeyArray
 
-def evolve(strategy: Callable[..., Any], members: int, **options: Any) -> Solver:
+    from spyx.optimize.types import OneBatch, ParameterLoss, SolverState, Trainable
+
+
+def evolve(strategy: type[DistributionBasedAlgorithm], members: int, **options: Any) -> Solver:
     """An evolution strategy as a `Solver`: each step scores `members` networks on a batch and moves their mean.
 
     No gradient is computed, so spikes need no surrogate. It is passed to `train`, `fit`, `compile_fit` or `population`
@@ -56,7 +62,7 @@ def evolve(strategy: Callable[..., Any], members: int, **options: Any) -> Solver
     if not isinstance(members, Integral) or isinstance(members, bool) or members < 2:
         raise ValueError(f"{owner}(members=): expected a whole number, 2 or more; got {members!r}. Try 64.")
 
-    def build(loss: Callable[[Any, Any], jax.Array], params: Any) -> SolverImpl:
+    def build(loss: ParameterLoss, params: Trainable) -> SolverImpl:
         rest = loss.rest if isinstance(loss, Objective) else ()
         like = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), params)
         try:
@@ -68,11 +74,11 @@ def evolve(strategy: Callable[..., Any], members: int, **options: Any) -> Solver
             ) from error
         how = found.default_params
 
-        def init(key: jax.Array) -> Any:
+        def init(key: PRNGKeyArray) -> SolverState:
             with _freely():
                 return found.init(key, params, how), rest
 
-        def step(state: Any, batch: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        def step(state: SolverState, batch: OneBatch, key: PRNGKeyArray) -> tuple[SolverState, Float[Array, ""]]:
             ask, tell = jax.random.split(key)
             with _freely():
                 networks, asked = found.ask(ask, state[0], how)
@@ -82,7 +88,7 @@ def evolve(strategy: Callable[..., Any], members: int, **options: Any) -> Solver
             told = jax.tree.map(lambda new, old: jnp.asarray(new, jnp.result_type(old)), told, state[0])
             return (told, state[1]), losses.mean()
 
-        def get_params(state: Any) -> Any:
+        def get_params(state: SolverState) -> Trainable:
             return hold_delays(found.get_mean(state[0]))
 
         return SolverImpl(init, step, get_params, lambda state: state[1], lambda state, rest: (state[0], rest))
@@ -90,7 +96,7 @@ def evolve(strategy: Callable[..., Any], members: int, **options: Any) -> Solver
     return build
 
 
-def _with_mean(owner: str) -> type:
+def _with_mean(owner: str) -> type[DistributionBasedAlgorithm]:
     try:
         from evosax.algorithms.distribution_based.base import DistributionBasedAlgorithm
     except ImportError as error:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,38 @@ from spyx.optimize.batches import call, rows_of, without_padding
 from spyx.optimize.checkup import Checkup
 from spyx.optimize.devices import OneDevice, places, split_rows
 from spyx.optimize.diagnose import stop
-from spyx.optimize.solver import Objective, as_solver
+from spyx.optimize.solver import Objective, SolverImpl, as_solver
 from spyx.optimize.steps import in_evaluation
 from spyx.optimize.watch import Watch, advance, any_nan, begin, refuse_wrong_labels, split, start
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float
+
+    from spyx.optimize.types import (
+        BatchLike,
+        Doctor,
+        EvalFn,
+        Loss,
+        Numbers,
+        OneBatch,
+        OnEpochEnd,
+        OnStep,
+        Optimiser,
+        Rest,
+        SolverState,
+        Trainable,
+    )
+
+    Batches = Callable[[], Iterable[BatchLike]]
+    """Returns a fresh iterable of batches at each call."""
+
+    Shapes = tuple[tuple[tuple[int, ...], str], ...]
+    """Shape and dtype of every array of a batch."""
+
+    Scored = tuple[Float[Array, ""], Float[Array, ""], Bool[Array, ""]]
+    """`(accuracy, loss, whether the batch holds NaN)`."""
+
+M = TypeVar("M", bound=nnx.Module)
 
 History = list[dict[str, float]]
 """Type alias: one dictionary of numbers per epoch."""
@@ -34,20 +63,20 @@ AHEAD = 16
 
 
 def fit(
-    model: nnx.Module,
-    tx: Any,
-    loss_fn: Callable[..., jax.Array],
-    train_iter: Callable[[], Iterable[Any]],
+    model: M,
+    tx: Optimiser,
+    loss_fn: Loss,
+    train_iter: Callable[[], Iterable[BatchLike]],
     *,
     epochs: int,
-    eval_iter: Callable[[], Iterable[Any]] | None = None,
-    eval_fn: Callable[..., tuple[jax.Array, jax.Array]] | None = None,
-    on_epoch_start: Callable[[Any, Any], None] | None = None,
-    on_epoch_end: Callable[[int, dict[str, float]], None] | None = None,
-    on_step: Callable[[int, int, float], None] | None = None,
+    eval_iter: Callable[[], Iterable[BatchLike]] | None = None,
+    eval_fn: EvalFn | None = None,
+    on_epoch_start: Callable[[int, M], object] | None = None,
+    on_epoch_end: OnEpochEnd | None = None,
+    on_step: OnStep | None = None,
     check_every: int = 16,
     mesh: jax.sharding.Mesh | None = None,
-    doctor: bool | Callable[..., Any] = False,
+    doctor: bool | Doctor = False,
 ) -> History:
     """Train a model in place: `params' = params + tx(dloss / dparams)` for every batch of every epoch.
 
@@ -114,17 +143,17 @@ def fit(
     key = place.everywhere(jax.random.key(0))
 
     step = jax.jit(partial(advance, impl), donate_argnums=0)
-    score = partial(_score, eval_fn, graphdef)
-    evaluate = jax.jit(score)
+    measure = None if eval_iter is None or eval_fn is None else _measure(eval_fn, eval_iter, graphdef, place)
     with place.on():
         watch = place.state(start(impl, key))
     history: History = []
-    seen: set[Any] = set()
+    seen: set[Shapes] = set()
 
     try:
         for epoch in range(epochs):
             began, compile_s = time.perf_counter(), 0.0
             watch, recent, number = watch._replace(loss_sum=place.state(jnp.float32(0))), [], -1
+            batch: OneBatch = ()
             if on_epoch_start is not None:
                 state = impl.get_params(watch.solver), rest_of(watch.solver)
                 watch = place.state(begin(OWNER, impl, (graphdef, *state), watch, on_epoch_start, epoch))
@@ -152,10 +181,8 @@ def fit(
                 )
             _look(objective, impl, watch, rest_of, recent, epoch, number)
             numbers = {"train_loss": float(watch.loss_sum) / (number + 1)}
-            if eval_iter is not None:
-                model_state = impl.get_params(watch.solver), place.state(rest_of(watch.solver))
-                scored = partial(evaluate, *model_state), partial(score, *model_state)
-                numbers |= _evaluate(*scored, eval_fn, eval_iter, epoch, place)
+            if measure is not None:
+                numbers |= measure(impl.get_params(watch.solver), place.state(rest_of(watch.solver)), epoch)
             numbers |= {"run_s": time.perf_counter() - began - compile_s, "compile_s": compile_s}
             history.append(numbers)
             if checkup and checkup.plateau(history):
@@ -172,7 +199,13 @@ def fit(
 
 
 def _look(
-    objective: Objective, impl: Any, watch: Watch, rest_of: Any, recent: list[Any], epoch: int, last: int
+    objective: Objective,
+    impl: SolverImpl,
+    watch: Watch,
+    rest_of: Callable[[SolverState], Rest],
+    recent: list[OneBatch],
+    epoch: int,
+    last: int,
 ) -> None:
     """Fetch the flag; on a bad step, find out why and raise. `recent` are the batches up to step `last`."""
     bad = int(watch.bad_step)
@@ -182,7 +215,7 @@ def _look(
         stop(objective, params, rest, recent[-ago], epoch=epoch, step=last + 1 - ago)
 
 
-def _score(eval_fn: Any, graphdef: Any, params: Any, rest: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
+def _score(eval_fn: EvalFn, graphdef: nnx.GraphDef, params: Trainable, rest: Rest, batch: OneBatch) -> Scored:
     batch = split_rows(batch)
     with strict_labels():
         model = in_evaluation(nnx.merge(graphdef, params, rest))
@@ -190,18 +223,32 @@ def _score(eval_fn: Any, graphdef: Any, params: Any, rest: Any, batch: Any) -> t
     return accuracy, loss, any_nan(batch)
 
 
+def _measure(
+    eval_fn: EvalFn, eval_iter: Batches, graphdef: nnx.GraphDef, place: OneDevice
+) -> Callable[[Trainable, Rest, int], Numbers]:
+    """`(params, rest, epoch) -> numbers` of an evaluation; one compiled function serves all epochs."""
+    score = partial(_score, eval_fn, graphdef)
+    compiled = jax.jit(score)
+
+    def measure(params: Trainable, rest: Rest, epoch: int) -> Numbers:
+        state = params, rest
+        return _evaluate(partial(compiled, *state), partial(score, *state), eval_fn, eval_iter, epoch, place)
+
+    return measure
+
+
 def _evaluate(
-    evaluate: Any,
-    uncompiled: Any,
-    eval_fn: Any,
-    eval_iter: Callable[[], Iterable[Any]],
+    evaluate: Callable[[OneBatch], Scored],
+    uncompiled: Callable[[OneBatch], Scored],
+    eval_fn: EvalFn,
+    eval_iter: Batches,
     epoch: int,
     place: OneDevice,
-) -> dict[str, float]:
+) -> Numbers:
     """Mean over samples: a last batch that is smaller weighs less."""
     scores: list[list[float]] = []
     weights: list[int] = []
-    under_way: deque[tuple[Any, Any]] = deque()
+    under_way: deque[tuple[OneBatch, Scored]] = deque()
 
     def look() -> None:
         batch, found = under_way.popleft()
@@ -235,13 +282,13 @@ def _evaluate(
     return {"eval_acc": float(accuracy), "eval_loss": float(loss)}
 
 
-def _as_tuple(batch: Any) -> tuple[Any, ...]:
+def _as_tuple(batch: BatchLike) -> OneBatch:
     if isinstance(batch, (Batch, SequenceBatch)):
         return batch
     return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
 
 
-def _shapes(batch: tuple[Any, ...], epoch: int, number: int) -> Any:
+def _shapes(batch: OneBatch, epoch: int, number: int) -> Shapes:
     """What decides whether the step must be compiled again; refuses a batch without samples."""
     shapes = tuple((jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in jax.tree.leaves(batch))
     if not shapes or any(0 in shape for shape, _ in shapes):
@@ -252,7 +299,9 @@ def _shapes(batch: tuple[Any, ...], epoch: int, number: int) -> Any:
     return shapes
 
 
-def _check(train_iter: Any, epochs: Any, eval_iter: Any, eval_fn: Any, check_every: Any) -> None:
+def _check(
+    train_iter: Batches, epochs: int, eval_iter: Batches | None, eval_fn: EvalFn | None, check_every: int
+) -> None:
     for name, value in (("epochs", epochs), ("check_every", check_every)):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{OWNER}({name}=): expected a whole number, 1 or more; got {value!r}. Give at least 1.")

@@ -10,11 +10,11 @@ import inspect
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,70 @@ from flax import nnx
 from spyx.engine.definitions import jit
 from spyx.fn.labels import strict_labels
 from spyx.optimize.checkpoint import Checkpoints
-from spyx.optimize.compiled import batch_of, check_eval_labels, mean_score, order_of, rest_of, score, solver_of
+from spyx.optimize.compiled import (
+    batch_of,
+    check_eval_labels,
+    mean_score,
+    metric_of,
+    order_of,
+    rest_of,
+    score,
+    solver_of,
+)
 from spyx.optimize.diagnose import stop
 from spyx.optimize.fit import History
 from spyx.optimize.resuming import bytes_of, check_same, newest, save_and_stop, save_if_due, unsound, waiting
 from spyx.optimize.signals import Asked
 from spyx.optimize.stopping import names_of, scores_of
-from spyx.optimize.watch import advance, begin, start
+from spyx.optimize.watch import Watch, advance, begin, start
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
+
+    from spyx.optimize.types import (
+        JSON,
+        AllBatches,
+        Info,
+        MemberState,
+        Notify,
+        Numbers,
+        OnEpochStart,
+        Optimiser,
+        OptimiserOf,
+        Rest,
+        Scores,
+        Seeded,
+        Static,
+        StopWhen,
+        Trainable,
+        Unbuilt,
+        Variables,
+        Wait,
+    )
+
+    Drop = Callable[[dict[int, History]], Iterable[int]]
+    """`({number: history}) -> numbers` of the members that end."""
+
+    OnEpochOfAll = Callable[[int, dict[int, Numbers]], object]
+    """`(epoch, {number: numbers of this epoch})`, after each epoch; what it returns is not used."""
+
+    How = tuple[int, bool, OnEpochStart | None]
+    """How wide groups are, whether samples are shuffled, what is called before epochs."""
+
+    Measured = dict[str, Float[Array, "*members"]]
+    """The numbers of one epoch of a group; without the axis for a group of one."""
+
+    BadSteps = Int[Array, "*members"]
+    """The first step of each that was not a number, or -1."""
+
+    Found = tuple[Measured, BadSteps]
+    """What one epoch of a group returns beside its state."""
+
+    Hyper = dict[str, Shaped[Array, ""]]
+    """The settings of one member that its solver takes."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 OWNER = "spyx.optimize.population"
 DROPPED, STOPPED = "dropped", "stopped"
@@ -46,33 +103,33 @@ class Group:
         states: by number, `(params, rest, key, hyper)` of each member.
     """
 
-    def __init__(self, members: list[int], width: int, states: dict[int, Any]) -> None:
+    def __init__(self, members: list[int], width: int, states: dict[int, MemberState]) -> None:
         self.members, self.width = members, width
         places = [*members, *[members[-1]] * (width - len(members))]
         self.given = states[places[0]] if width == 1 else stacked([states[place] for place in places])
-        self.watch: Any = None
-        self.best: Any = None
+        self.watch: Watch | None = None
+        self.best: Variables | None = None
 
-    def each(self, tree: Any) -> Iterator[tuple[int, Any]]:
+    def each(self, tree: T) -> Iterator[tuple[int, T]]:
         """Every member with its part of a tree that the group's program has returned."""
         for place, member in enumerate(self.members):
             yield member, tree if self.width == 1 else jax.tree.map(lambda a, at=place: a[at], tree)
 
 
-def stacked(trees: list[Any]) -> Any:
+def stacked(trees: list[T]) -> T:
     """Trees of equal structure as one, with a first axis of members."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def solver_with(solver: Any, hyper: dict[str, Any]) -> Any:
+def solver_with(solver: OptimiserOf, hyper: Hyper) -> Optimiser:
     """The solver of one member: `solver` itself, or what it makes of the settings that it names."""
     if (names := settings_of(solver, tuple(hyper))) is None:
-        return solver
+        return cast("Optimiser", solver)
     with jax.numpy_dtype_promotion("standard"):  # schedules mix Python's numbers with those of the settings
-        return solver(**{name: hyper[name] for name in names})
+        return cast("Callable[..., Optimiser]", solver)(**{name: hyper[name] for name in names})
 
 
-def settings_of(solver: Any, names: tuple[str, ...]) -> tuple[str, ...] | None:
+def settings_of(solver: OptimiserOf, names: tuple[str, ...]) -> tuple[str, ...] | None:
     """The settings that a function takes, or None where it is an optimiser or a `Solver`."""
     if isinstance(solver, optax.GradientTransformation) or not callable(solver):
         return None
@@ -81,17 +138,25 @@ def settings_of(solver: Any, names: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 @jit(0, 1)
-def started(static: Any, width: int, given: Any) -> Any:
+def started(static: Unbuilt, width: int, given: MemberState) -> Watch:
     """Before the first step."""
 
-    def one(params: Any, rest: Any, key: Any, hyper: Any) -> Any:
+    def one(params: Trainable, rest: Rest, key: PRNGKeyArray, hyper: Hyper) -> Watch:
         return start(solver_of(_built(static, hyper), params, rest)[0], key)
 
     return _over(one, width)(*given)
 
 
 @jit(0, 1, donate_argnums=2)
-def epoch_of(static: Any, how: Any, watch: Any, given: Any, train_data: Any, eval_data: Any, epoch: Any) -> Any:
+def epoch_of(
+    static: Unbuilt,
+    how: How,
+    watch: Watch,
+    given: MemberState,
+    train_data: AllBatches,
+    eval_data: AllBatches | None,
+    epoch: Int[Array, ""],
+) -> tuple[Watch, Found]:
     """One epoch of a group: `(watch, numbers)`."""
     width, shuffle, hook = how
     one = partial(_one_epoch, static, shuffle, hook, train_data, eval_data, epoch)
@@ -99,10 +164,10 @@ def epoch_of(static: Any, how: Any, watch: Any, given: Any, train_data: Any, eva
 
 
 @jit(0, 1)
-def state_of(static: Any, width: int, watch: Any, given: Any) -> Any:
+def state_of(static: Unbuilt, width: int, watch: Watch, given: MemberState) -> Variables:
     """`(params, rest)` by now."""
 
-    def one(watch: Any, params: Any, rest: Any, key: Any, hyper: Any) -> Any:
+    def one(watch: Watch, params: Trainable, rest: Rest, key: PRNGKeyArray, hyper: Hyper) -> Variables:
         impl, _ = solver_of(_built(static, hyper), params, rest)
         return jax.tree.map(jnp.copy, (impl.get_params(watch.solver), rest_of(impl, watch, rest)))
 
@@ -110,49 +175,49 @@ def state_of(static: Any, width: int, watch: Any, given: Any) -> Any:
 
 
 @jit(0)
-def where(width: int, better: Any, new: Any, old: Any) -> Any:
+def where(width: int, better: Bool[Array | np.ndarray, "*members"], new: Variables, old: Variables) -> Variables:
     """`new` for the members that are better, `old` for the others."""
     return _over(lambda b, n, o: jax.tree.map(lambda x, y: jnp.where(b, x, y), n, o), width)(better, new, old)
 
 
-def _over(one: Callable[..., Any], width: int) -> Callable[..., Any]:
+def _over(one: Callable[..., R], width: int) -> Callable[..., R]:
     return one if width == 1 else jax.vmap(one)
 
 
-def _built(static: Any, hyper: dict[str, Any]) -> Any:
-    graphdef, solver, *others = static
-    return graphdef, solver_with(solver, hyper), *others
+def _built(static: Unbuilt, hyper: Hyper) -> Static:
+    return static[0], solver_with(static[1], hyper), *static[2:]
 
 
 def _one_epoch(
-    static: Any,
+    static: Unbuilt,
     shuffle: bool,
-    hook: Any,
-    train_data: Any,
-    eval_data: Any,
-    epoch: Any,
-    watch: Any,
-    params: Any,
-    rest: Any,
-    key: Any,
-    hyper: dict[str, Any],
-) -> Any:
-    graphdef, _, _, metric_fn, _ = static
-    impl, _ = solver_of(_built(static, hyper), params, rest)
+    hook: OnEpochStart | None,
+    train_data: AllBatches,
+    eval_data: AllBatches | None,
+    epoch: Int[Array, ""],
+    watch: Watch,
+    params: Trainable,
+    rest: Rest,
+    key: PRNGKeyArray,
+    hyper: Hyper,
+) -> tuple[Watch, Found]:
+    built = _built(static, hyper)
+    graphdef = built[0]
+    impl, _ = solver_of(built, params, rest)
     if hook is not None:
         state = impl.get_params(watch.solver), rest_of(impl, watch, rest)
         watch = begin(OWNER, impl, (graphdef, *state), watch, hook, epoch)
     order = order_of(train_data, key, epoch, shuffle)
 
-    def one_step(watch: Any, step: jax.Array) -> Any:
+    def one_step(watch: Watch, step: Int[Array, ""]) -> tuple[Watch, Float[Array, ""]]:
         return advance(impl, watch, batch_of(train_data, order, step), key)
 
     watch, losses = jax.lax.scan(one_step, watch, jnp.arange(jax.tree.leaves(train_data)[0].shape[0]))
-    numbers: dict[str, Any] = {"train_loss": losses.mean()}
+    numbers: dict[str, Scores] = {"train_loss": losses.mean()}
     if eval_data is not None:
         model = graphdef, impl.get_params(watch.solver), rest_of(impl, watch, rest)
         with strict_labels():
-            scores = jax.lax.map(lambda batch: score(OWNER, metric_fn, nnx.merge(*model), batch), eval_data)
+            scores = jax.lax.map(lambda batch: score(OWNER, metric_of(built), nnx.merge(*model), batch), eval_data)
         found = mean_score(scores, eval_data)
         named = found if isinstance(found, dict) else {"metric": found}
         numbers |= {f"eval_{name}": value for name, value in named.items()}
@@ -164,9 +229,7 @@ def usual_width(count: int) -> int:
     return 1 if jax.default_backend() == "cpu" else count
 
 
-def run_groups(
-    work: Callable[[Group], Any], groups: list[Group], wait: Callable[[Any], Any], *, compiled: bool
-) -> list[Any]:
+def run_groups(work: Callable[[Group], R], groups: list[Group], wait: Wait, *, compiled: bool) -> list[R]:
     """What `work` returns for every group; on CPUs several at a time, once the program is compiled."""
     if jax.default_backend() != "cpu" or len(groups) == 1:
         return [wait(work(group)) for group in groups]
@@ -175,7 +238,7 @@ def run_groups(
         return [*first, *pool.map(lambda group: jax.block_until_ready(work(group)), groups[len(first) :])]
 
 
-def numbers_of(group: Group, numbers: dict[str, Any], bad: Any) -> Iterator[tuple[int, dict[str, float], int]]:
+def numbers_of(group: Group, numbers: Measured, bad: BadSteps) -> Iterator[tuple[int, Numbers, int]]:
     """Each member's numbers of one epoch, and the first step of it that was not a number, or -1."""
     fetched = {name: np.atleast_1d(np.asarray(values)) for name, values in numbers.items()}
     steps = np.atleast_1d(np.asarray(bad))
@@ -183,25 +246,41 @@ def numbers_of(group: Group, numbers: dict[str, Any], bad: Any) -> Iterator[tupl
         yield member, {name: float(values[place]) for name, values in fetched.items()}, int(steps[place])
 
 
+class Saved(TypedDict):
+    """The arrays of a checkpoint: of groups by their place, of members that have ended by their number."""
+
+    watch: dict[str, Watch | None]
+    best: dict[str, Variables]
+    last: dict[str, Variables]
+    best_of_ended: dict[str, Variables]
+
+
 class Run:
     """The state of one population."""
 
-    def __init__(self, static: Any, who: Any, states: list[Any], data: Any, best: str | None) -> None:
+    def __init__(
+        self,
+        static: Unbuilt,
+        who: list[Seeded],
+        states: list[MemberState],
+        data: tuple[AllBatches, AllBatches | None],
+        best: str | None,
+    ) -> None:
         self.static, self.who, self.best = static, who, best
         self.train_data, self.eval_data = data
         self.states = dict(enumerate(states))
-        self.how: tuple[int, bool, Any] = (1, True, None)
+        self.how: How = (1, True, None)
         self.histories: list[History] = [[] for _ in who]
         self.ended: dict[int, str] = {}
-        self.last: dict[int, Any] = {}
+        self.last: dict[int, Variables] = {}
         self.best_of: dict[int, tuple[int, list[float]]] = dict.fromkeys(self.states, (-1, [-math.inf]))
-        self.best_state: dict[int, Any] = {}
+        self.best_state: dict[int, Variables] = {}
         self.seconds = {"compile_s": 0.0, "run_s": 0.0}
         self.epoch = 0
         self.groups: list[Group] = []
-        self.same: dict[str, Any] = {}
+        self.same: dict[str, JSON] = {}
 
-    def begin(self, how: tuple[int, bool, Any]) -> None:
+    def begin(self, how: How) -> None:
         """Members in groups, before the first epoch: how wide, whether shuffled, what is called before epochs."""
         self.how = how
         numbers, width = list(self.states), how[0]
@@ -210,12 +289,12 @@ class Run:
     def go(
         self,
         epochs: int,
-        stop_when: Any,
-        drop: Any,
-        on_epoch_end: Any,
+        stop_when: StopWhen | None,
+        drop: Drop | None,
+        on_epoch_end: OnEpochOfAll | None,
         asked: Asked,
         store: Checkpoints | None,
-        notify: Callable[[str], Any],
+        notify: Notify,
     ) -> None:
         """Every epoch that is left of every member."""
         compiled = False
@@ -236,7 +315,7 @@ class Run:
         if faults and len(faults) == len(self.who):
             raise FloatingPointError(faults[-1])
 
-    def _after(self, done: list[Any], epochs: int, stop_when: Any, drop: Any) -> None:
+    def _after(self, done: list[Found], epochs: int, stop_when: StopWhen | None, drop: Drop | None) -> None:
         """What an epoch of all groups that train has brought."""
         for group, (found, bad) in zip(self.groups, done, strict=True):
             self._note(group, found, bad, self.epoch)
@@ -245,14 +324,14 @@ class Run:
             self._keep(group, self.epoch)
         self.groups = [group for group in self.groups if any(n not in self.ended for n in group.members)]
 
-    def _epoch(self, epoch: int, group: Group) -> Any:
+    def _epoch(self, epoch: int, group: Group) -> Found:
         if group.watch is None:
             group.watch = started(self.static, group.width, group.given)
         given = (group.given, self.train_data, self.eval_data, np.int32(epoch))
         group.watch, (numbers, bad) = epoch_of(self.static, self.how, group.watch, *given)
         return numbers, bad
 
-    def _note(self, group: Group, numbers: Any, bad: Any, epoch: int) -> None:
+    def _note(self, group: Group, numbers: Measured, bad: BadSteps, epoch: int) -> None:
         """The numbers of an epoch, and the members for which one was none."""
         for member, found, step in numbers_of(group, numbers, bad):
             if member in self.ended:
@@ -262,13 +341,13 @@ class Run:
                 continue
             if any(math.isnan(value) for value in found.values()) and self.eval_data is not None:
                 state = dict(group.each(state_of(self.static, group.width, group.watch, group.given)))[member]
-                check_eval_labels(OWNER, self.static[3], nnx.merge(self.static[0], *state), self.eval_data)
+                check_eval_labels(OWNER, metric_of(self.static), nnx.merge(self.static[0], *state), self.eval_data)
             self.histories[member].append(found)
 
     def _fault(self, group: Group, member: int, step: int) -> str:
         """In words, why a step was not a number; a label that is no class is an error of the whole population."""
         params, rest, key, hyper = self.states[member]
-        static = (self.static[0], solver_with(self.static[1], hyper), *self.static[2:])
+        static = _built(self.static, hyper)
         state = dict(group.each(state_of(self.static, group.width, group.watch, group.given)))[member]
         epoch, step = divmod(step, jax.tree.leaves(self.train_data)[0].shape[0])
         batch = batch_of(self.train_data, order_of(self.train_data, key, epoch, self.how[1]), step)
@@ -278,7 +357,7 @@ class Run:
             seed, settings = self.who[member]
             return f"{error} ({', '.join([f'seed {seed}', *(f'{name}={value}' for name, value in settings.items())])})"
 
-    def _end(self, running: list[int], last: bool, stop_when: Any, drop: Any) -> None:
+    def _end(self, running: list[int], last: bool, stop_when: StopWhen | None, drop: Drop | None) -> None:
         """Who ends after this epoch."""
         if last:
             self.ended |= dict.fromkeys(running, "")
@@ -322,7 +401,7 @@ class Run:
         self.best_of[member] = epoch, found
         return True
 
-    def restore(self, store: Checkpoints, resume: bool, same: dict[str, Any], notify: Callable[[str], Any]) -> None:
+    def restore(self, store: Checkpoints, resume: bool, same: dict[str, JSON], notify: Notify) -> None:
         """From the newest checkpoint that is whole, where there is one."""
         self.same = same
         found = newest(OWNER, store, resume, self._like, notify, self._most() if store.all() else 0)
@@ -340,7 +419,7 @@ class Run:
         watches = [jax.eval_shape(partial(started, self.static, g.width), g.given) for g in self.groups]
         return bytes_of(watches) + 3 * bytes_of([state[:2] for state in self.states.values()])
 
-    def _like(self, info: dict[str, Any], path: Path) -> Any:
+    def _like(self, info: Info, path: Path) -> Saved:
         """The numbers of a checkpoint are taken, for they decide which arrays it holds."""
         check_same(OWNER, self.same, info, path)
         try:
@@ -368,7 +447,7 @@ class Run:
             group.best = group.given[:2] if any(self.best_of[n][0] >= 0 for n in group.members) else None
         return self._tree()
 
-    def _tree(self) -> dict[str, Any]:
+    def _tree(self) -> Saved:
         numbered = [(str(place), group) for place, group in enumerate(self.groups)]
         return {
             "watch": {place: group.watch for place, group in numbered},
@@ -377,12 +456,12 @@ class Run:
             "best_of_ended": {str(n): self.best_state[n] for n in self.last if self.best_of[n][0] >= 0},
         }
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> dict[str, JSON]:
         return {  # copies: the loop goes on while a thread writes
             **self.same,
             "epoch": self.epoch,
             "histories": [list(history) for history in self.histories],
-            "ended": dict(self.ended),
-            "best_of": dict(self.best_of),
+            "ended": {str(n): reason for n, reason in self.ended.items()},
+            "best_of": {str(n): best for n, best in self.best_of.items()},
             "seconds": dict(self.seconds),
         }

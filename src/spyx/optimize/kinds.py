@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, TypeGuard
 
 import jax
 from flax import nnx
@@ -10,8 +10,13 @@ from flax import nnx
 from spyx.nn import Delays
 from spyx.nn.fields import Within
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, PyTree
 
-def parameter_kinds(params: Any) -> Any:
+    from spyx.optimize.types import Trainable
+
+
+def parameter_kinds(params: Trainable | nnx.Module) -> PyTree[str]:
     """A label for every parameter: "delays", "decays" or "weights"; for `optax.multi_transform`.
 
     Delays are `spyx.nn.Delays`. Decays are what neurons hold in a range inside [0, 1]. Weights are all others.
@@ -36,7 +41,7 @@ def parameter_kinds(params: Any) -> Any:
     return jax.tree.map(_kind, params, is_leaf=_variable)
 
 
-def hold_delays(params: Any) -> Any:
+def hold_delays(params: Trainable) -> Trainable:
     """The same parameters, delays clipped to their range: what `fit`, `compile_fit` and train steps do after an update.
 
     Args:
@@ -52,11 +57,11 @@ def hold_delays(params: Any) -> Any:
     return jax.tree.map(_held, params, is_leaf=_variable)
 
 
-def _variable(node: Any) -> bool:
+def _variable(node: object) -> TypeGuard[nnx.Variable]:
     return isinstance(node, nnx.Variable)
 
 
-def _kind(variable: Any) -> str:
+def _kind(variable: nnx.Variable | Array) -> str:
     if isinstance(variable, Delays):
         return "delays"
     within = variable.get_metadata().get("constraint") if _variable(variable) else None
@@ -64,7 +69,7 @@ def _kind(variable: Any) -> str:
     return "decays" if low is not None and high is not None and low >= 0 and high <= 1 else "weights"
 
 
-def _held(variable: Any) -> Any:
+def _held(variable: nnx.Variable | Array) -> nnx.Variable | Array:
     if not isinstance(variable, Delays):
         return variable
     return variable.replace(variable.get_metadata()["constraint"](variable[...]))

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,31 @@ from spyx.optimize.sources import mark_of
 from spyx.optimize.stopping import score_of
 from spyx.optimize.watch import any_nan, split
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Shaped
 
-class Member(NamedTuple):
+    from spyx.optimize.types import (
+        JSON,
+        AllBatches,
+        AllLengths,
+        Hyper,
+        Loss,
+        MemberState,
+        Metric,
+        Notify,
+        Numbers,
+        OnEpochStart,
+        OnSignal,
+        OptimiserOf,
+        Seeded,
+        Settings,
+        StopWhen,
+    )
+
+M = TypeVar("M", bound=nnx.Module)
+
+
+class Member(NamedTuple, Generic[M]):
     """One network of a population.
 
     Args:
@@ -44,15 +67,15 @@ class Member(NamedTuple):
     """
 
     seed: int
-    settings: dict[str, Any]
-    model: nnx.Module
+    settings: Settings
+    model: M
     history: History
-    best_model: nnx.Module | None
+    best_model: M | None
     best_epoch: int
     ended: str
 
 
-class Population(NamedTuple):
+class Population(NamedTuple, Generic[M]):
     """What `population` returns.
 
     Args:
@@ -62,56 +85,56 @@ class Population(NamedTuple):
         run_s: seconds of training and evaluation besides.
     """
 
-    members: list[Member]
+    members: list[Member[M]]
     width: int
     compile_s: float
     run_s: float
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[dict[str, float | str]]:
         """One row per member: seed, settings, epochs, the numbers of its last epoch, and how it ended."""
         return [
             {"seed": m.seed, **m.settings, "epochs": len(m.history), **(m.history or [{}])[-1], "ended": m.ended}
             for m in self.members
         ]
 
-    def means(self) -> list[dict[str, Any]]:
+    def means(self) -> list[Numbers]:
         """One row per settings: of every number of the last epochs `NAME`, the mean over the seeds that were neither
         dropped nor met what is not a number, and `NAME_deviation`, their standard deviation; `seeds` is how many.
         """
-        rows: dict[tuple[Any, ...], list[Member]] = {}
+        rows: dict[tuple[tuple[str, float], ...], list[Member]] = {}
         for member in self.members:
             rows.setdefault(tuple(member.settings.items()), []).append(member)
         return [dict(settings) | _mean([m for m in of if m.ended in ("", STOPPED)]) for settings, of in rows.items()]
 
 
 def population(
-    model_fn: Callable[..., nnx.Module],
-    solver: Any,
-    loss_fn: Callable[..., jax.Array],
-    train_data: Any,
+    model_fn: Callable[..., M],
+    solver: OptimiserOf,
+    loss_fn: Loss,
+    train_data: AllBatches,
     *,
     epochs: int,
     seeds: int | Sequence[int],
-    hyper: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | None = None,
-    eval_data: Any = None,
-    metric_fn: Callable[..., Any] | None = None,
-    lengths: Any = None,
-    eval_lengths: Any = None,
+    hyper: Hyper | None = None,
+    eval_data: AllBatches | None = None,
+    metric_fn: Metric | None = None,
+    lengths: AllLengths | None = None,
+    eval_lengths: AllLengths | None = None,
     shuffle: bool = True,
     best: str | None = None,
-    stop_when: Callable[[History], bool] | None = None,
+    stop_when: StopWhen | None = None,
     drop: Callable[[dict[int, History]], Iterable[int]] | None = None,
     width: int | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     keep: int = 2,
-    settings: Mapping[str, Any] | None = None,
-    on_start: Callable[[list[History]], Any] | None = None,
-    on_epoch_start: Callable[[Any, Any], None] | None = None,
-    on_epoch_end: Callable[[int, dict[int, dict[str, float]]], Any] | None = None,
-    on_signal: Callable[[int], Any] | None = None,
-    notify: Callable[[str], Any] = warnings.warn,
-) -> Population:
+    settings: Mapping[str, JSON] | None = None,
+    on_start: Callable[[list[History]], object] | None = None,
+    on_epoch_start: OnEpochStart[M] | None = None,
+    on_epoch_end: Callable[[int, dict[int, Numbers]], object] | None = None,
+    on_signal: OnSignal | None = None,
+    notify: Notify = warnings.warn,
+) -> Population[M]:
     """Train a network from many seeds and with many settings, by one compiled program.
 
     Each member has the numbers of `train(model_fn(seed, ...), ..., key=jax.random.key(seed))`, but for the rounding
@@ -189,7 +212,7 @@ def population(
     check_run(OWNER, counts, eval_data, metric_fn, best)
     train_data = with_lengths(OWNER, "lengths", staged(OWNER, "train_data", train_data), lengths)
     train_data = with_rows(OWNER, "loss_fn", loss_fn, train_data)
-    if eval_data is not None:
+    if eval_data is not None and metric_fn is not None:
         eval_data = with_lengths(OWNER, "eval_lengths", staged(OWNER, "eval_data", eval_data), eval_lengths)
         eval_data = with_rows(OWNER, "metric_fn", metric_fn, eval_data)
         if bool(any_nan(eval_data)):
@@ -207,7 +230,12 @@ def population(
         run.go(epochs, stop_when, drop, on_epoch_end, Asked(), None, notify)
     else:
         store = Checkpoints(folder, keep, OWNER)
-        same = {"settings": dict(settings or {}), "data": mark_of(train_data), "seeds": drawn, "hyper": every}
+        same: dict[str, JSON] = {
+            "settings": dict(settings or {}),
+            "data": mark_of(train_data),
+            "seeds": drawn,
+            "hyper": every,
+        }
         with store.locked():
             run.restore(store, resume, same | {"width": run.how[0], "shuffle": shuffle, "best": best}, notify)
             start([list(history) for history in run.histories])
@@ -261,7 +289,9 @@ def halving(score: str, at: Sequence[int], keep: float = 0.5) -> Callable[[dict[
     return drop
 
 
-def _members(model_fn: Callable[..., Any], solver: Any, who: list[Any]) -> tuple[Any, list[Any]]:
+def _members(
+    model_fn: Callable[..., M], solver: OptimiserOf, who: list[Seeded]
+) -> tuple[nnx.GraphDef[M], list[MemberState]]:
     """The structure that all members share, and `(params, rest, key, hyper)` of each."""
     names = tuple(who[0][1])
     parameters = inspect.signature(model_fn).parameters
@@ -289,27 +319,27 @@ def _members(model_fn: Callable[..., Any], solver: Any, who: list[Any]) -> tuple
     return first[0], states  # type: ignore[index]
 
 
-def _array(leaf: Any) -> jax.Array:
+def _array(leaf: Shaped[ArrayLike, "*shape"]) -> Shaped[Array, "*shape"]:
     """Without the weak type of a Python number, which members could not share."""
     return jnp.array(leaf, dtype=jnp.result_type(leaf))
 
 
-def _seeds(seeds: Any) -> list[int]:
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
     drawn = list(range(seeds)) if isinstance(seeds, Integral) and not isinstance(seeds, bool) else seeds
-    good = isinstance(drawn, (list, tuple, range)) and drawn and len(set(drawn)) == len(drawn)
-    if not good or any(not _whole(n) for n in drawn):
+    listed = drawn if isinstance(drawn, (list, tuple, range)) else []
+    if not listed or len(set(listed)) != len(listed) or any(not _whole(n) for n in listed):
         raise ValueError(
             f"{OWNER}(seeds=): expected different whole numbers from 0 to {2**31 - 1}, or how many, 1 or more; got "
             f"{seeds!r}. Write seeds=8 or seeds=(0, 1, 2)."
         )
-    return [int(n) for n in drawn]
+    return [int(n) for n in listed]
 
 
-def _whole(n: Any) -> bool:
+def _whole(n: object) -> bool:
     return isinstance(n, Integral) and not isinstance(n, bool) and 0 <= int(n) < 2**31
 
 
-def _settings(hyper: Any) -> list[dict[str, Any]]:
+def _settings(hyper: Hyper | None) -> list[Settings]:
     if hyper is None:
         return [{}]
     if isinstance(hyper, Mapping):
@@ -338,8 +368,8 @@ def _settings(hyper: Any) -> list[dict[str, Any]]:
     return every
 
 
-def _mean(members: list[Member]) -> dict[str, Any]:
-    row: dict[str, Any] = {"seeds": len(members)}
+def _mean(members: list[Member]) -> Numbers:
+    row: Numbers = {"seeds": len(members)}
     for name in members[0].history[-1] if members else ():
         values = [member.history[-1][name] for member in members]
         row[name] = statistics.fmean(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,18 @@ from flax import nnx
 
 from spyx.optimize.solver import Objective, Solver, SolverImpl, as_solver
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Shaped
+
+    from spyx.optimize.types import OneBatch, Optimiser, ParameterLoss, Rest, SolverState, Trainable
+
+    Averaging = tuple[SolverState, Trainable, Int[Array, ""]]
+    """State of the solver inside, sum of the weighed parameters, number of updates."""
+
 SHORT = ("bfloat16", "float16")
 
 
-def mixed_precision(solver: Any, dtype: Any = "bfloat16", scale: float | None = None) -> Solver:
+def mixed_precision(solver: Optimiser, dtype: DTypeLike = "bfloat16", scale: float | None = None) -> Solver:
     """Forward and backward pass in a short format; parameters, optimiser and updates stay in float32.
 
     Every step casts a copy of the parameters, of what else the network holds and of the batch's floating numbers; the
@@ -56,7 +64,7 @@ def mixed_precision(solver: Any, dtype: Any = "bfloat16", scale: float | None = 
     if isinstance(factor, bool) or not isinstance(factor, Real) or not 0 < factor < float("inf"):
         raise ValueError(f"{owner}(scale=): expected a number above 0; got {scale!r}. Try 1024.")
 
-    def build(loss: Any, params: Any) -> SolverImpl:
+    def build(loss: ParameterLoss, params: Trainable) -> SolverImpl:
         if not isinstance(loss, Objective):
             raise TypeError(
                 f"{owner}: expected the loss of a network; got {type(loss).__name__}. Use it in fit, compile_fit, "
@@ -68,7 +76,7 @@ def mixed_precision(solver: Any, dtype: Any = "bfloat16", scale: float | None = 
     return build
 
 
-def averaged(solver: Any, decay: float) -> Solver:
+def averaged(solver: Optimiser, decay: float) -> Solver:
     """The network is the running average of its parameters: a' = decay * a + (1 - decay) * params, without bias.
 
     What trains is as without; what is evaluated, kept as the best and returned is the average `a / (1 - decay^n)`
@@ -100,18 +108,18 @@ def averaged(solver: Any, decay: float) -> Solver:
     if isinstance(decay, bool) or not isinstance(decay, Real) or not 0 <= decay < 1:
         raise ValueError(f"{owner}(decay=): expected a number from 0 to below 1; got {decay!r}. Try 0.99.")
 
-    def build(loss: Any, params: Any) -> SolverImpl:
+    def build(loss: ParameterLoss, params: Trainable) -> SolverImpl:
         impl = inner(loss, params)
 
-        def init(key: jax.Array) -> Any:
+        def init(key: PRNGKeyArray) -> Averaging:
             return impl.init(key), jax.tree.map(jnp.zeros_like, params), jnp.int32(0)
 
-        def step(state: Any, batch: Any, key: jax.Array) -> Any:
+        def step(state: Averaging, batch: OneBatch, key: PRNGKeyArray) -> tuple[Averaging, Float[Array, ""]]:
             after, found = impl.step(state[0], batch, key)
             mean = jax.tree.map(partial(_towards, decay), state[1], impl.get_params(after))
             return (after, mean, state[2] + 1), found
 
-        def get_params(state: Any) -> Any:
+        def get_params(state: Averaging) -> Trainable:
             count = state[2].astype(jnp.float32)
             share = 1 - jnp.float32(decay) ** count
             now = impl.get_params(state[0])  # before the first update
@@ -138,7 +146,7 @@ class _Short(Objective):
     dtype: str = "bfloat16"
     scale: float = 1.0
 
-    def with_rest(self, params: Any, rest: Any, batch: Any) -> tuple[jax.Array, Any]:
+    def with_rest(self, params: Trainable, rest: Rest, batch: OneBatch) -> tuple[Float[Array, ""], Rest]:
         params = jax.tree.map(lambda a: _cast(a, self.dtype, self.scale) if _floating(a) else a, params)
         short = jax.tree.map(self._shortened, rest, is_leaf=lambda node: isinstance(node, nnx.Variable))
         batch = self._shortened(batch)
@@ -146,28 +154,30 @@ class _Short(Objective):
         after = jax.tree.map(lambda new, old: new.astype(old.dtype) if _floating(old) else new, after, rest)
         return _scaled(loss.astype(jnp.float32), self.scale), after
 
-    def _shortened(self, tree: Any) -> Any:
+    def _shortened(self, tree: PyTree[Shaped[Array, "..."]]) -> PyTree[Shaped[Array, "..."]]:
         """Everything but the averages of BatchNorm, which Flax keeps in float32."""
         if isinstance(tree, nnx.BatchStat):
             return tree
         return jax.tree.map(lambda a: a.astype(self.dtype) if _floating(a) else a, tree)
 
 
-def _floating(leaf: Any) -> bool:
+def _floating(leaf: Shaped[Array, "..."]) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _cast(leaf: jax.Array, dtype: str, scale: float) -> jax.Array:
+def _cast(leaf: Float[Array, "..."], dtype: str, scale: float) -> Float[Array, "..."]:
     """In the short format; its gradient comes back in that of `leaf`, divided by `scale`."""
     return leaf.astype(dtype)
 
 
-def _cast_forward(leaf: jax.Array, dtype: str, scale: float) -> Any:
+def _cast_forward(leaf: Float[Array, "..."], dtype: str, scale: float) -> tuple[Float[Array, "..."], Float[Array, ""]]:
     return leaf.astype(dtype), jnp.zeros((), leaf.dtype)
 
 
-def _cast_backward(dtype: str, scale: float, like: jax.Array, gradient: jax.Array) -> Any:
+def _cast_backward(
+    dtype: str, scale: float, like: Float[Array, ""], gradient: Float[Array, "..."]
+) -> tuple[Float[Array, "..."]]:
     return (gradient.astype(like.dtype) / jnp.asarray(scale, like.dtype),)
 
 
@@ -175,7 +185,7 @@ _cast.defvjp(_cast_forward, _cast_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _scaled(loss: jax.Array, scale: float) -> jax.Array:
+def _scaled(loss: Float[Array, ""], scale: float) -> Float[Array, ""]:
     """The loss as it is; its gradient is multiplied."""
     return loss
 
@@ -183,5 +193,5 @@ def _scaled(loss: jax.Array, scale: float) -> jax.Array:
 _scaled.defvjp(lambda loss, scale: (loss, None), lambda scale, _, gradient: (gradient * jnp.float32(scale),))
 
 
-def _towards(decay: float, mean: jax.Array, new: jax.Array) -> jax.Array:
+def _towards(decay: float, mean: Float[Array, "*shape"], new: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.asarray(decay, mean.dtype) * mean + jnp.asarray(1 - decay, mean.dtype) * new

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import jax
 import numpy as np
@@ -19,11 +20,26 @@ import numpy as np
 from spyx.optimize.devices import with_raw
 from spyx.optimize.signals import Stopped
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Int32
+
+T = TypeVar("T")
+
 PATIENCE_S = 60.0
 BEAT_S = 0.5
 LOST = 75
 """Exit code of a process that ends because another one is gone: EX_TEMPFAIL, try again."""
 BEATS, ENDS = "spyx/beat", "spyx/end"
+
+
+class _Client(Protocol):
+    """JAX's connection to the first process: texts by key, which all processes share."""
+
+    def key_value_set(self, key: str, value: str, allow_overwrite: bool, /) -> None: ...
+
+    def key_value_dir_get(self, key: str, /) -> Sequence[tuple[str, str]]: ...
+
+    def wait_at_barrier(self, barrier_id: str, timeout_in_ms: int, /) -> None: ...
 
 
 class Job:
@@ -53,7 +69,9 @@ class Job:
     def __enter__(self) -> Job:
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is None or isinstance(error, Stopped):
             self.leave()
         elif isinstance(error, Exception) and not isinstance(error, jax.errors.JaxRuntimeError):
@@ -223,7 +241,7 @@ def join_processes(
     return Job(jax.process_index(), jax.process_count(), patience_s, advice)
 
 
-def gathered(values: list[int]) -> np.ndarray:
+def gathered(values: list[int]) -> Int32[np.ndarray, "processes numbers"]:
     """The numbers of every process, (processes, numbers)."""
     mine = np.asarray([values], np.int32)
     if jax.process_count() == 1:
@@ -233,7 +251,7 @@ def gathered(values: list[int]) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(mine[0], tiled=False)).reshape(-1, len(values))
 
 
-def from_first(value: Any) -> Any:
+def from_first(value: T) -> T:
     """What JSON can hold, as process 0 has it."""
     if jax.process_count() == 1:
         return value
@@ -246,20 +264,20 @@ def from_first(value: Any) -> Any:
     return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes())
 
 
-def arrays_from_first(tree: Any) -> Any:
+def arrays_from_first(tree: T) -> T:
     """Arrays of the same shapes, as process 0 has them."""
     if jax.process_count() == 1:
         return tree
     from jax.experimental import multihost_utils
 
-    def send(raw: Any) -> Any:
+    def send(raw: Array | np.ndarray) -> np.ndarray:
         return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(raw)))
 
     return jax.tree.map(lambda a: with_raw(a, send), tree)
 
 
-def _client() -> Any:
+def _client() -> _Client:
     """JAX's connection to the first process. It is not public; Orbax uses it as well."""
     from jax._src import distributed
 
-    return distributed.global_state.client
+    return cast("_Client", distributed.global_state.client)  # None before `jax.distributed.initialize` alone

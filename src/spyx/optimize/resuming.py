@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,27 @@ import numpy as np
 from spyx.optimize.checkpoint import CheckpointError, Checkpoints
 from spyx.optimize.signals import Stopped
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, PRNGKeyArray, PyTree, Shaped
+
+    from spyx.engine.types import Shapes
+    from spyx.optimize.types import JSON, Info, Notify, Wait
+
+    Saved = PyTree[Shaped[Array, "..."]]
+    """The arrays of a checkpoint."""
+
+T = TypeVar("T")
+"""A tree of arrays."""
+
 
 def newest(
     owner: str,
     store: Checkpoints,
     resume: bool,
-    like: Callable[[dict[str, Any], Path], Any],
-    notify: Callable[[str], Any],
+    like: Callable[[Info, Path], T],
+    notify: Notify,
     most: int,
-) -> tuple[Any, dict[str, Any]] | None:
+) -> tuple[T, Info] | None:
     """Arrays and numbers of the newest checkpoint that is whole; None at the start of a run.
 
     Args:
@@ -47,12 +59,12 @@ def newest(
     return None
 
 
-def bytes_of(tree: Any) -> int:
+def bytes_of(tree: Shapes) -> int:
     """Bytes of the arrays of a tree, or of the shapes in their place."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def check_same(owner: str, same: Mapping[str, Any], info: Mapping[str, Any], where: Path | str) -> None:
+def check_same(owner: str, same: Mapping[str, JSON], info: Info, where: Path | str) -> None:
     """Refuse a checkpoint of a run that was started with other arguments.
 
     Args:
@@ -82,9 +94,9 @@ def unsound(owner: str, where: Path | str) -> CheckpointError:
 
 def save_if_due(
     store: Checkpoints | None,
-    tree: Callable[[], Any],
-    info: Callable[[], dict[str, Any]],
-    notify: Callable[[str], Any],
+    tree: Callable[[], Saved],
+    info: Callable[[], Mapping[str, JSON]],
+    notify: Notify,
     *,
     last: bool,
 ) -> None:
@@ -98,8 +110,8 @@ def save_if_due(
 
 def save_and_stop(
     store: Checkpoints | None,
-    tree: Callable[[], Any],
-    info: Callable[[], dict[str, Any]],
+    tree: Callable[[], Saved],
+    info: Callable[[], Mapping[str, JSON]],
     number: int,
     epoch: int,
     step: int,
@@ -121,7 +133,7 @@ def save_and_stop(
 
 
 @contextlib.contextmanager
-def waiting() -> Iterator[Callable[[Any], Any]]:
+def waiting() -> Iterator[Wait]:
     """Waits for the device on a thread: a signal reaches Python while the main thread waits for that one."""
     with contextlib.ExitStack() as stack:
         pool = ThreadPoolExecutor(1, thread_name_prefix="spyx-train")
@@ -129,7 +141,7 @@ def waiting() -> Iterator[Callable[[Any], Any]]:
         yield lambda arrays: pool.submit(jax.block_until_ready, arrays).result()
 
 
-def words_of(key: jax.Array) -> list[int]:
+def words_of(key: PRNGKeyArray) -> list[int]:
     """A random key as JSON has it."""
     raw = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     return [int(word) for word in np.asarray(raw).ravel()]
@@ -144,7 +156,7 @@ def _reason(fault: OSError) -> str:
     return f"{fault.filename}: {fault.strerror}" if fault.filename else str(fault.strerror or fault)
 
 
-def _difference(mine: Any, theirs: Any) -> str:
+def _difference(mine: JSON, theirs: JSON) -> str:
     if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
         names = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
         return ", ".join(f"{name}={mine.get(name)!r} in place of {theirs.get(name)!r}" for name in names)

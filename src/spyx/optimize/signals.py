@@ -7,7 +7,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spyx.optimize.types import OnSignal
+
+    Handler = Callable[[int, FrameType | None], object] | int
+    """What Python calls for a signal, or `signal.SIG_DFL`."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -38,7 +44,7 @@ class Asked:
 
 
 @contextlib.contextmanager
-def listening(on_signal: Callable[[int], Any] | None = None) -> Iterator[Asked]:
+def listening(on_signal: OnSignal | None = None) -> Iterator[Asked]:
     """While inside, the first SIGINT or SIGTERM is noted and a second SIGINT does what the first did before.
 
     Does nothing outside the main thread, and leaves a signal alone that the process ignores.
@@ -47,7 +53,7 @@ def listening(on_signal: Callable[[int], Any] | None = None) -> Iterator[Asked]:
         on_signal: called with the number of the first signal.
     """
     asked = Asked()
-    before: dict[int, Any] = {}
+    before: dict[int, Handler] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         if asked.number is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,14 @@ from flax import nnx
 from spyx.fn.labels import strict_labels
 from spyx.optimize.batches import call
 from spyx.optimize.kinds import hold_delays
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
+
+    from spyx.optimize.types import Loss, OneBatch, Optimiser, ParameterLoss, Rest, SolverState, Trainable
+
+    Descent = tuple[Trainable, Rest, optax.OptState]
+    """The state of gradient descent: parameters, what else the network holds, and what the optimiser keeps."""
 
 
 class SolverImpl(NamedTuple):
@@ -34,14 +42,14 @@ class SolverImpl(NamedTuple):
         (1.0, 1.0)
     """
 
-    init: Callable[[jax.Array], Any]
-    step: Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
-    get_params: Callable[[Any], Any]
-    get_rest: Callable[[Any], Any] | None = None
-    put_rest: Callable[[Any, Any], Any] | None = None
+    init: Callable[[PRNGKeyArray], SolverState]
+    step: Callable[[SolverState, OneBatch, PRNGKeyArray], tuple[SolverState, Float[Array, ""]]]
+    get_params: Callable[[SolverState], Trainable]
+    get_rest: Callable[[SolverState], Rest] | None = None
+    put_rest: Callable[[SolverState, Rest], SolverState] | None = None
 
 
-Solver = Callable[[Callable[[Any, Any], jax.Array], Any], SolverImpl]
+Solver: TypeAlias = Callable[["ParameterLoss", "Trainable"], SolverImpl]
 """Type alias: `(loss(params, batch), params) -> SolverImpl`; builds an optimiser for one network."""
 
 
@@ -57,14 +65,14 @@ class Objective:
     """
 
     owner: str
-    loss_fn: Callable[..., jax.Array]
-    graphdef: Any
-    rest: Any
+    loss_fn: Loss
+    graphdef: nnx.GraphDef
+    rest: Rest
 
-    def __call__(self, params: Any, batch: tuple[Any, ...]) -> jax.Array:
+    def __call__(self, params: Trainable, batch: OneBatch) -> Float[Array, ""]:
         return self.with_rest(params, self.rest, batch)[0]
 
-    def with_rest(self, params: Any, rest: Any, batch: tuple[Any, ...]) -> tuple[jax.Array, Any]:
+    def with_rest(self, params: Trainable, rest: Rest, batch: OneBatch) -> tuple[Float[Array, ""], Rest]:
         """The loss, and what the model changed on itself."""
         model = nnx.merge(self.graphdef, params, rest, copy=True)  # variables of this trace, which BatchNorm may change
         with strict_labels():  # a label that is no class makes the loss NaN, which the loops watch
@@ -100,13 +108,13 @@ def backprop(tx: optax.GradientTransformation) -> Solver:
             f"spyx.optimize.backprop: expected an Optax optimiser; got {type(tx).__name__}. Try optax.adam(1e-3)."
         )
 
-    def build(loss: Callable[[Any, Any], jax.Array], params: Any) -> SolverImpl:
+    def build(loss: ParameterLoss, params: Trainable) -> SolverImpl:
         rest = loss.rest if isinstance(loss, Objective) else ()
 
-        def value(params: Any, rest: Any, batch: Any) -> tuple[jax.Array, Any]:
+        def value(params: Trainable, rest: Rest, batch: OneBatch) -> tuple[Float[Array, ""], Rest]:
             return loss.with_rest(params, rest, batch) if isinstance(loss, Objective) else (loss(params, batch), rest)
 
-        def step(state: Any, batch: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        def step(state: Descent, batch: OneBatch, key: PRNGKeyArray) -> tuple[Descent, Float[Array, ""]]:
             params, rest, opt_state = state
             (found, rest), grads = jax.value_and_grad(value, has_aux=True)(params, rest, batch)
             with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes; strict promotion is not its business
@@ -115,10 +123,10 @@ def backprop(tx: optax.GradientTransformation) -> Solver:
             found = jnp.where(all_finite(grads), found, jnp.nan)
             return (hold_delays(optax.apply_updates(params, updates)), rest, opt_state), found
 
-        def init(key: jax.Array) -> Any:
+        def init(key: PRNGKeyArray) -> Descent:
             return params, rest, tx.init(params)
 
-        def put_rest(state: Any, rest: Any) -> Any:
+        def put_rest(state: Descent, rest: Rest) -> Descent:
             return state[0], rest, state[2]
 
         return SolverImpl(init, step, lambda state: state[0], lambda state: state[1], put_rest)
@@ -126,7 +134,7 @@ def backprop(tx: optax.GradientTransformation) -> Solver:
     return build
 
 
-def as_solver(owner: str, solver: Any) -> Solver:
+def as_solver(owner: str, solver: Optimiser) -> Solver:
     """An Optax optimiser wrapped, a `Solver` as it is, or a TypeError that names `owner`."""
     if isinstance(solver, optax.GradientTransformation):
         return backprop(solver)
@@ -134,10 +142,10 @@ def as_solver(owner: str, solver: Any) -> Solver:
         raise TypeError(
             f"{owner}: expected an Optax optimiser or a solver; got {type(solver).__name__}. Try optax.adam(1e-3)."
         )
-    return cast(Solver, solver)
+    return solver
 
 
-def all_finite(tree: Any) -> jax.Array:
+def all_finite(tree: PyTree[Shaped[Array, "..."]]) -> Bool[Array, ""]:
     """Is every floating number of the tree finite?"""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves], dtype=bool))

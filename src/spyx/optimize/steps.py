@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 from flax import nnx
@@ -13,8 +12,16 @@ from spyx.optimize.batches import as_batch, call, without_padding
 from spyx.optimize.kinds import hold_delays
 from spyx.optimize.solver import Objective
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
-def make_train_step(loss_fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    from spyx.nn.masks import Lengths
+    from spyx.optimize.types import BatchLike, EvalStep, Loss, Metric, OneBatch, Scores, TrainStep
+
+M = TypeVar("M", bound=nnx.Module)
+
+
+def make_train_step(loss_fn: Loss) -> TrainStep:
     """One compiled update, in place: `step(model, optimizer, *batch, lengths=None) -> loss`.
 
     The model is split and merged at every call; `fit` does so once per run and is faster. A loss that is not a number
@@ -40,7 +47,13 @@ def make_train_step(loss_fn: Callable[..., jax.Array]) -> Callable[..., jax.Arra
     """
 
     @partial(jax.jit, static_argnums=(0, 1))
-    def update(graphdef: Any, opt_graphdef: Any, state: Any, opt_state: Any, batch: Any) -> Any:
+    def update(
+        graphdef: nnx.GraphDef[nnx.Module],
+        opt_graphdef: nnx.GraphDef[nnx.Optimizer],
+        state: list[nnx.State],
+        opt_state: nnx.State,
+        batch: OneBatch,
+    ) -> tuple[Float[Array, ""], nnx.State, nnx.State]:
         params, rest = state
         objective = Objective("spyx.optimize.make_train_step", loss_fn, graphdef, rest)
         value = jax.value_and_grad(lambda p: objective.with_rest(p, rest, batch), has_aux=True)
@@ -50,7 +63,9 @@ def make_train_step(loss_fn: Callable[..., jax.Array]) -> Callable[..., jax.Arra
             optimizer.update(model, grads)
         return loss, hold_delays(nnx.state(model)), nnx.state(optimizer)
 
-    def step(model: nnx.Module, optimizer: nnx.Optimizer, *batch: Any, lengths: Any = None) -> jax.Array:
+    def step(
+        model: nnx.Module, optimizer: nnx.Optimizer, *batch: BatchLike, lengths: Lengths | None = None
+    ) -> Float[Array, ""]:
         batch = without_padding("spyx.optimize.make_train_step(loss_fn=)", loss_fn, as_batch(batch, lengths))
         graphdef, *state = nnx.split(model, nnx.Param, ...)
         opt_graphdef, opt_state = nnx.split(optimizer)
@@ -62,7 +77,7 @@ def make_train_step(loss_fn: Callable[..., jax.Array]) -> Callable[..., jax.Arra
     return step
 
 
-def make_eval_step(metric_fn: Callable[..., Any]) -> Callable[..., Any]:
+def make_eval_step(metric_fn: Metric) -> EvalStep:
     """One compiled evaluation: `step(model, *batch, lengths=None) -> (accuracy, loss)`. The model stays as it is.
 
     The metric sees a copy of the model in evaluation mode: Dropout passes everything, BatchNorm uses its averages. A
@@ -83,10 +98,10 @@ def make_eval_step(metric_fn: Callable[..., Any]) -> Callable[..., Any]:
     owner = "spyx.optimize.make_eval_step(metric_fn=)"
 
     @partial(jax.jit, static_argnums=0)
-    def evaluate(graphdef: Any, state: Any, batch: Any) -> Any:
+    def evaluate(graphdef: nnx.GraphDef[nnx.Module], state: nnx.State, batch: OneBatch) -> Scores:
         return call(owner, metric_fn, in_evaluation(nnx.merge(graphdef, state)), batch)
 
-    def step(model: nnx.Module, *batch: Any, lengths: Any = None) -> Any:
+    def step(model: nnx.Module, *batch: BatchLike, lengths: Lengths | None = None) -> Scores:
         batch = without_padding(owner, metric_fn, as_batch(batch, lengths))
         graphdef, state = nnx.split(model)
         return evaluate(graphdef, state, batch)
@@ -94,7 +109,7 @@ def make_eval_step(metric_fn: Callable[..., Any]) -> Callable[..., Any]:
     return step
 
 
-def in_evaluation(model: Any) -> Any:
+def in_evaluation(model: M) -> M:
     """The model itself, with Dropout and BatchNorm switched to evaluation; call it on a copy."""
     model.eval()
     return model

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypedDict, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from spyx.engine.definitions import jit
 from spyx.optimize.arguments import check_run
 from spyx.optimize.checkpoint import CheckpointError, Checkpoints
 from spyx.optimize.checkup import Checkup
-from spyx.optimize.compiled import check_eval_labels, rest_of, solver_of, start_of
+from spyx.optimize.compiled import check_eval_labels, metric_of, rest_of, solver_of, start_of
 from spyx.optimize.devices import OneDevice, places
 from spyx.optimize.diagnose import stop
 from spyx.optimize.fit import History
@@ -31,11 +31,38 @@ from spyx.optimize.sources import OWNER, Arrays, Batches, as_source, evaluate, o
 from spyx.optimize.stopping import names_of, scores_of
 from spyx.optimize.watch import Watch, any_nan, begin, split
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+    from spyx.optimize.types import (
+        JSON,
+        AllBatches,
+        AllLengths,
+        Doctor,
+        Info,
+        Loss,
+        Metric,
+        Notify,
+        Numbers,
+        OnEpochEnd,
+        OnEpochStart,
+        OnSignal,
+        OnStep,
+        Optimiser,
+        Rest,
+        Static,
+        StopWhen,
+        Trainable,
+        Variables,
+    )
+
+M = TypeVar("M", bound=nnx.Module)
+
 TURN_S = 0.25
 """How long the device works before the host looks at signals and progress."""
 
 
-class Trained(NamedTuple):
+class Trained(NamedTuple, Generic[M]):
     """What `train` returns.
 
     Args:
@@ -47,42 +74,42 @@ class Trained(NamedTuple):
         run_s: seconds of training and evaluation besides.
     """
 
-    model: nnx.Module
+    model: M
     history: History
-    best_model: nnx.Module | None
+    best_model: M | None
     best_epoch: int
     compile_s: float
     run_s: float
 
 
 def train(
-    model: nnx.Module,
-    solver: Any,
-    loss_fn: Callable[..., jax.Array],
-    train_data: Any,
+    model: M,
+    solver: Optimiser,
+    loss_fn: Loss,
+    train_data: AllBatches | Loader,
     *,
     epochs: int,
-    eval_data: Any = None,
-    metric_fn: Callable[..., Any] | None = None,
-    lengths: Any = None,
-    eval_lengths: Any = None,
-    key: jax.Array | None = None,
+    eval_data: AllBatches | Loader | None = None,
+    metric_fn: Metric | None = None,
+    lengths: AllLengths | None = None,
+    eval_lengths: AllLengths | None = None,
+    key: PRNGKeyArray | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     keep: int = 2,
     best: str | None = None,
-    settings: Mapping[str, Any] | None = None,
-    stop_when: Callable[[History], bool] | None = None,
-    on_start: Callable[[History], Any] | None = None,
-    on_epoch_start: Callable[[Any, Any], None] | None = None,
-    on_epoch_end: Callable[[int, dict[str, float]], Any] | Sequence[Callable[[int, dict[str, float]], Any]] = (),
-    on_epoch_model: Callable[[int, nnx.Module], Any] | None = None,
-    on_step: Callable[[int, int, float], Any] | None = None,
-    on_signal: Callable[[int], Any] | None = None,
-    notify: Callable[[str], Any] = warnings.warn,
+    settings: Mapping[str, JSON] | None = None,
+    stop_when: StopWhen | None = None,
+    on_start: Callable[[History], object] | None = None,
+    on_epoch_start: OnEpochStart[M] | None = None,
+    on_epoch_end: OnEpochEnd | Sequence[OnEpochEnd] = (),
+    on_epoch_model: Callable[[int, M], object] | None = None,
+    on_step: OnStep | None = None,
+    on_signal: OnSignal | None = None,
+    notify: Notify = warnings.warn,
     mesh: jax.sharding.Mesh | None = None,
-    doctor: bool | Callable[..., Any] = False,
-) -> Trained:
+    doctor: bool | Doctor = False,
+) -> Trained[M]:
     """Train in a loop that can be stopped and resumed; the model that was passed in stays as it was.
 
     With `folder`, checkpoints are written in the background as often as costs at most 5 % of the time: parameters,
@@ -160,7 +187,7 @@ def train(
     draws = jax.random.key(0) if key is None else key
     given = place.everywhere(draws)
     source = as_source(static, (params, rest), train_data, lengths, given, key is not None, place)
-    if eval_data is not None and not isinstance(eval_data, Loader):
+    if eval_data is not None and metric_fn is not None and not isinstance(eval_data, Loader):
         eval_data = on_device("eval_data", "eval_lengths", eval_data, eval_lengths, "metric_fn", metric_fn)
         eval_data = place.rows("eval_data", eval_data)
         if bool(any_nan(eval_data)):
@@ -178,7 +205,12 @@ def train(
     first = jax.process_index() == 0
     store = Checkpoints(folder, keep, OWNER) if first else None
     with store.locked() if store is not None else contextlib.nullcontext():
-        same = {"settings": dict(settings or {}), "data": source.mark(), "key": words_of(draws), "best": best}
+        same: dict[str, JSON] = {
+            "settings": dict(settings or {}),
+            "data": source.mark(),
+            "key": words_of(draws),
+            "best": best,
+        }
         run.restore(store, resume, same, notify)
         begin(list(run.history))
         try:
@@ -192,11 +224,28 @@ def train(
 
 
 @jit(0, 1, donate_argnums=2)
-def _begun(static: Any, hook: Any, watch: Watch, params: Any, rest: Any, epoch: jax.Array) -> Watch:
+def _begun(
+    static: Static, hook: OnEpochStart, watch: Watch, params: Trainable, rest: Rest, epoch: Int[Array, ""]
+) -> Watch:
     """At the start of an epoch, once the hook has set what is not trained."""
     impl, _ = solver_of(static, params, rest)
     state = impl.get_params(watch.solver), rest_of(impl, watch, rest)
     return begin(OWNER, impl, (static[0], *state), watch, hook, epoch)
+
+
+class _Saved(TypedDict):
+    """The arrays of a checkpoint."""
+
+    watch: Watch
+    losses: Float[Array, " steps"]
+    best: Variables | tuple[()]
+
+
+class _Said(TypedDict):
+    """What process 0 has found in the folder: why nothing can be used, or the numbers of a checkpoint."""
+
+    fault: str | None
+    info: Info | None
 
 
 class _Run:
@@ -204,14 +253,14 @@ class _Run:
 
     def __init__(
         self,
-        static: Any,
-        like: Any,
+        static: Static,
+        like: Variables,
         source: Arrays | Batches,
-        eval_data: Any,
-        key: jax.Array,
+        eval_data: AllBatches | Loader | None,
+        key: PRNGKeyArray,
         best: str | None,
-        on_epoch_start: Callable[[Any, Any], None] | None,
-        on_epoch_model: Callable[[int, nnx.Module], Any] | None,
+        on_epoch_start: OnEpochStart | None,
+        on_epoch_model: Callable[[int, M], object] | None,
         place: OneDevice,
     ) -> None:
         self.on_epoch_start, self.on_epoch_model, self.place = on_epoch_start, on_epoch_model, place
@@ -223,15 +272,13 @@ class _Run:
         self.epoch, self.step, self.done = 0, 0, False
         self.history: History = []
         self.best_epoch, self.best_scores = -1, [-np.inf]
-        self.best_state = jax.tree.map(jnp.copy, self._state()) if best else ()
+        self.best_state: Variables | tuple[()] = jax.tree.map(jnp.copy, self._state()) if best else ()
         self.seconds = {"compile_s": 0.0, "run_s": 0.0}
         self.compiled: set[str] = set()
-        self.same: dict[str, Any] = {}
+        self.same: dict[str, JSON] = {}
         self.checkup: Checkup | None = None
 
-    def restore(
-        self, store: Checkpoints | None, resume: bool, same: dict[str, Any], notify: Callable[[str], Any]
-    ) -> None:
+    def restore(self, store: Checkpoints | None, resume: bool, same: dict[str, JSON], notify: Notify) -> None:
         """From the newest checkpoint that is whole, where there is one: process 0 reads it for all."""
         self.same = same
         tree, found, fault = self._tree(), None, None
@@ -239,16 +286,17 @@ class _Run:
             found = None if store is None else newest(OWNER, store, resume, lambda *_: tree, notify, bytes_of(tree))
         except CheckpointError as error:
             fault = error
-        said = from_first({"fault": str(fault) if fault else None, "info": found[1] if found else None})
+        said: _Said = from_first({"fault": str(fault) if fault else None, "info": found[1] if found else None})
         if said["fault"] is not None:
             raise fault or CheckpointError(said["fault"])
         if said["info"] is not None:
             tree = arrays_from_first(tree if found is None else found[0])
             self._take(tree, said["info"], "" if store is None else str(store.newest))
 
-    def _take(self, tree: Any, info: dict[str, Any], where: str) -> None:
+    def _take(self, tree: _Saved, info: Info, where: str) -> None:
         check_same(OWNER, self.same, info, where)
-        self.watch, self.losses, self.best_state = map(self.place.state, (tree["watch"], tree["losses"], tree["best"]))
+        given = tree["watch"], tree["losses"], tree["best"]
+        self.watch, self.losses, self.best_state = self.place.state(given)
         try:
             self.epoch, self.step, self.done = int(info["epoch"]), int(info["step"]), bool(info["done"])
             self.history = [{str(name): float(value) for name, value in row.items()} for row in info["history"]]
@@ -267,10 +315,10 @@ class _Run:
         epochs: int,
         store: Checkpoints | None,
         asked: Asked,
-        stop_when: Callable[[History], bool] | None,
-        calls: tuple[Callable[..., Any], ...],
-        on_step: Callable[[int, int, float], Any] | None,
-        notify: Callable[[str], Any],
+        stop_when: StopWhen | None,
+        calls: tuple[OnEpochEnd, ...],
+        on_step: OnStep | None,
+        notify: Notify,
     ) -> None:
         """All epochs that are left."""
         if self.checkup and self.epoch == self.step == 0:
@@ -343,13 +391,13 @@ class _Run:
     def _measure(self) -> None:
         """The numbers of an epoch, and whether it is the best."""
         began = time.perf_counter()
-        numbers: dict[str, float] = {"train_loss": float(_mean(self.losses))}
+        numbers: Numbers = {"train_loss": float(_mean(self.losses))}
         if self.eval_data is not None:
             with self.place.on():
                 found = evaluate(self.static, self.watch, self.like[0], self.like[1], self.eval_data, self.place)
             if bool(any_nan(found)) and not isinstance(self.eval_data, Loader):
                 model = nnx.merge(self.static[0], *self._state())
-                check_eval_labels(OWNER, self.static[3], model, self.eval_data)
+                check_eval_labels(OWNER, metric_of(self.static), model, self.eval_data)
             named = found if isinstance(found, Mapping) else {"metric": found}
             numbers |= {f"eval_{name}": float(value) for name, value in named.items()}
         self.history.append(numbers)
@@ -363,7 +411,7 @@ class _Run:
         self.seconds["compile_s" if what not in self.compiled else "run_s"] += seconds
         self.compiled.add(what)
 
-    def _may_save(self, store: Checkpoints | None, notify: Callable[[str], Any], *, last: bool = False) -> None:
+    def _may_save(self, store: Checkpoints | None, notify: Notify, *, last: bool = False) -> None:
         save_if_due(store, self._tree, self._info, notify, last=last)
 
     def _may_end(self, store: Checkpoints | None, asked: Asked) -> None:
@@ -371,14 +419,15 @@ class _Run:
         if number is not None:
             save_and_stop(store, self._tree, self._info, number, self.epoch, self.step)
 
-    def _state(self) -> tuple[Any, Any]:
+    def _state(self) -> Variables:
         impl, _ = solver_of(self.static, *self.like)
         return impl.get_params(self.watch.solver), rest_of(impl, self.watch, self.like[1])
 
-    def _tree(self) -> dict[str, Any]:
-        return self.place.home({"watch": self.watch, "losses": self.losses, "best": self.best_state})
+    def _tree(self) -> _Saved:
+        tree: _Saved = {"watch": self.watch, "losses": self.losses, "best": self.best_state}
+        return self.place.home(tree)
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> dict[str, JSON]:
         return {
             **self.same,
             "epoch": self.epoch,

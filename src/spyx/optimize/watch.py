@@ -7,7 +7,7 @@ bad step, the parameters that caused it are still there to be examined.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,14 @@ from flax import nnx
 from spyx.fn.labels import find_wrong_labels
 from spyx.optimize.devices import pinned, split_rows
 from spyx.optimize.solver import SolverImpl
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree, Shaped
+
+    from spyx.optimize.types import OneBatch, Rest, SolverState, Trainable
+
+M = TypeVar("M", bound=nnx.Module)
+E = TypeVar("E", bound="int | Int[Array, '']")
 
 
 class Watch(NamedTuple):
@@ -29,18 +37,18 @@ class Watch(NamedTuple):
         bad_step: the first step that was not a number, -1 as long as there is none.
     """
 
-    solver: Any
-    steps: jax.Array
-    loss_sum: jax.Array
-    bad_step: jax.Array
+    solver: SolverState
+    steps: Int[Array, ""]
+    loss_sum: Float[Array, ""]
+    bad_step: Int[Array, ""]
 
 
-def start(impl: SolverImpl, key: jax.Array) -> Watch:
+def start(impl: SolverImpl, key: PRNGKeyArray) -> Watch:
     """Before the first step, on copies: the loops donate their buffers, and the model must not lose its own."""
     return Watch(jax.tree.map(_copy, impl.init(key)), jnp.int32(0), jnp.float32(0), jnp.int32(-1))
 
 
-def advance(impl: SolverImpl, watch: Watch, batch: Any, key: jax.Array) -> tuple[Watch, jax.Array]:
+def advance(impl: SolverImpl, watch: Watch, batch: OneBatch, key: PRNGKeyArray) -> tuple[Watch, Float[Array, ""]]:
     """One step and its loss, unless a step went wrong before."""
     batch = split_rows(batch)
     solver, loss = impl.step(watch.solver, batch, jax.random.fold_in(key, watch.steps))
@@ -51,7 +59,14 @@ def advance(impl: SolverImpl, watch: Watch, batch: Any, key: jax.Array) -> tuple
     return pinned(Watch(solver, watch.steps + 1, watch.loss_sum + loss, bad_step)), loss
 
 
-def begin(owner: str, impl: SolverImpl, model: Any, watch: Watch, hook: Callable[..., None], epoch: Any) -> Watch:
+def begin(
+    owner: str,
+    impl: SolverImpl,
+    model: tuple[nnx.GraphDef[M], Trainable, Rest],
+    watch: Watch,
+    hook: Callable[[E, M], object],
+    epoch: E,
+) -> Watch:
     """The state at the start of an epoch, once `hook(epoch, model)` has set what is not trained.
 
     Args:
@@ -72,7 +87,7 @@ def begin(owner: str, impl: SolverImpl, model: Any, watch: Watch, hook: Callable
     return watch._replace(solver=impl.put_rest(watch.solver, nnx.split(copy, nnx.Param, ...)[2]))
 
 
-def split(owner: str, model: Any) -> tuple[Any, Any, Any]:
+def split(owner: str, model: M) -> tuple[nnx.GraphDef[M], Trainable, Rest]:
     """`(graphdef, params, rest)` of a network that has something to train."""
     if not isinstance(model, nnx.Module):
         raise TypeError(
@@ -85,12 +100,12 @@ def split(owner: str, model: Any) -> tuple[Any, Any, Any]:
     return graphdef, params, rest
 
 
-def _copy(leaf: Any) -> jax.Array:
+def _copy(leaf: Shaped[ArrayLike, "*shape"]) -> Shaped[Array, "*shape"]:
     # A weak type (a parameter made from a Python float) would change after the first update, and trace a second time.
     return jnp.array(leaf, dtype=jnp.result_type(leaf))
 
 
-def any_nan(batch: Any) -> jax.Array:
+def any_nan(batch: PyTree[Shaped[ArrayLike, "..."]]) -> Bool[Array, ""]:
     """Does a batch hold NaN? A spike's step function would hide it from the loss. Infinity may be a spike time."""
     leaves = [leaf for leaf in jax.tree.leaves(batch) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
     if not leaves:
@@ -100,11 +115,11 @@ def any_nan(batch: Any) -> jax.Array:
     return jax.lax.cond(suspect, _look_at_each, lambda _: jnp.bool_(False), leaves)
 
 
-def _look_at_each(leaves: list[Any]) -> jax.Array:
+def _look_at_each(leaves: list[Inexact[Array, "..."]]) -> Bool[Array, ""]:
     return jnp.any(jnp.array([jnp.any(jnp.isnan(leaf)) for leaf in leaves]))
 
 
-def refuse_wrong_labels(where: str, call: Callable[[], Any], batch: tuple[Any, ...]) -> None:
+def refuse_wrong_labels(where: str, call: Callable[[], object], batch: OneBatch) -> None:
     """Raise if a loss or metric of `spyx.fn`, in `call`, is given a label of the batch that is no class.
 
     Inside `strict_labels` losses and scores are NaN then, which is what the loops notice; this names the label.

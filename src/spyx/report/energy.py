@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spyx.report.operations import Cost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spyx.data._json import Object
+    from spyx.report.operations import LayerCost
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ class Energy:
         """Of the twin, pJ per sample."""
         return sum(self.twin.values())
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Object:
         """For JSON."""
         totals = {
             "total_pj": self.total,
@@ -211,7 +217,7 @@ def energy(found: Cost, model: str | CostModel = "45nm-fp32") -> Energy:
     return Energy(model, {**by_spikes, **whatever}, twin, bits, found.input_rate, even)
 
 
-def _state_numbers(steps: float) -> Any:
+def _state_numbers(steps: float) -> Callable[[LayerCost], float]:
     """State variables of all units of a layer."""
     return lambda layer: layer.variables * layer.updates / steps
 

@@ -12,7 +12,7 @@ from spyx.report.findings import Finding
 if TYPE_CHECKING:
     from jaxtyping import Num
 
-    from spyx.report.types import Batch, History
+    from spyx.report.types import History, Part
 
     Input = Num[np.ndarray, "samples time *features"]
     Targets = Num[np.ndarray, "samples *time"]
@@ -151,7 +151,7 @@ def of_range(y: Targets, classes: int) -> list[Finding]:
     return [Finding("labels out of range", "labels", number, "They have no class.", "number classes from 0.", 97)]
 
 
-def of_parts(x: Input, held_out: Mapping[str, Batch]) -> list[Finding]:
+def of_parts(x: Input, held_out: Mapping[str, Part]) -> list[Finding]:
     """Samples of a held-out part that are in the training part, bit by bit, where that part hardly repeats itself."""
     known = [sample.tobytes() for sample in np.ascontiguousarray(x)]
     there = set(known)

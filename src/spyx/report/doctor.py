@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from spyx.fn import LossFn
     from spyx.nn.layer import Model
-    from spyx.report.types import Batch, History, Lengths, Loss, Objective, Rows, Samples
+    from spyx.report.types import Batch, History, Lengths, Loss, Objective, Part, Rows, Samples
 
 OWNER = "spyx.report.doctor"
 
@@ -34,7 +34,7 @@ def doctor(
     loss: Loss | None = None,
     objective: Objective | None = None,
     lengths: Lengths | None = None,
-    held_out: Mapping[str, Batch] | None = None,
+    held_out: Mapping[str, Part] | None = None,
     history: History = (),
 ) -> Diagnosis:
     """Look for what keeps a network from learning, on one batch, and say what to change.
@@ -90,7 +90,7 @@ def examine(
     loss: Loss | None = None,
     objective: Objective | None = None,
     lengths: Lengths | None = None,
-    held_out: Mapping[str, Batch] | None = None,
+    held_out: Mapping[str, Part] | None = None,
     history: History = (),
 ) -> Examination:
     """`doctor`, with the numbers that were measured."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -90,6 +90,20 @@ MODELS = {
 """Cost models by name."""
 
 
+class Numbers(TypedDict):
+    """An `Energy` for JSON: its fields, and both totals in picojoules with their ratio."""
+
+    model: Object
+    parts: dict[str, float]
+    twin: dict[str, float]
+    bits: int
+    rate: float
+    break_even: float
+    total_pj: float
+    twin_total_pj: float
+    ratio: float
+
+
 @dataclass(frozen=True)
 class Energy:
     """Estimated energy per sample, in picojoules, of a network and of its quantised twin.
@@ -134,14 +148,19 @@ class Energy:
         """Of the twin, pJ per sample."""
         return sum(self.twin.values())
 
-    def as_dict(self) -> Object:
+    def as_dict(self) -> Numbers:
         """For JSON."""
-        totals = {
+        return {
+            "model": asdict(self.model),
+            "parts": dict(self.parts),
+            "twin": dict(self.twin),
+            "bits": self.bits,
+            "rate": self.rate,
+            "break_even": self.break_even,
             "total_pj": self.total,
             "twin_total_pj": self.twin_total,
             "ratio": _ratio(self.total, self.twin_total),
         }
-        return {**asdict(self), **totals}
 
     def __str__(self) -> str:
         ratio = _ratio(self.total, self.twin_total)

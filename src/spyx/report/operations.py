@@ -53,7 +53,7 @@ class NeuroBench(TypedDict):
     Samples: int
     Steps: float
     NotCounted: list[str]
-    Layers: list[dict[str, float | str]]
+    Layers: list[dict[str, Any]]  # a `LayerCost` each, by its fields
 
 
 @dataclass(frozen=True)

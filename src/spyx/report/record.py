@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from spyx.engine.types import Outputs, State
     from spyx.nn.layer import Model
-    from spyx.report.types import Batch, Labels, Layers, Lengths, Loss, Samples, Seen, Structure
+    from spyx.report.types import Labels, Layers, Lengths, Loss, Part, Samples, Seen, Structure
 
     Where = Collection[str] | Callable[[str, nn.Layer], object]
     """Paths of layers, one or several; or a function `(path, layer) -> bool`."""
@@ -57,7 +57,7 @@ NAMES = {"outputs": SPIKES, "v": MEMBRANE}
 @overload
 def record(
     model: Model,
-    x: Samples | Iterable[Batch],
+    x: Samples | Iterable[Part],
     *,
     what: str | tuple[str, ...] = ...,
     where: Where | None = ...,
@@ -74,7 +74,7 @@ def record(
 @overload
 def record(
     model: Model,
-    x: Samples | Iterable[Batch],
+    x: Samples | Iterable[Part],
     *,
     what: str | tuple[str, ...] = ...,
     where: Where | None = ...,
@@ -88,9 +88,26 @@ def record(
 ) -> Recording[Statistics]: ...
 
 
+@overload
 def record(
     model: Model,
-    x: Samples | Iterable[Batch],
+    x: Samples | Iterable[Part],
+    *,
+    what: str | tuple[str, ...] = ...,
+    where: Where | None = ...,
+    every: int = ...,
+    units: int | Mapping[str, Integer[ArrayLike, " units"]] | None = ...,
+    statistics: bool,
+    y: Labels | None = ...,
+    loss: Loss | None = ...,
+    lengths: Lengths | None = ...,
+    batch_size: int = ...,
+) -> Recording[np.ndarray | Statistics]: ...
+
+
+def record(
+    model: Model,
+    x: Samples | Iterable[Part],
     *,
     what: str | tuple[str, ...] = (SPIKES,),
     where: Where | None = None,
@@ -101,7 +118,7 @@ def record(
     loss: Loss | None = None,
     lengths: Lengths | None = None,
     batch_size: int = 256,
-) -> Recording:
+) -> Recording[np.ndarray] | Recording[Statistics] | Recording[np.ndarray | Statistics]:
     """Run a network and record what its layers did; the network is not changed, and runs in evaluation mode.
 
     The recording is as large as is asked for: `every` n-th step, some `units`, or `statistics` alone, whose size does
@@ -350,7 +367,7 @@ def _statistics(found: Sums) -> Statistics:
 
 
 def _parts(
-    x: Samples | Iterable[Batch], y: Labels | None, lengths: Lengths | None, size: int, fill: bool
+    x: Samples | Iterable[Part], y: Labels | None, lengths: Lengths | None, size: int, fill: bool
 ) -> Iterator[_Part]:
     if hasattr(x, "__array__"):
         x = np.asarray(x)

@@ -38,6 +38,7 @@ class Statistics(NamedTuple):
 
 
 Q = TypeVar("Q", bound="np.ndarray | Statistics", covariant=True)
+"""A recorded quantity: an array, or `Statistics`."""
 
 
 class LayerRecord(Mapping[str, "Q | np.ndarray"], Generic[Q]):

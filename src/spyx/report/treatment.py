@@ -69,7 +69,7 @@ class Treatment:
         left: findings that remain.
 
     Example:
-        >>> print(Treatment(model=None, batch=None))
+        >>> print(Treatment(model=nn.Sequential(nn.IF(1)), batch=np.zeros((1, 1, 1))))
         nothing to treat
         nothing found: input, labels, activity and gradients look healthy
     """

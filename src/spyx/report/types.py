@@ -36,8 +36,11 @@ if TYPE_CHECKING:
     Rows: TypeAlias = Shaped[np.ndarray | Array, "samples ..."]
     """One part of a batch."""
 
-    Batch: TypeAlias = Samples | tuple[Rows, ...] | list[Rows] | data.Batch | data.SequenceBatch
+    Part: TypeAlias = Samples | tuple[Rows, ...] | data.Batch | data.SequenceBatch
     """Input alone; or input, labels and whatever else a loss takes; or a batch of a `spyx.data.Loader`."""
+
+    Batch: TypeAlias = Part | list[Rows]
+    """A `Part`; input, labels and the rest may be a list here."""
 
     Loss: TypeAlias = Callable[..., Float[Array, ""]]
     """`(traces, targets) -> loss`: traces (samples, time, classes); a loss of `spyx.fn` takes `lengths=` too."""

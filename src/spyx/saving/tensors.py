@@ -19,14 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.data._disk import naming, part_of
-from spyx.data._json import Object
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from jaxtyping import Shaped, UInt8
 
-    from spyx.data._json import JSON
+    from spyx.data._json import JSON, Object
 
 DTYPES = {
     "BOOL": np.dtype(np.bool_),

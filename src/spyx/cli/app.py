@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from spyx.cli.data import app as data_app
 from spyx.cli.errors import OneLineErrors, UserError
 from spyx.cli.nir import app as nir_app
 from spyx.cli.zoo import app as zoo_app
+
+if TYPE_CHECKING:
+    from typer.models import OptionInfo
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -40,14 +43,14 @@ DATA, NETWORK, TRAINING, OUTPUT = "Data", "Network", "Training", "Settings and o
 DEVICES = "Several devices and machines"
 
 
-def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
+def _option(panel: str, text: str, *names: str, metavar: str | None = None) -> OptionInfo:
     """An option whose default is that of `Config`: None here means not given."""
     field = (names[0] if names else "").lstrip("-").replace("-", "_")
     default = getattr(Config, field, None)
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
     shown = f" [dim]Default {default}.[/]" if default not in (None, "") else ""
-    return typer.Option(*names, help=text + shown, rich_help_panel=panel, show_default=False, **more)
+    return typer.Option(*names, help=text + shown, rich_help_panel=panel, show_default=False, metavar=metavar)
 
 
 def _print_version(asked: bool) -> None:

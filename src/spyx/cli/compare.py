@@ -6,7 +6,7 @@ import json
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +17,10 @@ from spyx.cli.resume import NO_MATTER
 from spyx.cli.runs import METRICS, open_run, read_json
 from spyx.cli.text import safe
 
+if TYPE_CHECKING:
+    from spyx.cli.values import Setting
+    from spyx.data._json import Object
+
 LARGEST_NUMBER = 1e300
 """So that sums over runs are finite."""
 NUMBERS = ("test_accuracy", "test_loss", "run_s")
@@ -26,7 +30,7 @@ NUMBERS = ("test_accuracy", "test_loss", "run_s")
 class Row:
     """Runs of the same settings, with other seeds."""
 
-    settings: dict[str, Any]
+    settings: dict[str, Setting]
     folders: list[str]
     seeds: list[int]
     numbers: dict[str, list[float]]
@@ -40,11 +44,12 @@ def compare(folders: list[Path], console: Console, *, as_json: bool = False) -> 
     """
     rows: dict[str, Row] = {}
     for folder in dict.fromkeys(folders):
-        settings = _flat(open_run(folder, needs=()))
-        seed = settings.pop("seed")
+        config = open_run(folder, needs=())
+        settings = _flat(config)
+        del settings["seed"]
         row = rows.setdefault(json.dumps(settings), Row(settings, [], [], {name: [] for name in NUMBERS}))
         row.folders.append(str(folder))
-        row.seeds.append(seed)
+        row.seeds.append(config.seed)
         for name, value in _numbers(folder).items():
             row.numbers[name].append(value)
     found = sorted(rows.values(), key=lambda row: -statistics.fmean(row.numbers["test_accuracy"]))
@@ -61,8 +66,8 @@ def compare(folders: list[Path], console: Console, *, as_json: bool = False) -> 
     return found
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(config: Config) -> dict[str, Setting]:
+    flat: dict[str, Setting] = {}
     for name, value in asdict(config).items():
         if name not in NO_MATTER:
             flat |= {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
@@ -88,7 +93,7 @@ def _spread(values: list[float], form: str) -> str:
     return mean if len(values) < 2 else f"{mean} \u00b1 {form.format(statistics.stdev(values))}"
 
 
-def _plain(row: Row, names: list[str]) -> dict[str, Any]:
+def _plain(row: Row, names: list[str]) -> Object:
     means = {name: statistics.fmean(values) for name, values in row.numbers.items()}
     spread = {name: statistics.stdev(values) for name, values in row.numbers.items() if len(values) > 1}
     differing = {name: row.settings[name] for name in names}

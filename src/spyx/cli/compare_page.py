@@ -6,7 +6,7 @@ import json
 import os
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -17,6 +17,9 @@ from spyx.cli.text import safe
 from spyx.report.page import content as of
 from spyx.report.page.jsonable import number, plain, text
 from spyx.report.page.writer import save_page
+
+if TYPE_CHECKING:
+    from spyx.data._json import Object
 
 CURVES = {
     "train_loss": ("Training loss", "cross-entropy (nats)"),
@@ -58,7 +61,7 @@ def check_name(file: Path) -> None:
         raise UserError(f"--page: {file} exists already and is not overwritten. Name another.")
 
 
-def comparison(rows: list[Row]) -> dict[str, Any]:
+def comparison(rows: list[Row]) -> Object:
     """The content of the page."""
     shown = rows[:MOST]
     names = [name for name in rows[0].settings if len({json.dumps(row.settings[name]) for row in rows}) > 1]
@@ -94,8 +97,8 @@ def _labels(rows: list[Row], names: list[str]) -> list[str]:
     return [label if found.count(label) == 1 else f"{label} ({n})" for n, label in enumerate(found, 1)]
 
 
-def _group(row: Row, label: str, names: list[str]) -> dict[str, Any]:
-    def spread(name: str, scale: float = 1.0) -> dict[str, Any]:
+def _group(row: Row, label: str, names: list[str]) -> Object:
+    def spread(name: str, scale: float = 1.0) -> Object:
         values = [scale * value for value in row.numbers[name]]
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
         return {"mean": number(statistics.fmean(values)), "deviation": number(deviation), "count": len(values)}
@@ -113,7 +116,7 @@ def _group(row: Row, label: str, names: list[str]) -> dict[str, Any]:
 
 def _chart(
     key: str, title: str, unit: str, labels: list[str], histories: list[list[list[dict[str, float]]]]
-) -> dict[str, Any] | None:
+) -> Object | None:
     """One line for every row: the mean over its runs, with the smallest and the largest value; None without any."""
     longest = max((len(history) for row in histories for history in row), default=0)
     epochs, scale = of.thinned(longest), 100.0 if key == "eval_acc" else 1.0

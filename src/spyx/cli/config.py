@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 from spyx.cli.errors import UserError, suggestion
 from spyx.cli.tuned import TUNED
-from spyx.cli.values import check
+from spyx.cli.values import Limits, check
+
+Settings: TypeAlias = Mapping[str, object]
+"""Settings by name as they were written or given, not checked; None means not given."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class Config:
         return "\n".join(lines) + "\n"
 
 
+Table = TypeVar("Table", bound=Config | LayersTable | RasterTable | AugmentTable)
+
 TABLES = {"layers": LayersTable(), "raster": RasterTable(), "augment": AugmentTable()}
 LONGEST_FILE = 1 << 16
 FILE_ONLY = (
@@ -124,7 +129,7 @@ FILE_ONLY = (
 )
 """Settings that the command line has no option for."""
 
-LIMITS: dict[str, Any] = {
+LIMITS: dict[str, tuple[float, float]] = {
     "steps": (1, 10_000),
     "beta": (0.0, 1.0),
     "calibrate": (0.0, 0.9),
@@ -139,16 +144,11 @@ LIMITS: dict[str, Any] = {
     "clip": (0.0, 1e6),
     "accumulate": (1, 1_000_000),
     "average": (0.0, 0.999999),
-    "precision": ("float32", "bfloat16", "float16"),
-    "class_weights": ("none", "balanced"),
     "smoothing": (0.0, 1.0),
-    "readout": ("sum", "mean"),
     "readout_beta": (0.0, 1.0),
-    "unlabelled": ("masked", "class 0"),
     "layers.conv_kernel": (1, 64),
     "layers.conv_pool": (1, 64),
     "layers.recurrent_delays": (0, 10_000),
-    "layers.norm": ("none", "batch"),
     "layers.dropout": (0.0, 0.99),
     "layers.gain": (0.0, 1e3),
     "raster.bin_ms": (0.0, 1e6),
@@ -163,20 +163,29 @@ LIMITS: dict[str, Any] = {
     "augment.mask_time": (0, 10_000),
     "augment.mask_space": (0, 4096),
 }
-"""Least and largest value of every number, and the words to choose from; `_limits` adds those of the library."""
+"""Least and largest value of every number."""
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "precision": ("float32", "bfloat16", "float16"),
+    "class_weights": ("none", "balanced"),
+    "readout": ("sum", "mean"),
+    "unlabelled": ("masked", "class 0"),
+    "layers.norm": ("none", "batch"),
+}
+"""The words to choose from; `_limits` adds those of the library."""
 
 
-def _limits() -> dict[str, Any]:
+def _limits() -> dict[str, Limits]:
     from spyx.data.raster import POLARITIES, STARTS  # this imports JAX, which `spyx --help` does without
 
-    return {**LIMITS, "raster.start": STARTS, "raster.polarity": POLARITIES}
+    return {**LIMITS, **WORDS, "raster.start": STARTS, "raster.polarity": POLARITIES}
 
 
 OWN = {"neuron": "a neuron", "dataset": "a data set", "loss": "a loss"}
 """Settings that may name code, `module:name`."""
 
 
-def make_config(file: Path | None, given: dict[str, Any], needs: Iterable[str] = tuple(OWN)) -> Config:
+def make_config(file: Path | None, given: Settings, needs: Iterable[str] = tuple(OWN)) -> Config:
     """Defaults, overridden by those of the data set, by the file, and by what was given on the command line.
 
     Args:
@@ -188,7 +197,7 @@ def make_config(file: Path | None, given: dict[str, Any], needs: Iterable[str] =
         UserError: everything that is wrong with names, types and ranges, in one message.
     """
     written = {} if file is None else read(file)
-    values = dict(written)
+    values: dict[str, object] = dict(written)
     for name in needs:
         if ":" in str(values.get(name)) and given.get(name) is None:
             raise UserError(
@@ -196,7 +205,7 @@ def make_config(file: Path | None, given: dict[str, Any], needs: Iterable[str] =
                 f"Name it yourself with --{name}."
             )
     values |= {name: value for name, value in given.items() if value is not None}
-    values = TUNED.get(str(values.get("dataset", "")).lower(), {}) | values
+    values = {**TUNED.get(str(values.get("dataset", "")).lower(), {}), **values}
     wrong: list[str] = []
     config = _filled(Config(), values, "", _limits(), wrong)
     if wrong:
@@ -206,10 +215,10 @@ def make_config(file: Path | None, given: dict[str, Any], needs: Iterable[str] =
     return config
 
 
-def _filled(defaults: Any, values: dict[str, Any], table: str, limits: dict[str, Any], wrong: list[str]) -> Any:
+def _filled(defaults: Table, values: Settings, table: str, limits: Mapping[str, Limits], wrong: list[str]) -> Table:
     """`defaults` with the checked `values` in it; what is wrong with them is added to `wrong`."""
     names = [setting.name for setting in fields(defaults)]
-    checked: dict[str, Any] = {}
+    checked: dict[str, object] = {}
     for name, value in _same_dashes(values):
         full = f"{table}{name}"
         if name not in names:
@@ -217,7 +226,7 @@ def _filled(defaults: Any, values: dict[str, Any], table: str, limits: dict[str,
             wrong.append(f"unknown setting {full!r}.{suggestion(name, names)} {what} are: {', '.join(names)}.")
             continue
         default = getattr(defaults, name)
-        if is_dataclass(default):
+        if isinstance(default, (LayersTable, RasterTable, AugmentTable)):
             if isinstance(value, dict):
                 checked[name] = _filled(default, value, f"{name}.", limits, wrong)
             else:
@@ -228,19 +237,19 @@ def _filled(defaults: Any, values: dict[str, Any], table: str, limits: dict[str,
             checked[name] = check(shown, value, default, limits.get(full))
         except UserError as error:
             wrong.append(str(error))
-    return type(defaults)(**checked)
+    return replace(defaults, **checked)
 
 
-def _same_dashes(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _same_dashes(values: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     return ((str(name).replace("-", "_"), value) for name, value in values.items())
 
 
-def _lines(values: dict[str, Any]) -> list[str]:
+def _lines(values: Settings) -> list[str]:
     # TOML's basic strings are JSON's, but for surrogate pairs and the character 127.
     return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
 
 
-def read(file: Path) -> dict[str, Any]:
+def read(file: Path) -> dict[str, object]:
     """The settings in a TOML or YAML file; dashes and underscores in names are the same."""
     if file.suffix not in (".toml", ".yaml", ".yml"):
         raise UserError(f"--config: expected a .toml, .yaml or .yml file; got {file.name}.")
@@ -261,7 +270,7 @@ def read(file: Path) -> dict[str, Any]:
     return dict(_same_dashes(values))
 
 
-def _yaml(text: str) -> Any:
+def _yaml(text: str) -> object:
     try:
         import yaml
     except ImportError as missing:
@@ -270,7 +279,7 @@ def _yaml(text: str) -> Any:
     class Loader(yaml.SafeLoader):
         """Plain data only: an alias lets a few hundred bytes stand for gigabytes."""
 
-        def compose_node(self, parent: Any, index: Any) -> Any:
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
             if self.check_event(yaml.AliasEvent):
                 raise ValueError("it uses an alias (*name), which is not read; write the value out")
             return super().compose_node(parent, index)

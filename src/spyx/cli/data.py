@@ -7,13 +7,18 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from spyx.cli.errors import UserError, pick
 from spyx.cli.text import plain, safe
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from spyx.data._json import Object
 
 app = typer.Typer(help="The data sets that spyx knows: list them, look at one, fetch one.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
@@ -29,7 +34,7 @@ def list_command(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(rows))
         return
-    width = max(len(row["name"]) for row in rows)
+    width = max(len(str(row["name"])) for row in rows)
     for row in rows:
         print(f"{row['name']:{width}}  {row['files']:9}  {row['what']}")
 
@@ -87,7 +92,7 @@ def fetch_command(
     console.print(f"spyx train --dataset {name} --data {safe(folder)}", soft_wrap=True)
 
 
-def about(name: str) -> dict[str, Any]:
+def about(name: str) -> Object:
     """What is known of a data set."""
     module = _module(name)
     parameters = inspect.signature(module.load).parameters
@@ -109,7 +114,7 @@ def about(name: str) -> dict[str, Any]:
     }
 
 
-def _module(name: str) -> Any:
+def _module(name: str) -> ModuleType:
     return importlib.import_module(f"spyx.data.sets.{name}")
 
 

@@ -6,7 +6,7 @@ import json
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +27,14 @@ from spyx.report.data_checks import how_alike, of_parts
 from spyx.report.doctor import examine
 from spyx.report.layer_checks import condition
 
+if TYPE_CHECKING:
+    from flax import nnx
+    from jaxtyping import Shaped
+
+    from spyx.data._json import Object
+    from spyx.report.probe import Probe
+    from spyx.report.types import History
+
 SAMPLES = 256
 """Of the training part, which is enough to see a layer that never fires."""
 
@@ -43,9 +51,10 @@ def doctor(folder: Path, as_json: bool, console: Console, neuron: str | None = N
     found, _ = diagnose(config, data, model, read_history(folder))
     changes, given = _fixed(config, data, model, found) if fix else ([], [])
     if as_json:
-        listed: Any = [asdict(finding) for finding in found]
+        findings = [asdict(finding) for finding in found]
+        listed: list[Object] | Object = findings
         if fix:
-            listed = {"findings": listed, "changes": changes, "options": given}
+            listed = {"findings": findings, "changes": changes, "options": given}
         typer.echo(json.dumps(listed, indent=2))
         return len(found)
     lines = [f"{number}. {advice(config, finding)}" for number, finding in enumerate(found, 1)] or [str(found)]
@@ -61,8 +70,8 @@ def doctor(folder: Path, as_json: bool, console: Console, neuron: str | None = N
 
 
 def diagnose(
-    config: Config, data: inputs.Inputs, model: Any, history: list[dict[str, float]]
-) -> tuple[report.Diagnosis, Any]:
+    config: Config, data: inputs.Inputs, model: nnx.Module, history: History
+) -> tuple[report.Diagnosis, Probe | None]:
     """What the doctor says of a network on the training part of its data and of the parts beside one another.
 
     Returns the findings and what was measured, None where the data alone say enough.
@@ -76,7 +85,7 @@ def diagnose(
     return report.Diagnosis(sorted(found, key=lambda finding: -finding.weight)), seen
 
 
-def examined_samples(data: inputs.Inputs) -> tuple[Any, ...]:
+def examined_samples(data: inputs.Inputs) -> tuple[Shaped[np.ndarray, "samples ..."], ...]:
     """Samples from all of the training part, their labels, and their lengths where they differ."""
     x, y, lengths = data.part("train")
     # From all of the part: some data sets are in the order of their classes.
@@ -85,7 +94,7 @@ def examined_samples(data: inputs.Inputs) -> tuple[Any, ...]:
     return np.asarray(np.asarray(x)[rows], np.float32), np.asarray(y)[rows], *ends
 
 
-def fresh_network(config: Config, data: inputs.Inputs) -> Any:
+def fresh_network(config: Config, data: inputs.Inputs) -> nn.Sequential:
     """The network before the first step, its weights scaled where the settings ask for it.
 
     Raises:
@@ -102,7 +111,7 @@ def fresh_network(config: Config, data: inputs.Inputs) -> Any:
 
 
 def _fixed(
-    config: Config, data: inputs.Inputs, model: Any, found: report.Diagnosis
+    config: Config, data: inputs.Inputs, model: nn.Sequential, found: report.Diagnosis
 ) -> tuple[list[dict[str, str]], list[str]]:
     """Changes, each with the number before and after it, and the options of `spyx train` that make them."""
     changes: list[dict[str, str]] = []
@@ -128,7 +137,7 @@ def _fixed(
 def _measured_again(config: Config, data: inputs.Inputs, given: dict[str, str], finding: report.Finding) -> str:
     """The number of a finding, with other settings, in a network before its first step."""
     names = {option: option[2:].replace("-", "_") for option in given}
-    values: dict[str, Any] = {names[option]: value for option, value in given.items()}
+    values = {names[option]: value for option, value in given.items()}
     kinds = {"steps": int, "calibrate": float, "beta": float}
     changed = replace(config, **{name: kinds.get(name, str)(value) for name, value in values.items()})
     if changed.encoder != config.encoder or changed.steps != config.steps:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
 import typer
 from typer.core import TyperGroup
 
 from spyx.cli.interrupt import EXIT_CODE
 from spyx.cli.text import plain
+
+if TYPE_CHECKING:
+    from jaxtyping import Shaped
+    from numpy.typing import ArrayLike
 
 
 class UserError(Exception):
@@ -27,7 +31,7 @@ class Interrupted(UserError):
 class OneLineErrors(TyperGroup):
     """A group of commands whose errors are one line each."""
 
-    def main(self, *args: Any, **extra: Any) -> Any:
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run a command and leave with its exit code."""
         extra["standalone_mode"] = False
         try:
@@ -43,13 +47,20 @@ class OneLineErrors(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
 
+@runtime_checkable
+class _Refusal(Protocol):
+    """What the parser of options raises."""
+
+    def format_message(self) -> str: ...
+
+
 def _message(error: Exception) -> str | None:
     """The line for an error that a user, a file or the machine can cause; None for a mistake of this program."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, typer.Abort):
         return "interrupted."
-    if hasattr(error, "format_message"):  # what the parser of options raises
+    if isinstance(error, _Refusal):
         return _usage(error)
     if isinstance(error, OSError):
         where = f" {error.filename}" if error.filename else ""
@@ -61,7 +72,7 @@ def _message(error: Exception) -> str | None:
     return None
 
 
-def _usage(error: Any) -> str:
+def _usage(error: _Refusal) -> str:
     message = error.format_message()
     context = getattr(error, "ctx", None)
     given = getattr(error, "option_name", None)
@@ -85,7 +96,7 @@ def suggestion(given: str, choices: Iterable[str]) -> str:
     return f" Did you mean {by_lower[close[0]]}?" if close else ""
 
 
-def refuse_nan(array: str, values: Any, *, infinite: bool = True) -> None:
+def refuse_nan(array: str, values: Shaped[ArrayLike, "..."], *, infinite: bool = True) -> None:
     """A line that names the array and counts its NaN, where it holds any, and infinities unless those are allowed."""
     import numpy as np
 

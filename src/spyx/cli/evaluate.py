@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -14,6 +15,9 @@ from spyx.cli.errors import pick
 from spyx.cli.runs import BEST, WEIGHTS
 from spyx.cli.score import confusion, score
 from spyx.cli.trained import open_trained
+
+if TYPE_CHECKING:
+    from jaxtyping import Integer
 
 MOST_CLASSES = 12
 
@@ -62,7 +66,7 @@ def evaluate(
     return result["acc"]
 
 
-def _shown(table: np.ndarray) -> Table:
+def _shown(table: Integer[np.ndarray, "classes classes"]) -> Table:
     """The confusion matrix; of many classes, the pairs that are mistaken most often."""
     if len(table) <= MOST_CLASSES:
         shown = Table("class", *map(str, range(len(table))), box=None)

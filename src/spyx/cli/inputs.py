@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,12 @@ from spyx.cli.own import function, is_own
 from spyx.data.lengths import has_time, lengths_of, padded
 from spyx.data.sets import NAMES
 from spyx.zoo.encoder import DELTA_THRESHOLD, SERIES, STATIC, ValueEncoder
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Integer, Num
+    from numpy.typing import ArrayLike
+
+    from spyx.data.raster import RasterOptions
 
 PARTS = ("train", "validation", "test")
 ENCODERS = ("auto", "latency", "rate", "phase", "direct", "delta", "none")
@@ -46,13 +52,13 @@ class Inputs:
     is how many steps are a sample's own, where samples differ; `seconds` are those of loading, framing and encoding.
     """
 
-    x: dict[str, jax.Array]
-    y: dict[str, jax.Array]
+    x: dict[str, Num[Array, "samples time features"]]
+    y: dict[str, Integer[Array, "samples *time"]]
     frame: tuple[int, ...]
     classes: int
     encoder: str
     note: str
-    lengths: dict[str, np.ndarray]
+    lengths: dict[str, Integer[np.ndarray, " samples"]]
     seconds: dict[str, float]
 
     @property
@@ -60,7 +66,11 @@ class Inputs:
         """Has every step a label?"""
         return self.y["train"].ndim == 2
 
-    def part(self, name: str) -> tuple[jax.Array, jax.Array, np.ndarray | None]:
+    def part(
+        self, name: str
+    ) -> tuple[
+        Num[Array, "samples time features"], Integer[Array, "samples *time"], Integer[np.ndarray, " samples"] | None
+    ]:
         """Samples, labels and lengths of one part."""
         return self.x[name], self.y[name], self.lengths.get(name)
 
@@ -70,7 +80,9 @@ class Inputs:
         return f"one per step; {steps.size - steps.sum()} of {steps.size} {part} steps have none and are left out"
 
 
-def labels_that_count(y: Any, lengths: np.ndarray | None = None) -> np.ndarray:
+def labels_that_count(
+    y: Integer[ArrayLike, "samples *time"], lengths: Integer[ArrayLike, " samples"] | None = None
+) -> Bool[np.ndarray, "samples *time"]:
     """Not those of steps without a label, nor those after a sample's end; of shape `y`."""
     y = np.asarray(y)
     if y.ndim == 1:
@@ -138,7 +150,7 @@ def load_inputs(config: Config) -> Inputs:
         UserError: files are missing, or the encoder does not fit the data.
     """
     name = full_name(config.dataset)
-    options: dict[str, Any] = {"root": config.data} if config.data else {}
+    options: dict[str, object] = {"root": config.data} if config.data else {}
     if config.sensor_size:
         options["sensor_size"] = config.sensor_size
     if config.hold_out_speaker:
@@ -177,7 +189,7 @@ def full_name(dataset: str) -> str:
     return dataset if is_own(dataset) else pick("dataset", dataset, datasets())
 
 
-def _loaded(name: str, options: dict[str, Any]) -> data.Dataset:
+def _loaded(name: str, options: Mapping[str, object]) -> data.Dataset:
     if not is_own(name):
         return data.load(name, **options)
     load = function("--dataset", name, OWN_EXAMPLE)
@@ -192,7 +204,7 @@ def _loaded(name: str, options: dict[str, Any]) -> data.Dataset:
     return arranged(name, found)
 
 
-def arranged(name: str, found: Any) -> data.Dataset:
+def arranged(name: str, found: object) -> data.Dataset:
     """What a function of the user's own returned, as a `Dataset`.
 
     Raises:
@@ -242,7 +254,7 @@ def _framed(config: Config, dataset: data.Dataset) -> data.Dataset:
     return kept.map(lambda part, split: data.Split(np.asarray(split.x), split.y))
 
 
-def raster_options(config: Config) -> dict[str, Any]:
+def raster_options(config: Config) -> RasterOptions:
     """The arguments of `spyx.data.Raster` that the settings stand for."""
     table = config.raster
     return {
@@ -256,9 +268,9 @@ def raster_options(config: Config) -> dict[str, Any]:
     }
 
 
-def _padded(dataset: data.Dataset) -> tuple[data.Dataset, dict[str, np.ndarray]]:
+def _padded(dataset: data.Dataset) -> tuple[data.Dataset, dict[str, Integer[np.ndarray, " samples"]]]:
     """Samples of unequal length as one array of each part, and their lengths; other data sets as they are."""
-    lengths: dict[str, np.ndarray] = {}
+    lengths: dict[str, Integer[np.ndarray, " samples"]] = {}
 
     def pad(part: str, split: data.Split) -> data.Split:
         found = lengths_of(split)
@@ -278,8 +290,8 @@ def _afford(size: int) -> None:
 
 
 def _encoder(
-    config: Config, name: str, sample: np.ndarray, *, per_step: bool
-) -> tuple[str, Callable[[Any, jax.Array], jax.Array]]:
+    config: Config, name: str, sample: Num[np.ndarray, "samples ..."], *, per_step: bool
+) -> tuple[str, Callable[[Num[Array, "samples ..."], jax.Array], Num[Array, "samples time *features"]]]:
     """The name of the encoder and `(values, key) -> (samples, time, features)`, chosen by what the data is."""
     given, threshold = encoder_of(config.encoder)
     if np.issubdtype(sample.dtype, np.integer):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeGuard, TypeVar, cast
 
 import jax
 import numpy as np
@@ -16,6 +17,13 @@ from spyx.cli.config import Config
 from spyx.cli.errors import UserError, pick
 from spyx.cli.own import imported
 from spyx.nn.dynamics import PRESETS
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Integer
+
+    from spyx.nn.layer import Model
+
+C = TypeVar("C", bound=nnx.Linear | nnx.Conv)
 
 MAX_BYTES = 4 * 2**30
 """Weights alone; an optimiser takes three times as much on top."""
@@ -41,25 +49,25 @@ def full_name(neuron: str) -> str:
     return neuron if ":" in neuron else pick("neuron", neuron, neurons())
 
 
-def neuron_class(neuron: str) -> type[Any]:
+def neuron_class(neuron: str) -> type[nn.Layer]:
     """The class of a name, or of `module:Class`, which is imported as from the current directory."""
     if ":" not in neuron:
         return neurons()[full_name(neuron)]
 
-    def fits(value: Any) -> bool:
+    def fits(value: object) -> TypeGuard[type[nn.Layer]]:
         return isinstance(value, type) and issubclass(value, nn.Layer)
 
     what = "class of neurons|subclass of spyx.nn.Neuron"
     return imported("--neuron", neuron, "MODULE:CLASS, such as mine:MyNeuron", fits, what)
 
 
-def surrogates() -> dict[str, Any]:
+def surrogates() -> dict[str, Callable[..., axn.Surrogate]]:
     """Every surrogate of `spyx.axn` that can be made from numbers alone, by name."""
     made = {name: getattr(axn, name) for name in axn.__all__ if name != "custom"}
     return {name: make for name, make in made.items() if getattr(make, "__wrapped__", None) is not None}
 
 
-def make_surrogate(text: str) -> Any:
+def make_surrogate(text: str) -> axn.Surrogate:
     """`superspike` or `superspike:10`, the number being the first option of the surrogate."""
     name, _, option = text.partition(":")
     factory = surrogates()[pick("surrogate", name, surrogates())]
@@ -95,7 +103,7 @@ def make_network(config: Config, features: int, classes: int, frame: tuple[int, 
         UserError: weights that do not fit in memory, or frames too small for the convolutions.
     """
     rngs = nnx.Rngs(config.seed)
-    layers: list[Any] = []
+    layers: list[Model] = []
     width = features
     if config.layers.conv:
         layers, width = _convolutions(config, frame or (features,), rngs)
@@ -109,14 +117,14 @@ def make_network(config: Config, features: int, classes: int, frame: tuple[int, 
     return nn.Sequential(*layers)
 
 
-def _convolutions(config: Config, frame: tuple[int, ...], rngs: nnx.Rngs) -> tuple[list[Any], int]:
+def _convolutions(config: Config, frame: tuple[int, ...], rngs: nnx.Rngs) -> tuple[list[Model], int]:
     """Spiking convolutions, each followed by a pool, and the number of features that they end with.
 
     A frame is (rows, columns, polarity), (rows, columns) or (units,); the last two get one channel.
     """
     kernel, pool = config.layers.conv_kernel, config.layers.conv_pool
     *sides, channels = frame if len(frame) == 3 else (*frame, 1)
-    layers: list[Any] = [nn.Unflatten((*sides, channels))]
+    layers: list[Model] = [nn.Unflatten((*sides, channels))]
     for size in config.layers.conv:
         conv = nn.Conv(channels, size, (kernel,) * len(sides), rngs=rngs)
         layers += [_gained(config, conv), *_after(config, (*sides, size), rngs), nn.SumPool(pool, pool, "VALID")]
@@ -129,18 +137,18 @@ def _convolutions(config: Config, frame: tuple[int, ...], rngs: nnx.Rngs) -> tup
     return [*layers, nn.Flatten(), *_dropout(config, rngs)], math.prod(sides) * channels
 
 
-def _connection(config: Config, width: int, size: int, rngs: nnx.Rngs) -> Any:
+def _connection(config: Config, width: int, size: int, rngs: nnx.Rngs) -> nnx.Linear | nn.Delayed:
     linear = _gained(config, nnx.Linear(width, size, rngs=rngs))
     return nn.Delayed(linear, config.delays, rngs=rngs) if config.delays else linear
 
 
-def _gained(config: Config, connection: Any) -> Any:
+def _gained(config: Config, connection: C) -> C:
     if config.layers.gain != 1:
         connection.kernel[...] = connection.kernel[...] * np.float32(config.layers.gain)
     return connection
 
 
-def _after(config: Config, shape: int | tuple[int, ...], rngs: nnx.Rngs) -> list[Any]:
+def _after(config: Config, shape: int | tuple[int, ...], rngs: nnx.Rngs) -> list[Model]:
     """What follows a connection: normalisation, if any, and the neurons."""
     channels = shape if isinstance(shape, int) else shape[-1]
     norm = [nnx.BatchNorm(channels, momentum=MOMENTUM, rngs=rngs)] if config.layers.norm == "batch" else []
@@ -155,18 +163,19 @@ def learns_recurrence(config: Config) -> bool:
     return config.layers.recurrent or config.layers.recurrent_delays > 0
 
 
-def _recurrent(config: Config, neuron: Any, size: int, rngs: nnx.Rngs) -> Any:
+def _recurrent(config: Config, neuron: nn.Layer, size: int, rngs: nnx.Rngs) -> nn.Layer:
     orthogonal = jax.nn.initializers.orthogonal()
+    fed_back = cast("Callable[..., nn.Layer]", nn.Recurrent)  # it refuses a layer that is no neuron
     try:
         if not config.layers.recurrent_delays:
-            return nn.Recurrent(neuron, recurrent_init=orthogonal, rngs=rngs)
+            return fed_back(neuron, recurrent_init=orthogonal, rngs=rngs)
         linear = nnx.Linear(size, size, use_bias=False, kernel_init=orthogonal, rngs=rngs)
-        return nn.Recurrent(neuron, via=nn.Delayed(linear, config.layers.recurrent_delays, rngs=rngs))
+        return fed_back(neuron, via=nn.Delayed(linear, config.layers.recurrent_delays, rngs=rngs))
     except (TypeError, ValueError) as error:
         raise UserError(f"layers.recurrent: {config.neuron} cannot be fed back: {error}") from error
 
 
-def _dropout(config: Config, rngs: nnx.Rngs) -> list[Any]:
+def _dropout(config: Config, rngs: nnx.Rngs) -> list[Model]:
     return [nnx.Dropout(config.layers.dropout, rngs=rngs)] if config.layers.dropout else []
 
 
@@ -175,16 +184,17 @@ def learns_delays(config: Config) -> bool:
     return bool(config.delays or config.layers.recurrent_delays)
 
 
-def set_widths(config: Config, epoch: Any, model: Any) -> None:
+def set_widths(config: Config, epoch: int | Integer[Array, ""], model: nnx.Module) -> None:
     """Kernels of delays shrink to a single step over the first half of the epochs."""
     longest = max(config.delays, config.layers.recurrent_delays)
     nn.set_width(model, nn.shrinking(epoch, longest / 2, 0.01, epochs=config.epochs / 2))
 
 
-def _neuron(config: Config, size: int | tuple[int, ...], rngs: nnx.Rngs) -> Any:
+def _neuron(config: Config, size: int | tuple[int, ...], rngs: nnx.Rngs) -> nn.Layer:
     kind = neuron_class(config.neuron)
+    make = cast("Callable[..., nn.Layer]", kind)  # which arguments it takes is asked below
     accepted = _arguments(kind)
-    offered = {"activation": make_surrogate(config.surrogate), "rngs": rngs}
+    offered: dict[str, object] = {"activation": make_surrogate(config.surrogate), "rngs": rngs}
     if "tau_ms" in accepted:  # what --beta sets is the decay of the membrane, not all that a paper calls beta
         offered["beta"] = np.float32(config.beta)
     dynamics = pick("dynamics", config.dynamics, PRESETS)
@@ -195,13 +205,13 @@ def _neuron(config: Config, size: int | tuple[int, ...], rngs: nnx.Rngs) -> Any:
         offered["dynamics"] = dynamics
     offered = {name: value for name, value in offered.items() if name in accepted}
     if ":" not in config.neuron:
-        return kind(size, **offered)
+        return make(size, **offered)
     try:
-        return kind(size, **offered)
+        return make(size, **offered)
     except Exception as error:  # code of the user's own may fail in any way
         call = ", ".join([str(size), *(f"{name}=..." for name in offered)])
         raise UserError(f"--neuron: {config.neuron}({call}) fails: {type(error).__name__}: {error}") from error
 
 
-def _arguments(kind: type) -> Any:
+def _arguments(kind: type) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(kind.__init__).parameters

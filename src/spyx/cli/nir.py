@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,14 @@ from rich.table import Table
 from spyx.cli.errors import OneLineErrors, UserError, refuse_nan
 from spyx.cli.nir_words import print_json, refuse, warn, worded
 from spyx.cli.text import plain, safe
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import numpy as np
+    from jaxtyping import Num
+
+    from spyx.graph import Graph
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -188,7 +196,7 @@ def convert_command(
     console.print(f"{safe(file)}: {len(graph.nodes)} nodes, dt {dt:g}")
 
 
-def _array(option: str, path: Path) -> Any:
+def _array(option: str, path: Path) -> Num[np.ndarray, "..."]:
     """The array of numbers in a .npy file."""
     import numpy as np
 
@@ -206,7 +214,7 @@ def _array(option: str, path: Path) -> Any:
     return found
 
 
-def _check_axes(model: Any, x: Any, force: bool) -> None:
+def _check_axes(model: Graph, x: Num[np.ndarray, "samples time *features"], force: bool) -> None:
     """Refuse an input of another shape, and one whose first two axes look swapped."""
     if len(model.inputs) > 1:
         raise UserError(f"--input: this graph has the inputs {', '.join(model.inputs)}; a .npy file holds one.")
@@ -245,7 +253,7 @@ def _number(word: str) -> tuple[int, str]:
     return (int(word), "") if word.isdecimal() and len(word) < 10 else (-1, word)
 
 
-def _bridge() -> Any:
+def _bridge() -> ModuleType:
     try:
         import spyx.nir as bridge
     except ImportError as missing:

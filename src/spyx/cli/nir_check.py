@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from rich.console import Console
@@ -23,6 +23,22 @@ from spyx.nir._load import built
 from spyx.nir._spyx1 import as_meant
 from spyx.nir._validate import Validated, validated
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Num
+
+    import nir
+    from spyx.data._json import Object
+
+
+class Chosen(TypedDict, total=False):
+    """What a file may leave open, as the options name it; None is what the file says."""
+
+    integration: str | None
+    reset: str | None
+    spike: str | None
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -36,13 +52,13 @@ class Examined:
     suggested: float | None
     meaning: Meaning | None
     compared: int | None
-    difference: Any
-    agreements: list[Any]
+    difference: bridge.Difference | None
+    agreements: list[bridge.Agreement]
     target: str | None
     limits: list[str]
     unchecked: list[str]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Object:
         """The same for a program."""
         parting = self.difference
         how = self.meaning
@@ -65,7 +81,7 @@ class Examined:
         }
 
 
-def examine(file: Path, dt: float | None, *, steps: int, target: str | None, **chosen: Any) -> Examined:
+def examine(file: Path, dt: float | None, *, steps: int, target: str | None, **chosen: Unpack[Chosen]) -> Examined:
     """Validate a graph, and run it where a time step is known."""
     graph = worded(file, lambda: bridge.read(file))
     limits = worded(file, lambda: bridge.report(graph, target)) if target else []
@@ -105,7 +121,7 @@ def examine(file: Path, dt: float | None, *, steps: int, target: str | None, **c
     )
 
 
-def _validated(graph: Any, dt: float | None, quiet: bool = True) -> tuple[Any, Validated]:
+def _validated(graph: nir.NIRGraph, dt: float | None, quiet: bool = True) -> tuple[nir.NIRGraph, Validated]:
     """The graph as its author meant it, and checked; quiet where another reading of it gives the warnings.
 
     A graph that Spyx 1.0 wrote is another one then: its time constants were made of the step, which suits them.
@@ -173,7 +189,7 @@ def _advice(found: Examined) -> str:
     )
 
 
-def check_step(file: Path, graph: Any, dt: float | None, integration: str | None, force: bool) -> float:
+def check_step(file: Path, graph: nir.NIRGraph, dt: float | None, integration: str | None, force: bool) -> float:
     """The time step of `spyx nir run`; a step of Euler's that its time constants do not stand is refused."""
     if dt is None and "dt" not in graph.metadata:
         step = bridge.suggest_dt(graph)
@@ -190,7 +206,7 @@ def check_step(file: Path, graph: Any, dt: float | None, integration: str | None
     return how.dt
 
 
-def _coarse(checked: Validated, dt: float, metadata: Any) -> str:
+def _coarse(checked: Validated, dt: float, metadata: Mapping[str, object]) -> str:
     """Why Euler's steps are too coarse; empty where they are not, or where the file was written with that step."""
     times = time_constants(checked.flat)
     if not times or ("dt" in metadata and dt == read_meaning(metadata, None).dt):
@@ -216,7 +232,9 @@ class Place(NamedTuple):
     values: int
 
 
-def first_place(expected: np.ndarray, got: np.ndarray) -> Place | None:
+def first_place(
+    expected: Num[np.ndarray, "samples time ..."], got: Num[np.ndarray, "samples time ..."]
+) -> Place | None:
     """Where an output is not the expected one, by more than rounding: 1e-4 of the largest value expected.
 
     Raises:
@@ -234,12 +252,14 @@ def first_place(expected: np.ndarray, got: np.ndarray) -> Place | None:
     return Place(step, sample, tuple(unit), float(expected[place]), float(got[place]), int(wrong.sum()))
 
 
-def changes(before: Any, after: Any, prefix: str = "") -> list[tuple[str, str, str, str]]:
+def changes(before: nir.NIRGraph, after: nir.NIRGraph, prefix: str = "") -> list[tuple[str, str, str, str]]:
     """Node, array, largest value and largest change of everything that quantising changed."""
+    import nir
+
     rows = []
     for name, node in before.nodes.items():
         other = after.nodes[name]
-        if hasattr(node, "nodes"):
+        if isinstance(node, nir.NIRGraph) and isinstance(other, nir.NIRGraph):
             rows += changes(node, other, f"{prefix}{name}.")
             continue
         for field, value in vars(node).items():

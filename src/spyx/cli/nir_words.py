@@ -9,10 +9,13 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from spyx.cli.errors import UserError
 from spyx.cli.text import plain
+
+if TYPE_CHECKING:
+    from spyx.data._json import JSON, Object
 
 Result = TypeVar("Result")
 
@@ -73,12 +76,12 @@ def refuse(message: str, force: bool) -> None:
     warn(message)
 
 
-def print_json(content: dict[str, Any]) -> None:
+def print_json(content: Object) -> None:
     """One JSON object on standard output; what is not finite is null."""
     print(json.dumps(_finite(content), indent=2, ensure_ascii=True))
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: JSON) -> JSON:
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -6,9 +6,11 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 from spyx.cli.errors import UserError, suggestion
+
+T = TypeVar("T")
 
 
 def is_own(text: str) -> bool:
@@ -16,7 +18,7 @@ def is_own(text: str) -> bool:
     return ":" in text
 
 
-def imported(option: str, text: str, form: str, fits: Callable[[Any], bool], what: str) -> Any:
+def imported(option: str, text: str, form: str, fits: Callable[[object], TypeGuard[T]], what: str) -> T:
     """What `module:name` names, the module imported as from the current directory.
 
     Args:
@@ -58,7 +60,7 @@ def imported(option: str, text: str, form: str, fits: Callable[[Any], bool], wha
 def function(option: str, text: str, example: str) -> Callable[..., Any]:
     """A function that `module:name` names."""
 
-    def fits(value: Any) -> bool:
+    def fits(value: object) -> TypeGuard[Callable[..., Any]]:
         return callable(value) and not isinstance(value, type)
 
     return imported(option, text, f"MODULE:FUNCTION, such as {example}", fits, "function|function")

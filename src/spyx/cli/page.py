@@ -7,10 +7,10 @@ import io
 import math
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,14 @@ from spyx.report.page import content as of
 from spyx.report.page.document import read_content
 from spyx.report.page.jsonable import text
 from spyx.report.page.writer import PAGE, save_page, write_page
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from spyx.cli.runs import Metrics
+    from spyx.data._json import JSON, Object
+    from spyx.optimize import History
+    from spyx.report.page.layer_history import LayerRow
 
 LAYERS = "layers.csv"
 COLUMNS = ("epoch", "layer", "rate", "silent", "gradient")
@@ -51,12 +59,11 @@ class LayerLog:
         warn: is given the one line that says why layers are not watched any more.
     """
 
-    def __init__(self, folder: Path, config: Config, samples: Inputs, warn: Callable[[str], Any]) -> None:
+    def __init__(self, folder: Path, config: Config, samples: Inputs, warn: Callable[[str], object]) -> None:
         x, y, lengths = samples.part("train")
         count = max(1, min(WATCHED, len(y) // 40))
-        batch: tuple[Any, ...] = (np.asarray(x[:count], np.float32), y[:count])
-        batch += () if lengths is None else (lengths[:count],)
-        self.history = report.LayerHistory(make_loss(config), batch)
+        ends = None if lengths is None else lengths[:count]
+        self.history = report.LayerHistory(make_loss(config), (np.asarray(x[:count], np.float32), y[:count], ends))
         self._folder, self._warn, self._healthy = folder, warn, True
         self._epochs, self._every = config.epochs, math.ceil(config.epochs / MOST_MEASUREMENTS)
         self._began, self._spent, self._last, self._asked = 0.0, 0.0, -1, 0.0
@@ -72,7 +79,7 @@ class LayerLog:
         cheap = self._spent <= SHARE * (self._asked - self._began) and epoch - self._last >= self._every
         return self._began == 0.0 or epoch + 1 == self._epochs or cheap
 
-    def __call__(self, epoch: int, model: Any) -> None:
+    def __call__(self, epoch: int, model: nnx.Module) -> None:
         """After an epoch that is due."""
         self._guarded(lambda: self._measure(epoch, model))
         self._last, after = epoch, time.perf_counter()
@@ -81,14 +88,14 @@ class LayerLog:
         else:
             self._spent += after - self._asked
 
-    def _measure(self, epoch: int, model: Any) -> None:
+    def _measure(self, epoch: int, model: nnx.Module) -> None:
         before = len(self.history.rows)
         self.history(epoch, model)
         path = self._folder / LAYERS
         with naming(path), path.open("a", encoding="utf-8", newline="") as file:
             file.write(_table(map(_row, self.history.rows[before:])))
 
-    def _guarded(self, call: Callable[[], Any]) -> None:
+    def _guarded(self, call: Callable[[], object]) -> None:
         if self._healthy:
             try:
                 call()
@@ -110,10 +117,10 @@ def stopped(folder: Path, config: Config, why: str) -> None:
 def finish(
     folder: Path,
     config: Config,
-    model: Any,
+    model: nnx.Module,
     samples: Inputs,
-    history: list[dict[str, float]],
-    metrics: dict[str, Any],
+    history: History,
+    metrics: Metrics,
     log: LayerLog | None,
     found: Sequence[report.Finding],
     examined: int,
@@ -147,14 +154,14 @@ def finish(
     )
 
 
-def current(folder: Path, config: Config) -> dict[str, Any]:
+def current(folder: Path, config: Config) -> Object:
     """What the folder of a run says now: the content of its page, with the rows that have been written since."""
     content = _saved(folder)
     content = {**_base(folder, config, None), "versions": []} if content is None else content
     if content.get("status") == "finished":
         return content
     history = read_history(folder)
-    content |= _numbers(config, history, {}, _whole(content.get("classes"), 0))
+    content |= _numbers(config, history, None, _whole(content.get("classes"), 0))
     samples = _whole(content.get("watched"), WATCHED)
     content["layers"] = of.layers_over_time(read_layers(folder), samples, HOW)
     return content
@@ -171,15 +178,16 @@ def settings_of(folder: Path) -> Config:
     return open_run(folder, neuron if isinstance(neuron, str) and ":" in neuron else None)
 
 
-def read_layers(folder: Path) -> list[dict[str, Any]]:
+def read_layers(folder: Path) -> list[LayerRow]:
     """The rows of layers.csv that are whole."""
-    found: list[dict[str, Any]] = []
+    found: list[LayerRow] = []
     for row in read_table(folder / LAYERS):
         try:
-            numbers = {name: float(row[name]) for name in COLUMNS[2:]}
-            found.append({"epoch": int(row["epoch"]), "layer": row["layer"], **numbers})
+            rate, silent, gradient = (float(row[name]) for name in COLUMNS[2:])
+            epoch, layer = int(row["epoch"]), row["layer"]
         except (TypeError, ValueError, KeyError):
             continue
+        found.append({"epoch": epoch, "layer": layer, "rate": rate, "silent": silent, "gradient": gradient})
     return found
 
 
@@ -197,7 +205,7 @@ def command_of(config: Config) -> str:
     return shlex.join([*words, "--seed", str(config.seed)] if "seed" not in changed else words)
 
 
-def _base(folder: Path, config: Config, samples: Inputs | None) -> dict[str, Any]:
+def _base(folder: Path, config: Config, samples: Inputs | None) -> Object:
     """What is known before the first epoch."""
     usual = asdict(make_config(None, {"dataset": config.dataset}))
     parts = []
@@ -225,18 +233,20 @@ def _base(folder: Path, config: Config, samples: Inputs | None) -> dict[str, Any
     }
 
 
-def _numbers(config: Config, history: list[dict[str, float]], metrics: dict[str, Any], classes: int) -> dict[str, Any]:
+def _numbers(config: Config, history: History, metrics: Metrics | None, classes: int) -> Object:
     """Curves, and the numbers at the top of the page."""
     loss_name = f"cross-entropy (nats), labels smoothed by {config.smoothing:g}"
-    reference = {name: metrics[name] for name in ("test_accuracy", "test_loss") if name in metrics}
+    reference: dict[str, float] = {}
+    if metrics is not None:
+        reference = {"test_accuracy": metrics["test_accuracy"], "test_loss": metrics["test_loss"]}
     reference |= {"chance": 1 / classes} if classes > 1 else {}
-    found: dict[str, Any] = {"curves": of.curves(history, loss_name=loss_name, reference=reference)}
-    results: list[dict[str, Any]] = []
+    found: Object = {"curves": of.curves(history, loss_name=loss_name, reference=reference)}
+    results: list[Object] = []
 
     def add(name: str, value: float, unit: str, about: str = "", digits: int = 4) -> None:
         results.append({"name": name, "value": of.number(value, digits), "unit": unit, "about": about})
 
-    if "test_accuracy" in metrics:
+    if metrics is not None:
         add("test accuracy", 100 * metrics["test_accuracy"], "%", f"{metrics['test_samples']} samples, measured once")
         add("test loss", metrics["test_loss"], "nats")
     if history and "eval_acc" in history[-1]:
@@ -245,15 +255,14 @@ def _numbers(config: Config, history: list[dict[str, float]], metrics: dict[str,
         add("validation accuracy", 100 * history[-1]["eval_acc"], "%", about)
     if history and "train_loss" in history[-1]:
         add("training loss", history[-1]["train_loss"], "nats", f"after epoch {len(history)} of {config.epochs}")
-    if metrics.get("firing_rate"):
-        rates = metrics["firing_rate"].values()
+    if metrics is not None and (rates := metrics["firing_rate"].values()):
         add("mean firing rate", 100 * sum(rates) / len(rates), "%", "spikes per neuron and time step", 3)
-    if "run_s" in metrics:
+    if metrics is not None:
         add("training time", metrics["run_s"], "s", f"and {metrics['compile_s']:.1f} s compiling", 3)
     return {**found, "results": results}
 
 
-def _whole(value: Any, otherwise: int) -> int:
+def _whole(value: JSON, otherwise: int) -> int:
     return value if isinstance(value, int) and value > 0 else otherwise
 
 
@@ -263,7 +272,7 @@ def _rank(row: dict[str, float]) -> list[float]:
     return [-math.inf if math.isnan(score) else score for score in scores]
 
 
-def _saved(folder: Path) -> dict[str, Any] | None:
+def _saved(folder: Path) -> Object | None:
     path = folder / PAGE
     try:
         with opened(path, "spyx", LARGEST_PAGE) as file:
@@ -272,11 +281,11 @@ def _saved(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _row(row: dict[str, Any]) -> list[Any]:
-    return [row[name] for name in COLUMNS]
+def _row(row: LayerRow) -> tuple[int, str, float, float, float]:
+    return row["epoch"], row["layer"], row["rate"], row["silent"], row["gradient"]
 
 
-def _table(rows: Any) -> str:
+def _table(rows: Iterable[Iterable[object]]) -> str:
     table = io.StringIO(newline="")
     csv.writer(table, lineterminator="\n").writerows(rows)
     return table.getvalue()

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -22,6 +22,9 @@ import spyx
 from spyx.cli import inputs
 from spyx.cli.info import CORE, version
 from spyx.cli.runs import save_text
+
+if TYPE_CHECKING:
+    from spyx.data._json import Object
 
 RECORD = "record.json"
 
@@ -39,7 +42,7 @@ class Seconds(dict[str, float]):
             self[what] = self.get(what, 0.0) + time.perf_counter() - began
 
 
-def record_of(samples: inputs.Inputs, model: nnx.Module, seeds: list[int]) -> dict[str, Any]:
+def record_of(samples: inputs.Inputs, model: nnx.Module, seeds: list[int]) -> Object:
     """Everything but the time: versions, commit, device, command, date, data, network.
 
     Args:
@@ -66,10 +69,10 @@ def record_of(samples: inputs.Inputs, model: nnx.Module, seeds: list[int]) -> di
     }
 
 
-def write(folder: Path, record: dict[str, Any], seconds: dict[str, float] | None = None) -> None:
+def write(folder: Path, record: Object, seconds: dict[str, float] | None = None) -> None:
     """The record of a run; the seconds are there when it has ended."""
     rounded = {} if seconds is None else {"seconds": {name: round(value, 3) for name, value in seconds.items()}}
-    save_text(folder, RECORD, json.dumps(record | rounded, indent=2) + "\n")
+    save_text(folder, RECORD, json.dumps({**record, **rounded}, indent=2) + "\n")
 
 
 def digest(samples: inputs.Inputs) -> str:

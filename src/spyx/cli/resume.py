@@ -10,13 +10,17 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from spyx import optimize
 from spyx.cli.config import OWN, Config
 from spyx.cli.errors import Interrupted, UserError
 from spyx.cli.own import is_own
 from spyx.cli.runs import is_finished, open_run
+
+if TYPE_CHECKING:
+    from spyx.cli.config import Settings
+    from spyx.data._json import Object
 
 CHECKPOINTS = "checkpoints"
 SEEDS = "seeds.json"
@@ -25,15 +29,15 @@ NO_MATTER = ("data", "cache")
 """Settings that say where something is: folders may be moved between two parts of a run."""
 
 
-def resumed(folder: Path, given: dict[str, Any]) -> Config:
+def resumed(folder: Path, given: Settings) -> Config:
     """The settings of a run that is to go on.
 
     Raises:
         UserError: it is no run, it is finished, or other settings were given too.
     """
-    own = {name: given.get(name) for name in OWN}
+    own = {name: None if given.get(name) is None else str(given[name]) for name in OWN}
     others = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None and name not in OWN]
-    others += [f"--{name}" for name, value in own.items() if value is not None and not is_own(str(value))]
+    others += [f"--{name}" for name, value in own.items() if value is not None and not is_own(value)]
     if others:
         raise UserError(f"--resume: expected no other option, for a run keeps its settings; got {', '.join(others)}.")
     config = open_run(folder, needs=OWN, **own)
@@ -65,7 +69,7 @@ def acknowledge(number: int, finishing: str = "step") -> None:
         print(f"spyx: {word}: finishing this {finishing} and saving. Ctrl-C again stops at once.", file=sys.stderr)
 
 
-def settings_of(config: Config) -> dict[str, Any]:
+def settings_of(config: Config) -> Object:
     """What must be the same in all parts of a run."""
     whole = json.loads(json.dumps(asdict(config)))
     return {name: value for name, value in whole.items() if name not in NO_MATTER}

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,34 @@ from spyx.data._budget import LARGEST
 from spyx.data._disk import naming, opened, part_of
 from spyx.data.decode.numpy_file import arrays
 from spyx.data.decode.source import Source
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Shaped
+
+    from spyx.optimize import History
+
+
+class Labels(TypedDict, total=False):
+    """How labels per step were counted, in words."""
+
+    labels: str
+
+
+class Metrics(Labels):
+    """The result of a run, as metrics.json has it: accuracies and shares in [0, 1], seconds, activity by layer."""
+
+    test_accuracy: float
+    test_loss: float
+    test_samples: int
+    split: str
+    firing_rate: dict[str, float]
+    silent_neurons: dict[str, float]
+    best_epoch: int
+    compile_s: float
+    run_s: float
+    devices: int
+    processes: int
+
 
 WEIGHTS = "weights.npz"
 BEST = "best.npz"
@@ -80,13 +108,13 @@ def save_text(folder: Path, name: str, text: str) -> None:
     _save(folder, name, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def save_numbers(folder: Path, history: list[dict[str, float]], metrics: dict[str, Any]) -> None:
+def save_numbers(folder: Path, history: History, metrics: Metrics) -> None:
     """metrics.csv, one row per epoch, and metrics.json, the result with all epochs."""
     save_epochs(folder, history)
     save_text(folder, METRICS, json.dumps({**metrics, "epochs": history}, indent=2) + "\n")
 
 
-def save_epochs(folder: Path, history: list[dict[str, float]]) -> None:
+def save_epochs(folder: Path, history: History) -> None:
     """metrics.csv, from the first epoch on."""
     text = _rows([ROW, *([n, *(e[name] for name in ROW[1:])] for n, e in enumerate(history, 1))])
     _save(folder, EPOCHS, lambda part: part.write_bytes(text.encode()))
@@ -99,7 +127,7 @@ def add_epoch(folder: Path, number: int, epoch: dict[str, float]) -> None:
         file.write(_rows([[number, *(epoch[name] for name in ROW[1:])]]))
 
 
-def _rows(rows: list[Any]) -> str:
+def _rows(rows: Iterable[Iterable[object]]) -> str:
     table = io.StringIO(newline="")
     csv.writer(table).writerows(rows)
     return table.getvalue()
@@ -115,7 +143,7 @@ def save_weights(folder: Path, model: nnx.Module, file: str = WEIGHTS) -> None:
     save_text(folder, f"{file}.sha256", f"{digest}  {file}\n")
 
 
-def _save(folder: Path, name: str, write: Callable[[Path], Any]) -> None:
+def _save(folder: Path, name: str, write: Callable[[Path], object]) -> None:
     path = folder / name
     part = part_of(path)
     try:
@@ -127,7 +155,7 @@ def _save(folder: Path, name: str, write: Callable[[Path], Any]) -> None:
             part.unlink(missing_ok=True)
 
 
-def read_weights(folder: Path, file: str = WEIGHTS) -> dict[str, np.ndarray]:
+def read_weights(folder: Path, file: str = WEIGHTS) -> dict[str, Shaped[np.ndarray, "..."]]:
     """The saved arrays by name, as the checksum says.
 
     Raises:
@@ -177,7 +205,7 @@ def load_weights(folder: Path, model: nnx.Module, file: str = WEIGHTS) -> None:
     nnx.update(model, jax.tree.unflatten(jax.tree.structure(state), leaves))
 
 
-def _kind(array: Any) -> str:
+def _kind(array: Shaped[np.ndarray | Array, "..."]) -> str:
     return f"{array.dtype} {tuple(array.shape)}"
 
 
@@ -239,7 +267,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return []
 
 
-def read_history(folder: Path) -> list[dict[str, float]]:
+def read_history(folder: Path) -> History:
     """The rows of metrics.csv that are numbers, without their epoch."""
     found = []
     for row in read_table(folder / EPOCHS):
@@ -248,11 +276,11 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     return found
 
 
-def _named(model: nnx.Module) -> dict[str, Any]:
+def _named(model: nnx.Module) -> dict[str, Shaped[Array, "..."]]:
     state = nnx.state(model, nnx.Not(nnx.RngState))
     return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 
-def _name(path: Any) -> str:
+def _name(path: tuple[object, ...]) -> str:
     words = (str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
     return ".".join(word for word in words if word != "value")

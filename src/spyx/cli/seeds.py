@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -49,6 +49,10 @@ from spyx.cli.runs import (
 from spyx.cli.score import batches, class_weights, make_loss, make_metric, weighed
 from spyx.cli.solver import make_solver
 from spyx.cli.text import safe
+
+if TYPE_CHECKING:
+    from spyx import nn
+    from spyx.cli.config import Settings
 
 MOST = 1000
 
@@ -90,7 +94,7 @@ def train_seeds(config: Config, seeds: list[int], output: Path | None, console: 
     return _go(config, seeds, above, samples, own, console, began, resume=False)
 
 
-def resume_seeds(above: Path, given: dict[str, Any], console: Console) -> list[Path]:
+def resume_seeds(above: Path, given: Settings, console: Console) -> list[Path]:
     """Go on with several seeds that were stopped, from the newest checkpoint that is whole.
 
     Raises:
@@ -117,7 +121,7 @@ def _go(
     seeds: list[int],
     above: Path,
     samples: inputs.Inputs,
-    given: dict[str, Any],
+    given: Settings,
     console: Console,
     began: float,
     *,
@@ -137,7 +141,7 @@ def _go(
     return done
 
 
-def _alone(folder: Path, above: Path, given: dict[str, Any], console: Console) -> None:
+def _alone(folder: Path, above: Path, given: Settings, console: Console) -> None:
     """One seed from its settings or its checkpoint on; the command that goes on is that of all seeds."""
     try:
         train.resume(folder, given, console)
@@ -166,7 +170,7 @@ def _together(
     x, y, *lengths = batches(samples.x["train"], samples.y["train"], config.batch_size, *lengths)
     shown = Shown(console, config.epochs, len(y))
 
-    def make(seed: int) -> Any:
+    def make(seed: int) -> nn.Sequential:
         return fresh_network(replace(config, seed=seed), samples)
 
     def start(histories: list[optimize.History]) -> None:

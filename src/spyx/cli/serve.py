@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
 
@@ -20,6 +20,9 @@ from spyx.cli.text import safe
 from spyx.data._disk import opened
 from spyx.optimize.checkpoint import LOCK
 from spyx.report.page.document import as_json, policy, render
+
+if TYPE_CHECKING:
+    from spyx.data._json import Object
 
 LOOPBACK = "127.0.0.1"
 LARGEST_LOCK = 1 << 10
@@ -46,7 +49,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, port: int, content: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, port: int, content: Callable[[], Object]) -> None:
         super().__init__((LOOPBACK, port), _Handler)
         self.content = content
         self.hosts = {f"{name}:{self.server_port}" for name in (LOOPBACK, "localhost")}
@@ -58,25 +61,28 @@ class Server(ThreadingHTTPServer):
         """Where the page is."""
         return f"http://{LOOPBACK}:{self.server_port}"
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A browser that goes away in the middle of a response is no event."""
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Server
     timeout = PATIENCE_S
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "spyx", ""
 
+    @property
+    def _served(self) -> Server:
+        return cast("Server", self.server)
+
     def do_GET(self) -> None:
         """The page or its content."""
-        if self.headers.get_all("Host", []) not in [[host] for host in self.server.hosts]:
+        if self.headers.get_all("Host", []) not in [[host] for host in self._served.hosts]:
             self._say(421, "text/plain", b"This server responds to its own name alone.\n")
             return
         if self.path == "/":
-            self._say(200, "text/html", render(self.server.content(), live=True).encode())
+            self._say(200, "text/html", render(self._served.content(), live=True).encode())
         elif self.path == "/content.json":
-            body = as_json(self.server.content()).encode()
+            body = as_json(self._served.content()).encode()
             mark = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
             if self.headers.get("If-None-Match") == mark:
                 self._say(304, "application/json", b"", mark)
@@ -102,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Nothing is printed for a request."""
 
 
@@ -128,7 +134,7 @@ def serve(folder: Path, port: int, console: Console) -> None:
             console.print("ended.")
 
 
-def now(folder: Path, config: Config) -> dict[str, Any]:
+def now(folder: Path, config: Config) -> Object:
     """The content of a run's page now; of one that nobody trains any more, as stopped."""
     content = page.current(folder, config)
     if content.get("status") == "training" and not _is_trained(folder / CHECKPOINTS / LOCK):

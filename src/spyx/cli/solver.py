@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import optax
@@ -11,8 +12,17 @@ from spyx import data, optimize
 from spyx.cli.config import AugmentTable, Config
 from spyx.cli.network import learns_delays
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Num
 
-def make_solver(config: Config, steps: int, frame: tuple[int, ...]) -> Any:
+    from spyx.data.augment import Augment
+    from spyx.engine.types import Parameters, Tree
+
+    Objective = Callable[[Parameters, tuple[Array, ...]], Float[Array, ""]]
+    """`(parameters, batch) -> loss`."""
+
+
+def make_solver(config: Config, steps: int, frame: tuple[int, ...]) -> optax.GradientTransformation | optimize.Solver:
     """The optimiser of a run.
 
     Args:
@@ -23,7 +33,7 @@ def make_solver(config: Config, steps: int, frame: tuple[int, ...]) -> Any:
     steps = -(-steps // config.accumulate)  # the optimiser sees one update of several batches
     rise = round(config.warmup * steps)
 
-    def rate(most: float) -> Any:
+    def rate(most: float) -> optax.Schedule:
         falling = optax.cosine_decay_schedule(most, steps)
         return optax.warmup_cosine_decay_schedule(0.0, most, rise, steps) if rise else falling
 
@@ -35,18 +45,18 @@ def make_solver(config: Config, steps: int, frame: tuple[int, ...]) -> Any:
         tx = optax.chain(optax.clip_by_global_norm(config.clip), tx)
     if config.accumulate > 1:
         tx = optax.MultiSteps(tx, config.accumulate).gradient_transformation()
-    solver: Any = tx
+    solver: optimize.Solver | None = None
     if config.precision != "float32":
-        solver = optimize.mixed_precision(solver, config.precision)
+        solver = optimize.mixed_precision(tx, config.precision)
     if config.average:
-        solver = optimize.averaged(solver, config.average)
+        solver = optimize.averaged(solver or tx, config.average)
     augment = _chain(config.augment, frame)
     if augment is None:
-        return solver
-    return _augmented(optimize.backprop(tx) if solver is tx else solver, augment, frame)
+        return solver or tx
+    return _augmented(solver or optimize.backprop(tx), augment, frame)
 
 
-def _chain(table: AugmentTable, frame: tuple[int, ...]) -> Any:
+def _chain(table: AugmentTable, frame: tuple[int, ...]) -> Augment | None:
     """The augmentations that are not 0, one after the other, or None."""
     space = (2,) if len(frame) < 2 else (2, 3)
     made = {
@@ -63,13 +73,15 @@ def _chain(table: AugmentTable, frame: tuple[int, ...]) -> Any:
     return data.chain(*steps) if steps else None
 
 
-def _augmented(solver: optimize.Solver, augment: Any, frame: tuple[int, ...]) -> optimize.Solver:
+def _augmented(solver: optimize.Solver, augment: Augment, frame: tuple[int, ...]) -> optimize.Solver:
     """`solver`, whose every batch is augmented anew in its shape (batch, time, *frame)."""
 
-    def build(objective: Any, params: Any) -> optimize.SolverImpl:
+    def build(objective: Objective, params: Parameters) -> optimize.SolverImpl:
         impl = solver(objective, params)
 
-        def step(state: Any, batch: tuple[jax.Array, ...], key: jax.Array) -> tuple[Any, jax.Array]:
+        def step(
+            state: Tree, batch: tuple[Num[Array, "samples ..."], ...], key: jax.Array
+        ) -> tuple[Tree, Float[Array, ""]]:
             x = batch[0]
             frames = augment(x.reshape(*x.shape[:2], *frame), jax.random.fold_in(key, 1)).reshape(x.shape)
             augmented = batch._replace(x=frames) if isinstance(batch, data.SequenceBatch) else (frames, *batch[1:])

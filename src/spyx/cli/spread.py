@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -26,7 +25,7 @@ class Spread:
         job: of several processes, or None.
     """
 
-    mesh: Any = None
+    mesh: jax.sharding.Mesh | None = None
     job: optimize.Job | None = None
 
     @property
@@ -47,7 +46,7 @@ class Spread:
     def processes(self) -> int:
         return 1 if self.job is None else self.job.count
 
-    def losses_named(self) -> contextlib.AbstractContextManager[Any]:
+    def losses_named(self) -> contextlib.AbstractContextManager[None]:
         """While inside, an error of the connection to another process names that process."""
         return contextlib.nullcontext() if self.job is None else self.job.losses_named()
 
@@ -128,7 +127,7 @@ def _numbers(devices: str | None) -> tuple[int | None, int]:
     return int(found[1]) * units, units
 
 
-def _mesh(count: int | None, units: int) -> Any:
+def _mesh(count: int | None, units: int) -> jax.sharding.Mesh:
     try:
         return optimize.device_mesh(count, units=units)
     except ValueError as error:

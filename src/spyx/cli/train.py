@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -41,6 +41,15 @@ from spyx.cli.solver import make_solver
 from spyx.cli.spread import ALONE, Spread
 from spyx.cli.summary import NO_NEURONS, activity_lines, hidden_words, hints, next_commands
 from spyx.cli.text import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Integer, Num
+
+    from spyx.cli.config import Settings
+    from spyx.cli.runs import Labels, Metrics
+    from spyx.data._json import Object
 
 SHOWN = 256
 
@@ -80,7 +89,7 @@ def prepared(
     return config, samples
 
 
-def resume(folder: Path, given: dict[str, Any], console: Console, spread: Spread = ALONE) -> Path:
+def resume(folder: Path, given: Settings, console: Console, spread: Spread = ALONE) -> Path:
     """Go on with a run that was stopped, from its newest checkpoint that is whole.
 
     Raises:
@@ -185,7 +194,7 @@ def finish(
     trained: optimize.Trained,
     samples: inputs.Inputs,
     began: float,
-    record: dict[str, Any],
+    record: Object,
     log: page.LayerLog | None = None,
     spread: Spread = ALONE,
 ) -> Path:
@@ -198,11 +207,12 @@ def finish(
     y = np.asarray(samples.y["validation"][:SHOWN])
     final = nn.rounded(model)
     activities = report.record(final, x)
-    metrics = {
+    labels: Labels = {"labels": samples.about_labels("test")} if samples.per_step else {}
+    metrics: Metrics = {
         "test_accuracy": result["acc"],
         "test_loss": result["loss"],
         "test_samples": len(samples.y["test"]),
-        **({"labels": samples.about_labels("test")} if samples.per_step else {}),
+        **labels,
         "split": samples.note,
         "firing_rate": {a.name: a.rate for a in activities.values() if a.spiking},
         "silent_neurons": {a.name: a.silent for a in activities.values() if a.spiking},
@@ -229,7 +239,7 @@ def finish(
     return folder
 
 
-def _page(console: Console, write: Callable[[], Any]) -> None:
+def _page(console: Console, write: Callable[[], object]) -> None:
     """A page is worth less than a run: one line says why there is none."""
     try:
         write()
@@ -237,7 +247,7 @@ def _page(console: Console, write: Callable[[], Any]) -> None:
         console.print(f"[yellow]no page:[/] {safe(error)}", highlight=False, soft_wrap=True)
 
 
-def _nothing(write: Callable[[], Any]) -> None:
+def _nothing(write: Callable[[], object]) -> None:
     """Of a process that does not write the run's folder."""
 
 
@@ -249,7 +259,7 @@ def warn(console: Console, line: str) -> None:
 def _learn(
     config: Config,
     folder: Path,
-    model: Any,
+    model: nn.Sequential,
     samples: inputs.Inputs,
     console: Console,
     spread: Spread,
@@ -306,7 +316,13 @@ def _learn(
 
 
 def _plot(
-    folder: Path, config: Config, history: Any, accuracy: float, x: np.ndarray, y: np.ndarray, activities: Any
+    folder: Path,
+    config: Config,
+    history: optimize.History,
+    accuracy: float,
+    x: Num[np.ndarray, "samples time *features"],
+    y: Integer[np.ndarray, "samples *time"],
+    activities: report.Recording[np.ndarray],
 ) -> None:
     title = f"{config.dataset}, {config.encoder} code, {hidden_words(config, '-')}"
     loss_name = f"cross-entropy (labels smoothed by {config.smoothing:g})"
@@ -340,10 +356,10 @@ def _summarise(
     console: Console,
     folder: Path,
     config: Config,
-    history: Any,
-    metrics: Any,
-    activities: Any,
-    found: Any,
+    history: optimize.History,
+    metrics: Metrics,
+    activities: report.Recording[np.ndarray],
+    found: Sequence[report.Finding],
     total: float,
 ) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))

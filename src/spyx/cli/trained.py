@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from spyx.cli import inputs, network
 from spyx.cli.config import Config
 from spyx.cli.runs import WEIGHTS, load_weights, naming_settings, open_run
 
+if TYPE_CHECKING:
+    from spyx import nn
+
 
 def open_trained(
     folder: Path, neuron: str | None, weights: str = WEIGHTS, dataset: str | None = None
-) -> tuple[Config, inputs.Inputs, Any]:
+) -> tuple[Config, inputs.Inputs, nn.Sequential]:
     """Settings, data and network of the run in `folder`.
 
     Args:

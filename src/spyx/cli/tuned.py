@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-TUNED: dict[str, dict[str, Any]] = {
+TUNED: dict[str, dict[str, object]] = {
     "braille": {"encoder": "direct", "neuron": "CSiLIF", "hidden": (128,)},
     "yinyang": {"encoder": "direct", "epochs": 60, "batch_size": 64},
 }

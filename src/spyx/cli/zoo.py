@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,10 @@ from rich.table import Table
 
 from spyx.cli.errors import OneLineErrors, UserError
 from spyx.cli.text import safe
+
+if TYPE_CHECKING:
+    from spyx.cli.config import Config
+    from spyx.zoo.shelf import Card, Trained
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -101,7 +105,7 @@ def export_command(
     Console().print(f"{safe(file)}: {len(graph.nodes)} nodes, dt {dt:g}")
 
 
-def _known(name: str) -> Any:
+def _known(name: str) -> Trained:
     from spyx import zoo
 
     try:
@@ -110,7 +114,7 @@ def _known(name: str) -> Any:
         raise UserError(str(error).replace("spyx.zoo: ", "NAME: ")) from error
 
 
-def settings_of(card: dict[str, Any], data: Path | None, cache: Path | None) -> Any:
+def settings_of(card: Card, data: Path | None, cache: Path | None) -> Config:
     """The settings that a network was trained with, and where its data are.
 
     Args:

@@ -11,7 +11,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 BLOCK = 1 << 20
 SMALL_BLOCK = 1 << 12
@@ -97,7 +97,7 @@ class Forward:
         head = file.read(8)
         file.seek(0)
         self.most, self.at = most, 0
-        self.source: Any = file
+        self.source: Readable = file
         if head.startswith(GZIP):
             self.source = gzip.GzipFile(fileobj=file)
         elif head.startswith(BZIP2):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
-    from h5py import Dataset, File, Group
+    from h5py import Dataset, Datatype, File, Group
 
 Request = dict[str, Any]
 """What `_guarded` asks for: JSON whose entries depend on the question."""
@@ -162,7 +162,7 @@ def _find(file: File, name: str, limits: Limits) -> Dataset | None:
     return item
 
 
-def _child(group: Group, name: str, place: str) -> Any:
+def _child(group: Group, name: str, place: str) -> Dataset | Group | Datatype:
     import h5py
 
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
@@ -170,7 +170,7 @@ def _child(group: Group, name: str, place: str) -> Any:
     return group[name]
 
 
-def _member(group: Group, name: str, place: str, limits: Limits, seen: set[object], depth: int = 0) -> Any:
+def _member(group: Group, name: str, place: str, limits: Limits, seen: set[object], depth: int = 0) -> object:
     """One member of a group with everything below it; each place of the file is read once."""
     import h5py
 
@@ -278,7 +278,7 @@ def packed(value: object, arrays: list[np.ndarray]) -> object:
 OPERATIONS = {"tree": tree, "columns": columns, "rows": rows}
 
 
-def reply_to(request: Request, files: Files, content: bytes | None) -> tuple[dict[str, Any], list[np.ndarray]]:
+def reply_to(request: Request, files: Files, content: bytes | None) -> tuple[dict[str, object], list[np.ndarray]]:
     """Read one file: what is in it, or why not, and its arrays."""
     arrays: list[np.ndarray] = []
     opened = False

@@ -11,7 +11,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from spyx.data._archive import BLOCK, DISK, Bad, Forward, Refused, block_of, copy, faults, members
 from spyx.data._budget import budget
@@ -23,7 +23,7 @@ SLACK = 1 << 24
 PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
 
 
-Progress = Callable[[int, int | None], Any]
+Progress = Callable[[int, int | None], object]
 
 
 def download(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -34,6 +34,19 @@ class Frames(NamedTuple):
     x: np.ndarray
     edges_us: np.ndarray
     cut: int
+
+
+class RasterOptions(TypedDict, total=False):
+    """The arguments of a `Raster`, by name, which says what each of them is."""
+
+    num_bins: int | None
+    bin_ms: float | None
+    events_per_bin: int | None
+    duration_ms: float | None
+    start: str
+    binary: bool
+    polarity: str
+    downsample: int
 
 
 @dataclass(frozen=True)

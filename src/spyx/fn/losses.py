@@ -292,7 +292,7 @@ def first_spike_steps(x: jax.Array, steps: jax.Array | None) -> jax.Array:
     return (yet_silent if steps is None else at(steps, yet_silent)).sum(0)
 
 
-class Loss(TraceFunction):
+class Loss(TraceFunction[jax.Array]):
     """A loss per sample, `body(x, truth, steps)`, and its mean.
 
     x is (time, *batch, classes), truth (*batch, classes), steps (time, *batch), or None where all steps count. x is 0

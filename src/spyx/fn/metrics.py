@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ from spyx.fn.weighting import at, highest, weighted_mean
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float
+
+    from spyx.fn.traces import Body
 
 
 def integral_accuracy(
@@ -188,14 +190,27 @@ def first_spike_accuracy(
     )
 
 
-class Accuracy(TraceFunction):
+class Accuracy(TraceFunction[tuple[jax.Array, jax.Array]]):
     """The class with the most evidence, `argmax_c(body(x, steps))`, and how often it is the true one.
 
     x is (time, *batch, classes), 0 at steps that do not count; steps is (time, *batch), or None where all count.
     """
 
-    def __init__(self, *arguments: Any, nan_is_wrong_input: bool = False, **options: Any):
-        super().__init__(*arguments, **options)
+    def __init__(
+        self,
+        name: str,
+        time_axis: int,
+        body: Body,
+        *,
+        instead: str | None = None,
+        ignore: int | None = None,
+        class_weights: Sequence[float] | Float[ArrayLike, " classes"] | None = None,
+        start: int = 0,
+        nan_is_wrong_input: bool = False,
+    ):
+        super().__init__(
+            name, time_axis, body, instead=instead, ignore=ignore, class_weights=class_weights, start=start
+        )
         self._nan_is_wrong_input = nan_is_wrong_input
 
     def _plain(self, x: jax.Array, truth: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 
     from spyx.engine.types import State
 
-RegFn = Callable[[Any], jax.Array]
-"""Type alias: `(spike counts of any structure) -> scalar`."""
+
+class RegFn(Protocol):
+    """A regulariser of `spyx.fn`: `(spike counts of any structure) -> penalty`.
+
+    Example:
+        >>> penalty: RegFn = silence_reg(3.0)
+        >>> float(penalty({"first": jnp.array([[1.0, 3.0]])}))
+        4.0
+    """
+
+    def __call__(self, spikes: PyTree[Num[Array, "batch ..."]], /) -> Float[Array, ""]: ...
 
 
 def spike_counts(model: Callable[..., object], state: State) -> list[Num[Array, "batch ..."]]:
@@ -166,11 +175,11 @@ def synops_reg(max_synops: float = 0.0, *, fan_out: PyTree[ArrayLike] | None = N
     return regularise
 
 
-def _counts_of(layer: Any, state: State) -> list[jax.Array]:
+def _counts_of(layer: Callable[..., object], state: State) -> list[Num[Array, "batch ..."]]:
     if getattr(layer, "counts_spikes", False):
         return jax.tree.leaves(state)
-    children = layer.children(state) if hasattr(layer, "children") else []
-    return [count for child, inner in children for count in _counts_of(child, inner)]
+    children = getattr(layer, "children", None)
+    return [c for child, inner in children(state) for c in _counts_of(child, inner)] if children is not None else []
 
 
 def _regulariser(name: str, penalty: Callable[[jax.Array], jax.Array]) -> RegFn:

@@ -6,7 +6,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from spyx.fn.weighting import Given, check_class_weights, check_start, check_sta
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float, Integer, Num, Real
+
+R = TypeVar("R")
 
 Body = Callable[..., jax.Array]
 """Type alias: what a loss or a metric computes of each sample, over time."""
@@ -92,8 +94,8 @@ class MetricFn(Protocol):
     ) -> tuple[jax.Array, jax.Array]: ...
 
 
-class TraceFunction(ABC):
-    """A compiled function of traces and targets that checks both, and what counts, before it computes.
+class TraceFunction(ABC, Generic[R]):
+    """A compiled function of traces and targets that checks both, and what counts, before it computes an `R`.
 
     Shapes are checked whenever it is traced. Labels are values, which a compiled function cannot refuse: one outside
     [0, classes) has an all-zero row, so it has no true class. Inside `strict_labels` its row is NaN, so that a training
@@ -140,7 +142,7 @@ class TraceFunction(ABC):
         mask: Bool[ArrayLike, "batch time"] | None = None,
         lengths: Integer[ArrayLike, " batch"] | None = None,
         weights: Real[ArrayLike, "batch ..."] | None = None,
-    ) -> Any:
+    ) -> R:
         """Check dtypes and shapes, then compute."""
         traces, targets = as_arrays(self._name, traces, targets)
         axis = check_traces(self._name, traces.shape, self.time_axis)
@@ -183,7 +185,7 @@ class TraceFunction(ABC):
                 f"{traces} with time_axis={self.time_axis}. Give one whole number per sample{steps}.{hint}"
             )
 
-    def _run(self, traces: jax.Array, targets: jax.Array, given: Given, strict: bool) -> Any:
+    def _run(self, traces: jax.Array, targets: jax.Array, given: Given, strict: bool) -> R:
         axis = self.time_axis % traces.ndim
         x = as_float(jnp.moveaxis(traces, axis, 0))
         shape, classes = x.shape[:-1], x.shape[-1]
@@ -228,16 +230,16 @@ class TraceFunction(ABC):
         counts = self._weights(given, steps, labels, axis, jnp.float32) != 0
         return jnp.moveaxis(counts, 0, axis) if per_step else counts
 
-    def _in_order(self, result: Any, axis: int) -> Any:
+    def _in_order(self, result: R, axis: int) -> R:
         """The result in the traces' order of axes, where it has time, first of its axes."""
         return result
 
     @abstractmethod
-    def _plain(self, x: jax.Array, truth: jax.Array) -> Any:
+    def _plain(self, x: jax.Array, truth: jax.Array) -> R:
         """The result where everything counts the same."""
 
     @abstractmethod
-    def _weighed(self, x: jax.Array, truth: jax.Array, steps: jax.Array, weights: jax.Array) -> Any:
+    def _weighed(self, x: jax.Array, truth: jax.Array, steps: jax.Array, weights: jax.Array) -> R:
         """The result where not; x is as given at steps that do not count."""
 
 

@@ -24,10 +24,10 @@ from spyx.report.operations import LayerCost as LayerCost
 from spyx.report.operations import cost as cost
 from spyx.report.page import LayerHistory as LayerHistory
 from spyx.report.page import write_page as write_page
-from spyx.report.record import LayerRecord as LayerRecord
-from spyx.report.record import Recording as Recording
-from spyx.report.record import Statistics as Statistics
 from spyx.report.record import record as record
+from spyx.report.recording import LayerRecord as LayerRecord
+from spyx.report.recording import Recording as Recording
+from spyx.report.recording import Statistics as Statistics
 from spyx.report.sample_plots import Chosen as Chosen
 from spyx.report.sample_plots import choose_samples as choose_samples
 from spyx.report.sample_plots import plot_sample as plot_sample

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,14 +21,18 @@ from spyx.report.style import (
 )
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, Integer, Num
     from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+    from spyx.report.types import Sloped
 
 
 def plot_raster(
-    spikes: Any,
+    spikes: Num[ArrayLike, "time *units"],
     axes: Axes | None = None,
     *,
-    classes: Any = None,
+    classes: Integer[ArrayLike, " units"] | None = None,
     sort: str | None = None,
     step_ms: float | None = None,
     title: str = "",
@@ -107,7 +111,9 @@ def plot_raster(
     return label(axes, palette, time, words.get(str(sort), f"{unit} (index)"), title, note)
 
 
-def preferred_classes(spikes: Any, y: Any) -> np.ndarray:
+def preferred_classes(
+    spikes: Num[ArrayLike, "samples time *features"], y: Integer[ArrayLike, " samples"]
+) -> Integer[np.ndarray, " units"]:
     """The class for which each unit fires most: `argmax_c mean_(b: y_b = c) sum_t z_bt`; -1 for a silent unit.
 
     Args:
@@ -137,12 +143,12 @@ def preferred_classes(spikes: Any, y: Any) -> np.ndarray:
 
 
 def plot_membrane(
-    membrane: Any,
+    membrane: Float[ArrayLike, "time *units"],
     axes: Axes | None = None,
     *,
-    spikes: Any = None,
+    spikes: Num[ArrayLike, "time *units"] | None = None,
     threshold: float | None = None,
-    names: Any = None,
+    names: Sequence[str] | None = None,
     step_ms: float | None = None,
     unit: str | None = None,
     title: str = "",
@@ -214,7 +220,7 @@ def plot_membrane(
 
 
 def plot_rates(
-    rates: Mapping[str, Any],
+    rates: Mapping[str, Float[ArrayLike, " units"]],
     axes: Axes | None = None,
     *,
     step_ms: float | None = None,
@@ -283,7 +289,7 @@ def plot_rates(
 
 
 def plot_rate_over_time(
-    rates: Mapping[str, Any],
+    rates: Mapping[str, Float[ArrayLike, "time *features"]],
     axes: Axes | None = None,
     *,
     step_ms: float | None = None,
@@ -334,8 +340,8 @@ def plot_rate_over_time(
 
 
 def plot_slope(
-    membrane: Any,
-    surrogate: Any,
+    membrane: Float[ArrayLike, "..."],
+    surrogate: Sloped,
     axes: Axes | None = None,
     *,
     threshold: float = 1.0,
@@ -400,12 +406,14 @@ def plot_slope(
     return label(axes, palette, "membrane - threshold", "membranes (% in each bin)", title, note)
 
 
-def words_of(name: Any) -> str:
+def words_of(name: int) -> str:
     """The name of a group of units: their class, or that they never fire."""
     return "silent" if name == -1 else f"class {name}"
 
 
-def _order(values: np.ndarray, groups: np.ndarray, sort: str | None) -> np.ndarray:
+def _order(
+    values: Num[np.ndarray, "time units"], groups: Integer[np.ndarray, " units"], sort: str | None
+) -> Integer[np.ndarray, " units"]:
     """Units as they are drawn, from the bottom up."""
     if sort not in (None, "rate", "first"):
         raise ValueError(f"spyx.report.plot_raster(sort=): expected 'rate', 'first' or None; got {sort!r}. Use None.")

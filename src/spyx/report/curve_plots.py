@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spyx.report.style import STROKES, figure, label, legend, log_if_wide, marks, name_ends, prepared, whole_numbers
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
+
+    from spyx.report.types import History
 
 
 def plot_history(
-    history: Sequence[dict[str, float]],
+    history: History,
     *,
     title: str = "",
     test_accuracy: float | None = None,
@@ -50,7 +54,7 @@ def plot_history(
     loss, accuracy = made.subplots(1, 2)
     epochs = np.arange(1, len(history) + 1)
 
-    def line(axes: Any, name: str, scale: float, number: int, words: str) -> np.ndarray:
+    def line(axes: Axes, name: str, scale: float, number: int, words: str) -> Float[np.ndarray, " epochs"]:
         values = scale * np.array([epoch.get(name, np.nan) for epoch in history], float)
         if np.isfinite(values).any():
             style = {"color": palette.series[number], "ls": STROKES[number], **marks(values)}
@@ -83,7 +87,7 @@ def plot_history(
 
 
 def plot_runs(
-    runs: Mapping[str, Sequence[Any]],
+    runs: Mapping[str, Sequence[Float[ArrayLike, " epochs"]]],
     axes: Axes | None = None,
     *,
     quantity: str = "accuracy (%)",

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spyx.report.findings import Finding
+
+if TYPE_CHECKING:
+    from jaxtyping import Num
+
+    from spyx.report.types import History, Part
+
+    Input = Num[np.ndarray, "samples time *features"]
+    Targets = Num[np.ndarray, "samples *time"]
+    Classes = Num[np.ndarray, " classes"]
+    """The labels that occur, each once."""
 
 ALIKE = 0.05
 """Share of samples with the very input of a sample of another class from which it is a finding."""
@@ -22,7 +32,7 @@ SHARED = 0.01
 """Share of a held-out part that is in the training part from which it is a finding."""
 
 
-def of_input(x: np.ndarray) -> list[Finding]:
+def of_input(x: Input) -> list[Finding]:
     """Values of the input."""
     if x.ndim < 2 or x.size == 0:
         return [Finding("no data", "input", f"shape {x.shape}", "There is nothing to learn from.", "check x.", 100)]
@@ -59,7 +69,7 @@ def of_input(x: np.ndarray) -> list[Finding]:
     return []
 
 
-def of_labels(x: np.ndarray, y: np.ndarray) -> list[Finding]:
+def of_labels(x: Input, y: Targets) -> list[Finding]:
     """Labels beside the input."""
     if y.shape[:1] != x.shape[:1]:
         if y.shape[:1] == x.shape[1:2]:
@@ -99,7 +109,7 @@ def of_labels(x: np.ndarray, y: np.ndarray) -> list[Finding]:
     return []
 
 
-def leaking(x: np.ndarray, y: np.ndarray, classes: np.ndarray) -> tuple[int, ...] | None:
+def leaking(x: Input, y: Targets, classes: Classes) -> tuple[int, ...] | None:
     """A feature that is the same in all samples of a class, and differs between classes, in its sum or in its course.
 
     Shuffled labels must not have such a feature: with few samples of a class, chance makes some.
@@ -113,7 +123,7 @@ def leaking(x: np.ndarray, y: np.ndarray, classes: np.ndarray) -> tuple[int, ...
     return tuple(int(i) for i in np.unravel_index(where, x.shape[2:]))
 
 
-def _constant_in_classes(x: np.ndarray, y: np.ndarray, classes: np.ndarray) -> int | None:
+def _constant_in_classes(x: Input, y: Targets, classes: Classes) -> int | None:
     flat = x.reshape(*x.shape[:2], -1)
     totals = flat.sum(1, dtype=np.float64)
     groups = [totals[y == label] for label in classes]
@@ -132,7 +142,7 @@ def _constant_in_classes(x: np.ndarray, y: np.ndarray, classes: np.ndarray) -> i
     return int(found[0]) if found.size else None
 
 
-def of_range(y: np.ndarray, classes: int) -> list[Finding]:
+def of_range(y: Targets, classes: int) -> list[Finding]:
     """Labels that are no class of the output."""
     outside = (y < (-1 if y.ndim == 2 else 0)) | (y >= classes)
     if not outside.any():
@@ -141,7 +151,7 @@ def of_range(y: np.ndarray, classes: int) -> list[Finding]:
     return [Finding("labels out of range", "labels", number, "They have no class.", "number classes from 0.", 97)]
 
 
-def of_parts(x: np.ndarray, held_out: Mapping[str, Any]) -> list[Finding]:
+def of_parts(x: Input, held_out: Mapping[str, Part]) -> list[Finding]:
     """Samples of a held-out part that are in the training part, bit by bit, where that part hardly repeats itself."""
     known = [sample.tobytes() for sample in np.ascontiguousarray(x)]
     there = set(known)
@@ -161,7 +171,7 @@ def of_parts(x: np.ndarray, held_out: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def of_history(history: Sequence[Mapping[str, float]], y: np.ndarray | None) -> list[Finding]:
+def of_history(history: History, y: Targets | None) -> list[Finding]:
     """A loss that falls while the accuracy on held-out data stays where guessing is."""
     if y is None or y.ndim != 1 or len(history) < 3:
         return []
@@ -185,7 +195,7 @@ def of_history(history: Sequence[Mapping[str, float]], y: np.ndarray | None) -> 
     return [Finding("accuracy at chance", "loss", number, why, change, 82)]
 
 
-def how_alike(x: np.ndarray, y: np.ndarray) -> str:
+def how_alike(x: Input, y: Targets) -> str:
     """How many samples cannot be told apart, and how much a sample holds, in words."""
     filled = float((x != 0).reshape(len(x), -1).sum(1).mean())
     return (
@@ -194,9 +204,9 @@ def how_alike(x: np.ndarray, y: np.ndarray) -> str:
     )
 
 
-def _alike(x: np.ndarray, y: np.ndarray) -> int:
+def _alike(x: Input, y: Targets) -> int:
     """Samples whose input is also that of a sample of another class."""
-    groups: dict[bytes, list[Any]] = {}
+    groups: dict[bytes, list[float]] = {}
     for sample, label in zip(np.ascontiguousarray(x), y, strict=True):
         groups.setdefault(sample.tobytes(), []).append(label)
     return sum(len(labels) for labels in groups.values() if len(set(labels)) > 1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,18 +17,25 @@ from spyx.report.findings import Diagnosis, Finding
 from spyx.report.layer_checks import of_gradients, of_layers
 from spyx.report.probe import Probe, probe
 
+if TYPE_CHECKING:
+    from jaxtyping import Num
+
+    from spyx.fn import LossFn
+    from spyx.nn.layer import Model
+    from spyx.report.types import Batch, History, Lengths, Loss, Objective, Part, Rows, Samples
+
 OWNER = "spyx.report.doctor"
 
 
 def doctor(
-    model: Any,
-    batch: Any,
+    model: Model,
+    batch: Batch,
     *,
-    loss: Callable[..., Any] | None = None,
-    objective: Callable[..., Any] | None = None,
-    lengths: Any = None,
-    held_out: Mapping[str, Any] | None = None,
-    history: Sequence[Mapping[str, float]] = (),
+    loss: Loss | None = None,
+    objective: Objective | None = None,
+    lengths: Lengths | None = None,
+    held_out: Mapping[str, Part] | None = None,
+    history: History = (),
 ) -> Diagnosis:
     """Look for what keeps a network from learning, on one batch, and say what to change.
 
@@ -78,13 +85,13 @@ class Examination(NamedTuple):
 
 
 def examine(
-    model: Any,
-    batch: Any,
-    loss: Any = None,
-    objective: Any = None,
-    lengths: Any = None,
-    held_out: Mapping[str, Any] | None = None,
-    history: Sequence[Mapping[str, float]] = (),
+    model: Model,
+    batch: Batch,
+    loss: Loss | None = None,
+    objective: Objective | None = None,
+    lengths: Lengths | None = None,
+    held_out: Mapping[str, Part] | None = None,
+    history: History = (),
 ) -> Examination:
     """`doctor`, with the numbers that were measured."""
     x, more, lengths = taken_apart(batch, lengths)
@@ -120,7 +127,7 @@ def examine(
     return Examination(Diagnosis(sorted(found, key=lambda finding: -finding.weight)), seen)
 
 
-def taken_apart(batch: Any, lengths: Any) -> tuple[Any, tuple[Any, ...], Any]:
+def taken_apart(batch: Batch, lengths: Lengths | None) -> tuple[Samples, tuple[Rows, ...], Lengths | None]:
     """Input, the rest of the batch, and lengths; of a loader's batch the rows that are no padding."""
     if not isinstance(batch, (tuple, list)):
         return batch, (), lengths
@@ -130,17 +137,18 @@ def taken_apart(batch: Any, lengths: Any) -> tuple[Any, tuple[Any, ...], Any]:
     lengths = getattr(batch, "lengths", None) if lengths is None else lengths
     if mask is not None and not np.asarray(mask).all():
         rows = np.asarray(mask)
-        x, y, lengths = (None if part is None else np.asarray(part)[rows] for part in (x, y, lengths))
+        x, y = np.asarray(x)[rows], np.asarray(y)[rows]
+        lengths = None if lengths is None else np.asarray(lengths)[rows]
     return x, (y,), lengths
 
 
 @cache
-def default_loss(*, per_step: bool) -> Any:
+def default_loss(*, per_step: bool) -> LossFn:
     """What is minimised where no loss is given."""
     return fn.integral_crossentropy(ignore=-1 if per_step else None)
 
 
-def _first_width(layer: Any, x: np.ndarray) -> Finding | None:
+def _first_width(layer: nn.Layer, x: Num[np.ndarray, "samples time *features"]) -> Finding | None:
     inside = list(named_layers(layer, layer.state_for(jnp.asarray(x[:, 0]))).items()) if x.ndim > 1 and x.size else []
     if not inside or x.ndim != 3:
         return None

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
 from spyx.report.operations import Cost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spyx.data._json import Object
+    from spyx.report.operations import LayerCost
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,20 @@ MODELS = {
 """Cost models by name."""
 
 
+class Numbers(TypedDict):
+    """An `Energy` for JSON: its fields, and both totals in picojoules with their ratio."""
+
+    model: Object
+    parts: dict[str, float]
+    twin: dict[str, float]
+    bits: int
+    rate: float
+    break_even: float
+    total_pj: float
+    twin_total_pj: float
+    ratio: float
+
+
 @dataclass(frozen=True)
 class Energy:
     """Estimated energy per sample, in picojoules, of a network and of its quantised twin.
@@ -128,14 +148,19 @@ class Energy:
         """Of the twin, pJ per sample."""
         return sum(self.twin.values())
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Numbers:
         """For JSON."""
-        totals = {
+        return {
+            "model": asdict(self.model),
+            "parts": dict(self.parts),
+            "twin": dict(self.twin),
+            "bits": self.bits,
+            "rate": self.rate,
+            "break_even": self.break_even,
             "total_pj": self.total,
             "twin_total_pj": self.twin_total,
             "ratio": _ratio(self.total, self.twin_total),
         }
-        return {**asdict(self), **totals}
 
     def __str__(self) -> str:
         ratio = _ratio(self.total, self.twin_total)
@@ -211,7 +236,7 @@ def energy(found: Cost, model: str | CostModel = "45nm-fp32") -> Energy:
     return Energy(model, {**by_spikes, **whatever}, twin, bits, found.input_rate, even)
 
 
-def _state_numbers(steps: float) -> Any:
+def _state_numbers(steps: float) -> Callable[[LayerCost], float]:
     """State variables of all units of a layer."""
     return lambda layer: layer.variables * layer.updates / steps
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spyx.report.style import DARK, LIGHT, Palette, label, of_shape, prepared
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, Integer, Num
     from matplotlib.axes import Axes
+    from matplotlib.patches import Rectangle
+    from numpy.typing import ArrayLike
 
 
 def plot_frames(
-    frames: Any,
+    frames: Num[ArrayLike, "time height width *channels"],
     axes: Axes | None = None,
     *,
     count: int = 6,
@@ -88,7 +91,7 @@ def plot_frames(
 
 
 def animate(
-    frames: Any,
+    frames: Num[ArrayLike, "time height width *channels"],
     path: str | Path,
     *,
     step_ms: float | None = None,
@@ -154,7 +157,9 @@ def animate(
     return path
 
 
-def coloured(frame: np.ndarray, highest: float, palette: Palette) -> np.ndarray:
+def coloured(
+    frame: Float[np.ndarray, "height width channels"], highest: float, palette: Palette
+) -> Float[np.ndarray, "height width 3"]:
     """Events (height, width, channels) as colours on paper: off and on, or one colour for a single channel."""
     colours = (palette.series[2], palette.series[1]) if frame.shape[-1] == 2 else (palette.series[0],)
     paper = _rgb(palette.paper)
@@ -166,7 +171,9 @@ def coloured(frame: np.ndarray, highest: float, palette: Palette) -> np.ndarray:
     return cover * mixed + (1 - cover) * paper
 
 
-def _checked(name: str, frames: Any) -> np.ndarray:
+def _checked(
+    name: str, frames: Num[ArrayLike, "time height width *channels"]
+) -> Float[np.ndarray, "time height width channels"]:
     values = of_shape(name, "frames", frames, (3, 4), "(time, height, width) or (time, height, width, channels)")
     values = values[..., None] if values.ndim == 3 else values
     if values.shape[-1] > 2:
@@ -176,17 +183,17 @@ def _checked(name: str, frames: Any) -> np.ndarray:
     return np.abs(values.astype(np.float32))
 
 
-def _rgb(colour: str) -> np.ndarray:
+def _rgb(colour: str) -> Float[np.ndarray, "3"]:
     return np.array([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
 
 
-def _frame_edge(left: float, width: int, height: int, palette: Palette) -> Any:
+def _frame_edge(left: float, width: int, height: int, palette: Palette) -> Rectangle:
     from matplotlib.patches import Rectangle
 
     return Rectangle((left, -0.5), width, height, fill=False, ec=palette.muted, lw=0.7, alpha=0.7, clip_on=False)
 
 
-def _span(part: np.ndarray, step_ms: float | None) -> str:
+def _span(part: Integer[np.ndarray, " steps"], step_ms: float | None) -> str:
     if step_ms is not None:
         return f"{part[0] * step_ms:g}-{(part[-1] + 1) * step_ms:g}"
     return f"{part[0]}" if len(part) == 1 else f"{part[0]}-{part[-1]}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,38 @@ from spyx.engine.recurrent import Dense, Recurrent
 from spyx.nn.inside import kernel_of, named_layers, unwrapped
 from spyx.nn.layer import as_layer
 from spyx.nn.neuron import Neuron
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int, Num, Shaped
+
+    from spyx.nn.layer import Model
+    from spyx.report.types import Lengths, Samples, Seen
+
+    Counts = dict[str, Shaped[Array, "samples time"]]
+    """What is counted of one layer, by the names of `LayerCost`; `graded` where an input was neither -1, 0 nor 1."""
+
+
+class Operations(TypedDict):
+    """Synaptic operations per sample, under NeuroBench's names."""
+
+    Effective_MACs: float
+    Effective_ACs: float
+    Dense: float
+
+
+class NeuroBench(TypedDict):
+    """What a network costs per sample, under NeuroBench's names; the sparsities are shares, in [0, 1]."""
+
+    SynapticOperations: Operations
+    ActivationSparsity: float
+    ConnectionSparsity: float
+    MembraneUpdates: float
+    NeuronUpdates: float
+    Parameters: int
+    Samples: int
+    Steps: float
+    NotCounted: list[str]
+    Layers: list[dict[str, Any]]  # a `LayerCost` each, by its fields
 
 
 @dataclass(frozen=True)
@@ -103,7 +135,7 @@ class Cost:
         dense = self.total("dense")
         return self.total("effective") / dense if dense else 0.0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> NeuroBench:
         """Numbers under NeuroBench's names, for JSON."""
         outputs, weights = self.total("outputs"), self.total("weights")
         return {
@@ -136,7 +168,7 @@ class Cost:
         return "\n".join([f"per sample of {self.steps:g} steps, mean of {self.samples} samples", *lines])
 
 
-def cost(model: Any, x: Any, *, lengths: Any = None, batch_size: int = 64) -> Cost:
+def cost(model: Model, x: Samples | Iterable[Samples], *, lengths: Lengths | None = None, batch_size: int = 64) -> Cost:
     """Count what a network does on data: synaptic operations, updates of neurons, activity.
 
     An operation is a product of one input and one weight at one time step: in dense and convolutional layers, and in
@@ -181,8 +213,8 @@ def cost(model: Any, x: Any, *, lengths: Any = None, batch_size: int = 64) -> Co
     return _mean(found)
 
 
-def _checked(parts: Any) -> list[Any]:
-    found = list(parts) if isinstance(parts, Iterable) and not isinstance(parts, str) else [parts]
+def _checked(parts: object) -> list[Samples]:
+    found: list[Any] = list(parts) if isinstance(parts, Iterable) and not isinstance(parts, str) else [parts]
     wrong = [type(part).__name__ for part in found if not hasattr(part, "__array__")]
     if wrong:
         raise TypeError(
@@ -193,7 +225,9 @@ def _checked(parts: Any) -> list[Any]:
     return found
 
 
-def _count(layer: Any, x: jax.Array, lengths: Any) -> Cost:
+def _count(
+    layer: nn.Layer, x: Num[Array, "samples time *features"], lengths: Int[np.ndarray, " samples"] | None
+) -> Cost:
     network = layer if layer.container else nn.Sequential(layer)
     layers = named_layers(network, network.state_for(x[:, 0]))
     facts = {fact.name: fact for path, inner in layers.items() for fact in _facts(path, inner)}
@@ -201,14 +235,14 @@ def _count(layer: Any, x: jax.Array, lengths: Any) -> Cost:
     graphdef, variables = nnx.split(network)
 
     @jax.jit
-    def counted(variables: Any, x: jax.Array) -> dict[str, dict[str, jax.Array]]:
+    def counted(variables: nnx.State, x: Num[Array, "samples time *features"]) -> dict[str, Counts]:
         copy = nnx.merge(graphdef, variables, copy=True)
         copy.eval()
         _, _, seen = nn.observe(copy, x, what=("inputs", "outputs", *membranes), lengths=lengths, mode="layer")
         steps = jnp.ones(x.shape[:2], jnp.int32)
         if lengths is not None:
             steps = (jnp.arange(x.shape[1])[None] < jnp.asarray(lengths)[:, None]).astype(jnp.int32)
-        found: dict[str, dict[str, jax.Array]] = {}
+        found: dict[str, Counts] = {}
         for path, inner in named_layers(copy, copy.state_for(x[:, 0])).items():
             found |= _numbers(path, inner, seen, steps)
         return found
@@ -223,7 +257,7 @@ def _count(layer: Any, x: jax.Array, lengths: Any) -> Cost:
     return Cost(tuple(found), len(x), float(x.shape[1] if lengths is None else np.mean(lengths)), unknown)
 
 
-def _facts(path: str, layer: Any) -> list[LayerCost]:
+def _facts(path: str, layer: nn.Layer) -> list[LayerCost]:
     """What is known of a layer before it runs; nothing of a layer that has no parameter and is no neuron."""
     module = unwrapped(layer)
     if isinstance(module, nn.Delayed) and kernel_of(module) is None:
@@ -239,7 +273,7 @@ def _facts(path: str, layer: Any) -> list[LayerCost]:
     return [_weighted(path, module, own)] if own else []
 
 
-def _weighted(name: str, module: Any, parameters: int) -> LayerCost:
+def _weighted(name: str, module: Model, parameters: int) -> LayerCost:
     product = kernel_of(module)
     kernel = np.ones(0) if product is None else np.asarray(product.kernel[...])
     return LayerCost(
@@ -247,7 +281,7 @@ def _weighted(name: str, module: Any, parameters: int) -> LayerCost:
     )
 
 
-def _connection(layer: Neuron) -> Any:
+def _connection(layer: Neuron) -> nnx.Module | None:
     """The module that feeds a neuron back into itself, None without one; a dense weight as a layer over all units."""
     step = layer.step.base if isinstance(layer.step, Late) else layer.step
     if not isinstance(step, Recurrent):
@@ -260,7 +294,7 @@ def _connection(layer: Neuron) -> Any:
     return linear
 
 
-def _numbers(path: str, layer: Any, seen: dict[str, Any], steps: jax.Array) -> dict[str, dict[str, jax.Array]]:
+def _numbers(path: str, layer: nn.Layer, seen: Seen, steps: Int[Array, "samples time"]) -> dict[str, Counts]:
     """What is counted, by layer: arrays to sum up, small enough to be exact. `steps` are 1 where a step counts."""
     product = kernel_of(layer)
     if product is not None:
@@ -279,9 +313,9 @@ def _numbers(path: str, layer: Any, seen: dict[str, Any], steps: jax.Array) -> d
         }
     }
     connection = kernel_of(_connection(layer))
-    if connection is not None:
-        base = layer.step.base if isinstance(layer.step, Late) else layer.step
-        late = base.carried is not None  # type: ignore[attr-defined]
+    base = layer.step.base if isinstance(layer.step, Late) else layer.step
+    if connection is not None and isinstance(base, Recurrent):
+        late = base.carried is not None
         sent = jnp.concatenate([jnp.zeros_like(outs[:, :1]), outs[:, :-1]], axis=1) if late else outs
         sent = sent * steps.reshape(*steps.shape, *(1,) * (sent.ndim - 2)).astype(sent.dtype)
         if isinstance(base.via, Dense):  # its product is over all units, whatever their shape
@@ -290,7 +324,9 @@ def _numbers(path: str, layer: Any, seen: dict[str, Any], steps: jax.Array) -> d
     return found
 
 
-def _products(module: Any, xs: jax.Array, steps: jax.Array) -> dict[str, jax.Array]:
+def _products(
+    module: nnx.Linear | nnx.Conv, xs: Num[Array, "samples time *features"], steps: Int[Array, "samples time"]
+) -> Counts:
     """Operations of a layer with a kernel on inputs (batch, time, ...), per sample and step."""
     ones = nnx.merge(*nnx.split(module))
     kernel = module.kernel[...]
@@ -298,7 +334,7 @@ def _products(module: Any, xs: jax.Array, steps: jax.Array) -> dict[str, jax.Arr
         ones.bias = nnx.Param(jnp.zeros(ones.bias.shape, jnp.float32))
     present = (xs != 0).astype(jnp.float32).reshape(-1, *xs.shape[2:])
 
-    def through(kernel: jax.Array, x: jax.Array) -> jax.Array:
+    def through(kernel: Num[Array, "*window inputs outputs"], x: Float[Array, "n *features"]) -> Float[Array, "n ..."]:
         ones.kernel = nnx.Param(kernel.astype(jnp.float32))
         return ones(x)
 
@@ -310,7 +346,7 @@ def _products(module: Any, xs: jax.Array, steps: jax.Array) -> dict[str, jax.Arr
     }
 
 
-def _summed(a: jax.Array) -> jax.Array:
+def _summed(a: Num[Array, "samples time ..."]) -> Int[Array, "samples time"]:
     """Sums of every sample and step: exact as integers, where one sum over everything would not be."""
     return a.reshape(*a.shape[:2], -1).sum(-1, dtype=jnp.int32)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,14 @@ from spyx.nn.fields import Within
 from spyx.nn.inside import kernel_of, named_layers, unwrapped
 from spyx.nn.layer import hashable, merged
 from spyx.nn.neuron import Neuron
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jaxtyping import Array, Bool, Float, Int, Num, Shaped
+
+    from spyx.engine.types import State
+    from spyx.report.types import Loss, Objective, Seen, Structure
 
 MARGIN = 0.05
 """Share of its range by which a parameter must lie outside to be a finding: an update may step over the end."""
@@ -107,7 +115,43 @@ class Probe:
     unseen: int = 0
 
 
-def probe(layer: Any, x: jax.Array, more: tuple[Any, ...], loss: Any, lengths: Any, *, whole: bool) -> Probe:
+class _Activity(NamedTuple):
+    """The numbers of a `NeuronProbe` that are measured, under the same names."""
+
+    spikes: Bool[Array, ""]
+    rate: Float[Array, ""]
+    silent: Float[Array, ""]
+    slope: Float[Array, ""]
+    nearest: Float[Array, ""]
+    input_high: Float[Array, ""]
+    largest: Float[Array, ""]
+    finite: Bool[Array, ""]
+    decay: Float[Array, ""]
+    tau_steps: Float[Array, ""]
+
+
+class _Measured(NamedTuple):
+    """What one run gives: the activity of neurons by path, and, where there is a loss, what `Probe` says of it.
+
+    `steps` is the size of the gradient at every step of the input.
+    """
+
+    neurons: dict[str, _Activity]
+    loss: Float[Array, ""] | float = 0.0
+    gradients: dict[str, Float[Array, ""]] | None = None
+    steps: Float[Array, " time"] | None = None
+    classes: int = 0
+
+
+def probe(
+    layer: nn.Layer,
+    x: Num[Array, "samples time *features"],
+    more: tuple[Shaped[Array, "samples ..."], ...],
+    loss: Loss | Objective,
+    lengths: Int[Array, " samples"] | None,
+    *,
+    whole: bool,
+) -> Probe:
     """Measure a container on a batch.
 
     Args:
@@ -130,24 +174,23 @@ def probe(layer: Any, x: jax.Array, more: tuple[Any, ...], loss: Any, lengths: A
     }
     if not_finite:
         return Probe([], [], 0, False, {}, None, not_finite)
-    got = jax.tree.map(np.asarray, _measured(structure, loss, whole, params, rest, x, more, lengths))
+    got: _Measured = jax.tree.map(np.asarray, _measured(structure, loss, whole, params, rest, x, more, lengths))
     connections, neurons, before = [], [], None
     order = list(layers)
     for path, inner in layers.items():
         module = kernel_of(inner)
         if isinstance(inner, Neuron):
-            numbers = {key: value.item() for key, value in got["neurons"][path].items()}
-            neurons.append(_as_probe(names[path], inner, numbers, before, path == order[-1]))
+            neurons.append(_as_probe(names[path], inner, got.neurons[path], before, path == order[-1]))
         elif module is not None:
             kernel = np.asarray(module.kernel[...])
             columns = kernel.reshape(-1, kernel.shape[-1])
             same = columns.shape[1] > 1 and bool((columns == columns[:, :1]).all())
             connections.append(ConnectionProbe(names[path], kernel.size, not kernel.any(), same, columns.shape[1]))
             before = names[path]
-    gradients = {names[path]: float(a) for path, a in got.get("gradients", {}).items()}
+    gradients = {names[path]: float(a) for path, a in (got.gradients or {}).items()}
     ratio, unseen = None, 0
-    if "steps" in got:
-        sizes = got["steps"][: x.shape[1] if lengths is None else int(np.max(lengths))]
+    if got.steps is not None:
+        sizes = np.asarray(got.steps)[: x.shape[1] if lengths is None else int(np.max(lengths))]
         quiet = len(sizes) - 1 - int(np.flatnonzero(sizes)[-1]) if sizes.any() else 0
         heard = sizes[: len(sizes) - quiet]  # what a spike sends arrives a step later, behind the end for the last
         quarter = max(1, len(heard) // 4)
@@ -156,41 +199,53 @@ def probe(layer: Any, x: jax.Array, more: tuple[Any, ...], loss: Any, lengths: A
             reach = np.asarray(_reached(structure, params, rest, x, lengths))[: len(sizes)]
             unseen = len(sizes) - 1 - int(np.flatnonzero(reach)[-1]) if reach.any() else 0
             ratio = None  # the loss itself reads no further
-    finite = bool(np.isfinite(got.get("loss", 0.0)))
-    return Probe(connections, neurons, int(got.get("outs", 0)), finite, gradients, ratio, {}, unseen)
+    finite = bool(np.isfinite(got.loss))
+    return Probe(connections, neurons, int(got.classes), finite, gradients, ratio, {}, unseen)
 
 
-def _floating(layer: Any) -> list[jax.Array]:
+def lengths_for(loss: Loss | Objective, lengths: Int[Array, " samples"] | None) -> dict[str, Int[Array, " samples"]]:
+    """What a loss is given beside outputs and labels: the lengths, where it is one of `spyx.fn`."""
+    return {} if lengths is None or not isinstance(loss, TraceFunction) else {"lengths": lengths}
+
+
+def _floating(layer: nn.Layer) -> list[Float[Array, "..."]]:
     module = unwrapped(layer)
     found = jax.tree.leaves(nnx.state(module, nnx.Param)) if isinstance(module, nnx.Module) else []
     return [a for a in found if jnp.issubdtype(a.dtype, jnp.floating)]
 
 
-def _network(structure: Any, params: Any, rest: Any) -> Any:
+def _network(structure: Structure, params: nnx.State, rest: nnx.State) -> nn.Layer:
     copy = merged(structure, params, rest)
     copy.eval()
     return copy
 
 
-def _wide(x: jax.Array) -> jax.Array:
+def _wide(x: Num[Array, "..."]) -> Float[Array, "..."]:
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _measured(
-    structure: Any, loss: Any, whole: bool, params: Any, rest: Any, x: Any, more: tuple[Any, ...], lengths: Any
-) -> dict[str, Any]:
+    structure: Structure,
+    loss: Loss | Objective,
+    whole: bool,
+    params: nnx.State,
+    rest: nnx.State,
+    x: Num[Array, "samples time *features"],
+    more: tuple[Shaped[Array, "samples ..."], ...],
+    lengths: Int[Array, " samples"] | None,
+) -> _Measured:
     network = _network(structure, params, rest)
     layers = named_layers(network, network.state_for(x[:, 0]))
     what = ("inputs", "outputs", "state")
     neurons = tuple(path for path, inner in layers.items() if isinstance(inner, Neuron))
     outs, _, seen = nn.observe(network, x, what=what, where=neurons or None, lengths=lengths, mode="layer")
-    found: dict[str, Any] = {path: _neuron(path, layers[path], seen) for path in neurons}
+    found = {path: _neuron(path, layers[path], seen) for path in neurons}
     if not more and not whole:
-        return {"neurons": found}
-    given = {"lengths": lengths} if lengths is not None and isinstance(loss, TraceFunction) else {}
+        return _Measured(found)
+    given = lengths_for(loss, lengths)
 
-    def value(params: Any, x: jax.Array) -> jax.Array:
+    def value(params: nnx.State, x: Float[Array, "samples time *features"]) -> Float[Array, ""]:
         copy = _network(structure, params, rest)
         if whole:
             return loss(copy, x, *more)
@@ -203,14 +258,20 @@ def _measured(
         for path, inner in gradients.items()
         if not isinstance(inner, Neuron) and _floating(inner)
     }
-    return {"neurons": found, "loss": number, "gradients": biggest, "steps": _by_step(g_x), "outs": outs.shape[-1]}
+    return _Measured(found, number, biggest, _by_step(g_x), outs.shape[-1])
 
 
 @partial(jax.jit, static_argnums=0)
-def _reached(structure: Any, params: Any, rest: Any, x: jax.Array, lengths: Any) -> jax.Array:
+def _reached(
+    structure: Structure,
+    params: nnx.State,
+    rest: nnx.State,
+    x: Num[Array, "samples time *features"],
+    lengths: Int[Array, " samples"] | None,
+) -> Float[Array, " time"]:
     """How much the outputs, all of them, depend on each step of the input."""
 
-    def total(x: jax.Array) -> jax.Array:
+    def total(x: Float[Array, "samples time *features"]) -> Float[Array, ""]:
         outs = nn.run(_network(structure, params, rest), x, lengths=lengths, mode="layer")[0]
         parts = jax.tree.leaves(outs)
         waves = [jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape) for a in parts]  # nothing cancels
@@ -219,16 +280,17 @@ def _reached(structure: Any, params: Any, rest: Any, x: jax.Array, lengths: Any)
     return _by_step(jax.grad(total)(_wide(x)))
 
 
-def _by_step(g: jax.Array) -> jax.Array:
+def _by_step(g: Float[Array, "samples time *features"]) -> Float[Array, " time"]:
     return jnp.sqrt(jnp.sum(g**2, axis=tuple(range(2, g.ndim)))).mean(0)
 
 
-def _as_probe(name: str, neuron: Neuron, got: dict[str, Any], before: str | None, last: bool) -> NeuronProbe:
+def _as_probe(name: str, neuron: Neuron, got: _Activity, before: str | None, last: bool) -> NeuronProbe:
     recurrent = isinstance(neuron.step, (Recurrent, Late))
-    return NeuronProbe(name, recurrent=recurrent, last=last, fed_by=before, pinned=tuple(_pins(neuron)), **got)
+    numbers = {key: value.item() for key, value in got._asdict().items()}
+    return NeuronProbe(name, recurrent=recurrent, last=last, fed_by=before, pinned=tuple(_pins(neuron)), **numbers)
 
 
-def _neuron(path: str, neuron: Neuron, seen: dict[str, Any]) -> dict[str, Any]:
+def _neuron(path: str, neuron: Neuron, seen: Seen) -> _Activity:
     """Small numbers of one layer; every step runs again from the states that were seen, to hear its surrogate."""
     xs, outs = seen[f"{path}.inputs"], seen[path]
     after = [seen[f"{path}.{name}"] for name in neuron.state]
@@ -238,12 +300,12 @@ def _neuron(path: str, neuron: Neuron, seen: dict[str, Any]) -> dict[str, Any]:
     ]
     states = before[0] if len(before) == 1 else neuron.State(*before)
     p = neuron.params().astype(after[0].dtype)
-    heard: list[jax.Array] = []
+    heard: list[Float[Array, "..."]] = []
 
-    def step(x: Any, s: Any) -> tuple[Any, list[jax.Array]]:
+    def step(x: Float[Array, "steps *units"], s: State) -> tuple[State, list[Float[Array, "..."]]]:
         heard.clear()
 
-        def spike(u: jax.Array) -> jax.Array:
+        def spike(u: Float[Array, "..."]) -> Float[Array, "..."]:
             heard.append(u)
             return neuron.activation(u)
 
@@ -258,27 +320,27 @@ def _neuron(path: str, neuron: Neuron, seen: dict[str, Any]) -> dict[str, Any]:
         lambda s: step(jnp.zeros_like(flat[0]), s)[0], (flat[1],), (jax.tree.map(jnp.ones_like, flat[1]),)
     )
     decay = jnp.abs(jax.tree.leaves(moved)[0])
-    found = {
-        "tau_steps": -1 / jnp.log(jnp.clip(jnp.mean(decay), 1e-9, 1 - 1e-9)),
-        "spikes": jnp.asarray(bool(us)),
-        "rate": jnp.mean((outs != 0).astype(jnp.float32)),
-        "silent": jnp.mean((outs == 0).all((0, 1)).astype(jnp.float32)),
-        "input_high": xs.max().astype(jnp.float32),
-        "largest": largest,
-        "finite": jnp.isfinite(largest),
-        "decay": jnp.mean(jax.tree.leaves(moved)[0]),
-        "slope": jnp.float32(1.0),
-        "nearest": jnp.float32(0.0),
-    }
-    if us:
-        _, slopes = jax.jvp(neuron.activation, (us[-1],), (jnp.ones_like(us[-1]),))
-        _, top = jax.jvp(neuron.activation, (jnp.zeros(()),), (jnp.ones(()),))
-        found["slope"] = jnp.mean(jnp.abs(slopes)) / jnp.maximum(jnp.abs(top), 1e-30)
-        found["nearest"] = us[-1].max()
-    return found
+    found = _Activity(
+        tau_steps=-1 / jnp.log(jnp.clip(jnp.mean(decay), 1e-9, 1 - 1e-9)),
+        spikes=jnp.asarray(bool(us)),
+        rate=jnp.mean((outs != 0).astype(jnp.float32)),
+        silent=jnp.mean((outs == 0).all((0, 1)).astype(jnp.float32)),
+        input_high=xs.max().astype(jnp.float32),
+        largest=largest,
+        finite=jnp.isfinite(largest),
+        decay=jnp.mean(jax.tree.leaves(moved)[0]),
+        slope=jnp.float32(1.0),
+        nearest=jnp.float32(0.0),
+    )
+    if not us:
+        return found
+    _, slopes = jax.jvp(neuron.activation, (us[-1],), (jnp.ones_like(us[-1]),))
+    _, top = jax.jvp(neuron.activation, (jnp.zeros(()),), (jnp.ones(()),))
+    slope = jnp.mean(jnp.abs(slopes)) / jnp.maximum(jnp.abs(top), 1e-30)
+    return found._replace(slope=slope, nearest=us[-1].max())
 
 
-def _pins(neuron: Neuron) -> Any:
+def _pins(neuron: Neuron) -> Iterator[tuple[str, float, float]]:
     """Parameters that are clipped, and how much of each lies outside of its range."""
     for name, variable in vars(neuron).items():
         if not isinstance(variable, nnx.Param):

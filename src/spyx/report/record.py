@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -13,150 +13,112 @@ import numpy as np
 from flax import nnx
 
 from spyx import nn
-from spyx.fn.traces import TraceFunction
 from spyx.nn.inside import layers_with_state, named_layers
 from spyx.nn.layer import as_layer, hashable, merged
 from spyx.nn.neuron import Neuron
 from spyx.report.doctor import default_loss
+from spyx.report.probe import lengths_for
+from spyx.report.recording import OWNER, RATES, SPIKES, LayerRecord, Recording, Statistics
 
-OWNER = "spyx.report.record"
-SPIKES, MEMBRANE, GRADIENT, RATES = "spikes", "membrane", "gradient", "rates"
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from jaxtyping import Array, Float, Int, Integer, PyTree, Shaped
+    from numpy.typing import ArrayLike
+
+    from spyx.engine.types import Outputs, State
+    from spyx.nn.layer import Model
+    from spyx.report.types import Labels, Layers, Lengths, Loss, Part, Samples, Seen, Structure
+
+    Where = Collection[str] | Callable[[str, nn.Layer], object]
+    """Paths of layers, one or several; or a function `(path, layer) -> bool`."""
+
+    Units = tuple[tuple[str, tuple[int, ...]], ...]
+    """Of layers, by path: indices into the flattened units."""
+
+    Sums = dict[str, Float[np.ndarray, "..."]]
+    """Sums and extremes over the samples so far, by name."""
+
+    Arrays = tuple[
+        PyTree[Shaped[ArrayLike, "samples time ..."]],
+        Shaped[Array, "samples *time"] | None,
+        Int[Array, " samples"] | None,
+        Float[Array, " samples"],
+    ]
+    """Those of a `_Part`."""
+
+    Found = dict[str, Shaped[Array, "samples time ..."] | dict[str, Float[Array, "..."]]]
+    """What one batch gave, by `path|quantity`: arrays, or sums."""
+
+MEMBRANE, GRADIENT = "membrane", "gradient"
 NAMES = {"outputs": SPIKES, "v": MEMBRANE}
 
 
-class Statistics(NamedTuple):
-    """Numbers of one quantity of one layer, over all samples and steps that count.
-
-    Args:
-        mean: of every unit; of spikes, the share of steps in which it fires. (*features).
-        std: of every unit, (*features).
-        low: smallest value of every unit, (*features).
-        high: largest value of every unit, (*features).
-        over_time: mean over samples and units at every recorded step, (time,).
-
-    Example:
-        >>> Statistics(np.ones(2), np.zeros(2), np.ones(2), np.ones(2), np.ones(4)).mean.tolist()
-        [1.0, 1.0]
-    """
-
-    mean: np.ndarray
-    std: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    over_time: np.ndarray
+@overload
+def record(
+    model: Model,
+    x: Samples | Iterable[Part],
+    *,
+    what: str | tuple[str, ...] = ...,
+    where: Where | None = ...,
+    every: int = ...,
+    units: int | Mapping[str, Integer[ArrayLike, " units"]] | None = ...,
+    statistics: Literal[False] = ...,
+    y: Labels | None = ...,
+    loss: Loss | None = ...,
+    lengths: Lengths | None = ...,
+    batch_size: int = ...,
+) -> Recording[np.ndarray]: ...
 
 
-class LayerRecord(Mapping[str, Any]):
-    """What was recorded of one layer: quantities by name, arrays (samples, time, units) or `Statistics`.
-
-    Args:
-        name: its path in the network and its kind, for instance "1 LIF".
-        values: by quantity.
-
-    Example:
-        >>> layer = LayerRecord("1 LIF", {"spikes": np.array([[[0.0, 1.0], [0.0, 1.0]]])})
-        >>> layer.rate, layer.silent, layer.spiking
-        (0.5, 0.5, True)
-    """
-
-    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
-        self.name, self._values = name, dict(values)
-
-    def __getitem__(self, what: str) -> Any:
-        if what not in self._values:
-            raise KeyError(f"{self.name}: expected one of {', '.join(self._values)}; got {what!r}. Use what=")
-        return self._values[what]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        shapes = (f"{what} {getattr(value, 'shape', 'statistics')}" for what, value in self._values.items())
-        return f"<{self.name}: {', '.join(shapes)}>"
-
-    @property
-    def rate(self) -> float:
-        """Mean output per unit and step; of spikes, the share of steps in which a unit fires."""
-        if RATES in self:
-            return float(self[RATES].mean())
-        found = self[SPIKES]
-        return float(found.mean.mean() if isinstance(found, Statistics) else found.mean())
-
-    @property
-    def silent(self) -> float:
-        """Share of the units that put out nothing at all, for any sample."""
-        if RATES in self:
-            return float((self[RATES] == 0).all(axis=0).mean())
-        found = self[SPIKES]
-        if isinstance(found, Statistics):
-            return float(((found.low == 0) & (found.high == 0)).mean())
-        return float((found == 0).all(axis=(0, 1)).mean())
-
-    @property
-    def spiking(self) -> bool:
-        """All outputs are 0 or 1; of statistics, they lie between 0 and 1 and have the spread of 0 and 1."""
-        found = self[SPIKES]
-        if isinstance(found, Statistics):
-            spread = np.sqrt(np.clip(found.mean * (1 - found.mean), 0, None))
-            inside = bool(np.isin(found.low, (0, 1)).all() and np.isin(found.high, (0, 1)).all())
-            return inside and np.allclose(found.std, spread, atol=1e-3)
-        return bool(np.isin(found, (0, 1)).all())
+@overload
+def record(
+    model: Model,
+    x: Samples | Iterable[Part],
+    *,
+    what: str | tuple[str, ...] = ...,
+    where: Where | None = ...,
+    every: int = ...,
+    units: int | Mapping[str, Integer[ArrayLike, " units"]] | None = ...,
+    statistics: Literal[True],
+    y: Labels | None = ...,
+    loss: Loss | None = ...,
+    lengths: Lengths | None = ...,
+    batch_size: int = ...,
+) -> Recording[Statistics]: ...
 
 
-class Recording(Mapping[str, LayerRecord]):
-    """What `record` returns: a `LayerRecord` for every layer, by its path.
-
-    Args:
-        layers: by path, in the order of the network.
-        steps: the time steps that were recorded.
-        samples: how many samples were.
-
-    Example:
-        >>> from spyx import nn
-        >>> net = nn.Sequential(nn.IF(2), nn.LI(2, beta=0.5))
-        >>> found = record(net, jnp.ones((1, 4, 2)), what=("spikes", "membrane"))
-        >>> found
-        <0 IF: spikes (1, 4, 2), membrane (1, 4, 2)>
-        <1 LI: spikes (1, 4, 2), membrane (1, 4, 2)>
-        >>> found["1"]["membrane"][0, :, 0].tolist()
-        [0.0, 0.0, 1.0, 1.5]
-    """
-
-    def __init__(self, layers: Mapping[str, LayerRecord], steps: np.ndarray, samples: int) -> None:
-        self._layers, self.steps, self.samples = dict(layers), steps, samples
-
-    def __getitem__(self, path: str) -> LayerRecord:
-        if path not in self._layers:
-            raise KeyError(f"{OWNER}: expected one of {', '.join(self._layers)}; got {path!r}. where= chooses layers.")
-        return self._layers[path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._layers)
-
-    def __len__(self) -> int:
-        return len(self._layers)
-
-    def __repr__(self) -> str:
-        return "\n".join(map(repr, self._layers.values()))
+@overload
+def record(
+    model: Model,
+    x: Samples | Iterable[Part],
+    *,
+    what: str | tuple[str, ...] = ...,
+    where: Where | None = ...,
+    every: int = ...,
+    units: int | Mapping[str, Integer[ArrayLike, " units"]] | None = ...,
+    statistics: bool,
+    y: Labels | None = ...,
+    loss: Loss | None = ...,
+    lengths: Lengths | None = ...,
+    batch_size: int = ...,
+) -> Recording[np.ndarray | Statistics]: ...
 
 
 def record(
-    model: Any,
-    x: Any,
+    model: Model,
+    x: Samples | Iterable[Part],
     *,
     what: str | tuple[str, ...] = (SPIKES,),
-    where: Any = None,
+    where: Where | None = None,
     every: int = 1,
-    units: int | Mapping[str, Any] | None = None,
+    units: int | Mapping[str, Integer[ArrayLike, " units"]] | None = None,
     statistics: bool = False,
-    y: Any = None,
-    loss: Callable[..., Any] | None = None,
-    lengths: Any = None,
+    y: Labels | None = None,
+    loss: Loss | None = None,
+    lengths: Lengths | None = None,
     batch_size: int = 256,
-) -> Recording:
+) -> Recording[np.ndarray] | Recording[Statistics] | Recording[np.ndarray | Statistics]:
     """Run a network and record what its layers did; the network is not changed, and runs in evaluation mode.
 
     The recording is as large as is asked for: `every` n-th step, some `units`, or `statistics` alone, whose size does
@@ -229,12 +191,13 @@ def record(
 class _Part(NamedTuple):
     """A batch: the last one of an array is filled up, so that one compilation serves all."""
 
-    x: Any
-    y: Any
-    lengths: Any
+    x: PyTree[Shaped[ArrayLike, "samples time ..."]]
+    y: Labels | None
+    lengths: Lengths | None
     real: int
 
-    def arrays(self) -> tuple[Any, ...]:
+    def arrays(self) -> tuple[PyTree[Shaped[ArrayLike, "samples time ..."]], Labels | None, Lengths | None, np.ndarray]:
+        """Input, labels, lengths, and which rows are samples: 1, or 0 for those that fill the batch up."""
         rows = (np.arange(len(jax.tree.leaves(self.x)[0])) < self.real).astype(np.float32)
         return self.x, self.y, self.lengths, rows
 
@@ -247,11 +210,11 @@ class _Spec:
     paths: tuple[str, ...]
     membranes: tuple[tuple[str, str], ...]
     every: int
-    units: Any
+    units: Units | None
     statistics: bool
-    loss: Any = None
+    loss: Loss | None = None
 
-    def with_loss(self, loss: Any) -> _Spec:
+    def with_loss(self, loss: Loss) -> _Spec:
         return self if GRADIENT not in self.what else _Spec(**{**vars(self), "loss": loss})
 
     def tapped(self) -> tuple[str, ...]:
@@ -276,7 +239,7 @@ class _Spec:
                 yield name, f"{path}.{name}"
 
 
-def _recorded_of(structure: Any, spec: _Spec, variables: Any, arrays: tuple[Any, ...]) -> dict[str, Any]:
+def _recorded_of(structure: Structure, spec: _Spec, variables: nnx.State, arrays: Arrays) -> Found:
     x, y, lengths, rows = arrays
     network = merged(structure, variables)
     network.eval()
@@ -284,24 +247,26 @@ def _recorded_of(structure: Any, spec: _Spec, variables: Any, arrays: tuple[Any,
     clock = jnp.arange(0, jax.tree.leaves(x)[0].shape[1], spec.every)
     alive = ((clock[:, None] < ends[None]) & (rows[None] > 0)).sum(1).astype(jnp.float32)
 
-    def run(added: Any = None, tapped: tuple[str, ...] = spec.tapped(), mode: str = "auto") -> Any:
+    def run(
+        added: Mapping[str, Array] | None = None, tapped: tuple[str, ...] = spec.tapped(), mode: str = "auto"
+    ) -> tuple[Outputs, State, Seen]:
         return nn.observe(network, x, what=tapped, where=spec.paths, lengths=lengths, added=added, mode=mode)
 
-    result: dict[str, Any] = {}
+    result: Found = {}
     if RATES in spec.what:
         sums = nn.observe(network, x, where=spec.paths, lengths=lengths, summed=True)[2]
         result = {f"{path}|{RATES}": {"time": sums[path][:: spec.every], "count": alive} for path in spec.paths}
     if not spec.tapped():
         return result
     seen = run()[2]
-    if GRADIENT in spec.what:
-        given = {} if lengths is None or not isinstance(spec.loss, TraceFunction) else {"lengths": lengths}
+    if spec.loss is not None:
+        loss, given = spec.loss, lengths_for(spec.loss, lengths)
         zeros = {
             path: jnp.zeros(a.shape, a.dtype if jnp.issubdtype(a.dtype, jnp.floating) else jnp.float32)
             for path in spec.paths
             if (a := seen[f"{path}.inputs"]) is not None
         }
-        found = jax.grad(lambda added: spec.loss(run(added, ("outputs",), "layer")[0], y, **given))(zeros)
+        found = jax.grad(lambda added: loss(run(added, ("outputs",), "layer")[0], y, **given))(zeros)
         seen = seen | {f"{path}.{GRADIENT}": value * len(rows) for path, value in found.items()}
     picked = dict(spec.units or ())
     for path in spec.paths:
@@ -318,7 +283,12 @@ def _recorded_of(structure: Any, spec: _Spec, variables: Any, arrays: tuple[Any,
 _recorded = jax.jit(_recorded_of, static_argnums=(0, 1))
 
 
-def _moments(value: jax.Array, rows: jax.Array, lengths: Any, every: int) -> dict[str, jax.Array]:
+def _moments(
+    value: Shaped[Array, "samples time ..."],
+    rows: Float[Array, " samples"],
+    lengths: Int[Array, " samples"] | None,
+    every: int,
+) -> dict[str, Float[Array, "..."]]:
     """Sums over samples and steps that count."""
     counts = jnp.broadcast_to(rows[:, None] > 0, value.shape[:2])
     if lengths is not None:
@@ -341,9 +311,10 @@ class _Gathered:
 
     def __init__(self, spec: _Spec, names: dict[str, str]) -> None:
         self.spec, self.names, self.samples, self.steps = spec, names, 0, 0
-        self.found: dict[str, Any] = {}
+        self.parts: dict[str, list[Shaped[np.ndarray, "samples time ..."]]] = {}
+        self.sums: dict[str, Sums] = {}
 
-    def add(self, found: dict[str, Any], part: _Part) -> None:
+    def add(self, found: Found, part: _Part) -> None:
         if not found:
             raise ValueError(
                 f"{OWNER}(what=): expected quantities of {', '.join(self.names.values())}; got {self.spec.what}. "
@@ -352,30 +323,33 @@ class _Gathered:
         self.samples += part.real
         self.steps = jax.tree.leaves(part.x)[0].shape[1]
         for key, value in found.items():
-            value = jax.tree.map(np.asarray, value)
-            path, _, name = key.rpartition("|")
-            if not self.spec.statistics and name != RATES:
-                self.found.setdefault(key, []).append(value[: part.real])
-            elif key not in self.found:
-                self.found[key] = {name: a.astype(np.float64) for name, a in value.items()}
+            if not isinstance(value, dict):
+                self.parts.setdefault(key, []).append(np.asarray(value)[: part.real])
+                continue
+            sums = {name: np.asarray(a) for name, a in value.items()}
+            if key in self.sums:
+                self.sums[key] = _joined(self.sums[key], sums)
             else:
-                self.found[key] = _joined(self.found[key], value)
+                self.sums[key] = {name: a.astype(np.float64) for name, a in sums.items()}
 
     def result(self) -> Recording:
-        layers: dict[str, dict[str, Any]] = {path: {} for path in self.names}
-        for key, value in self.found.items():
+        layers: dict[str, dict[str, np.ndarray | Statistics]] = {path: {} for path in self.names}
+        for key, parts in self.parts.items():
+            path, _, name = key.rpartition("|")
+            layers[path][name] = np.concatenate(parts)
+        for key, sums in self.sums.items():
             path, _, name = key.rpartition("|")
             if name == RATES:
-                shape = (-1, *(1,) * (value["time"].ndim - 1))
-                layers[path][name] = value["time"] / np.maximum(value["count"], 1).reshape(shape)
+                shape = (-1, *(1,) * (sums["time"].ndim - 1))
+                layers[path][name] = sums["time"] / np.maximum(sums["count"], 1).reshape(shape)
             else:
-                layers[path][name] = _statistics(value) if self.spec.statistics else np.concatenate(value)
+                layers[path][name] = _statistics(sums)
         found = {path: {name: of[name] for name in self.spec.what if name in of} for path, of in layers.items()}
         made = {path: LayerRecord(self.names[path], values) for path, values in found.items() if values}
         return Recording(made, np.arange(0, self.steps, self.spec.every), self.samples)
 
 
-def _joined(before: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+def _joined(before: Sums, more: Sums) -> Sums:
     if before["time"].shape != more["time"].shape:
         raise ValueError(
             f"{OWNER}(statistics=): expected batches of one length; got {len(before['time'])} and {len(more['time'])} "
@@ -385,21 +359,23 @@ def _joined(before: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return {name: ways.get(name, np.add)(value, more[name]) for name, value in before.items()}
 
 
-def _statistics(found: dict[str, Any]) -> Statistics:
+def _statistics(found: Sums) -> Statistics:
     count = found["count"].sum()
     mean = found["sum"] / count
     spread = np.sqrt(np.clip(found["square"] / count - mean**2, 0, None))
     return Statistics(mean, spread, found["low"], found["high"], found["time"] / np.maximum(found["count"], 1))
 
 
-def _parts(x: Any, y: Any, lengths: Any, size: int, fill: bool) -> Iterator[_Part]:
+def _parts(
+    x: Samples | Iterable[Part], y: Labels | None, lengths: Lengths | None, size: int, fill: bool
+) -> Iterator[_Part]:
     if hasattr(x, "__array__"):
         x = np.asarray(x)
         if x.ndim < 2:
             raise ValueError(f"{OWNER}: expected input (samples, time, ...); got shape {x.shape}. Add the batch axis.")
         size = math.ceil(len(x) / max(1, math.ceil(len(x) / size)))
         for start in range(0, len(x), size or 1):
-            rows: Any = slice(start, start + size)  # of an array this is no copy
+            rows: slice | Int[np.ndarray, " samples"] = slice(start, start + size)  # of an array this is no copy
             if fill and start + size > len(x):
                 rows = np.arange(start, start + size) % len(x)
             labels, ends = (None if a is None else np.asarray(a)[rows] for a in (y, lengths))
@@ -424,7 +400,9 @@ def _chain(first: _Part, rest: Iterator[_Part]) -> Iterator[_Part]:
     yield from rest
 
 
-def _chosen(layer: nn.Layer, x: Any, where: Any) -> dict[str, Any]:
+def _chosen(
+    layer: nn.Layer, x: PyTree[Shaped[ArrayLike, "samples time ..."]], where: Where | None
+) -> dict[str, nn.Layer]:
     """The layers that are recorded, by path: those that were asked for, or all with a state."""
     state = layer.state_for(jax.tree.map(lambda a: jnp.asarray(a)[:, 0], x))
     layers = named_layers(layer, state)
@@ -444,11 +422,11 @@ def _chosen(layer: nn.Layer, x: Any, where: Any) -> dict[str, Any]:
     return found
 
 
-def _membranes(layers: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _membranes(layers: Layers) -> tuple[tuple[str, str], ...]:
     return tuple((path, next(iter(inner.state))) for path, inner in layers.items() if isinstance(inner, Neuron))
 
 
-def _units(units: Any, layers: Mapping[str, Any]) -> Any:
+def _units(units: int | Mapping[str, Integer[ArrayLike, " units"]] | None, layers: Layers) -> Units | None:
     if units is None:
         return None
     if isinstance(units, Mapping):

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from spyx.report.activity_plots import plot_raster
 from spyx.report.event_plots import plot_frames
-from spyx.report.record import LayerRecord
+from spyx.report.recording import LayerRecord
 from spyx.report.style import STROKES, figure, label, marks, name_ends, prepared, shades, time_axis, whole_numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Bool, Integer, Num
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
+
+    from spyx.report.types import Sample, Samples
 
 
 class Chosen(NamedTuple):
@@ -32,7 +39,11 @@ class Chosen(NamedTuple):
     wrong: int | None
 
 
-def choose_samples(y: Any, predictions: Any, spikes: Any) -> Chosen:
+def choose_samples(
+    y: Integer[ArrayLike, " samples"],
+    predictions: Integer[ArrayLike, " samples"],
+    spikes: Num[ArrayLike, "samples ..."],
+) -> Chosen:
     """Of the samples that were predicted right, and of those predicted wrong, the one with the median number of spikes.
 
     A sample that is chosen so is neither empty nor extreme, and it is the same one every time.
@@ -57,7 +68,7 @@ def choose_samples(y: Any, predictions: Any, spikes: Any) -> Chosen:
             f"{y.shape}, {predictions.shape} and {counts.shape}. Labels per step have no single prediction."
         )
 
-    def median(which: np.ndarray) -> int | None:
+    def median(which: Bool[np.ndarray, " samples"]) -> int | None:
         found = np.flatnonzero(which)
         return int(found[np.argsort(counts[found], kind="stable")[(len(found) - 1) // 2]]) if found.size else None
 
@@ -65,12 +76,12 @@ def choose_samples(y: Any, predictions: Any, spikes: Any) -> Chosen:
 
 
 def plot_sample(
-    x: Any,
-    recording: Mapping[str, LayerRecord],
+    x: Samples,
+    recording: Mapping[str, LayerRecord[np.ndarray]],
     *,
     sample: int = 0,
     label_of: int | None = None,
-    names: Any = None,
+    names: Sequence[str] | None = None,
     step_ms: float | None = None,
     title: str = "",
     dark: bool = False,
@@ -135,7 +146,15 @@ def plot_sample(
 
 
 def _layer(
-    axes: Any, name: str, what: str, values: np.ndarray, scale: float, truth: Any, names: Any, *, readout: bool
+    axes: Axes,
+    name: str,
+    what: str,
+    values: Sample,
+    scale: float,
+    truth: int | None,
+    names: Sequence[str] | None,
+    *,
+    readout: bool,
 ) -> None:
     """Spikes as marks, a readout as lines, other values as a picture."""
     values = values.reshape(len(values), -1)
@@ -160,7 +179,14 @@ def _layer(
         )
 
 
-def _readout(axes: Any, name: str, values: np.ndarray, scale: float, truth: Any, names: Any) -> None:
+def _readout(
+    axes: Axes,
+    name: str,
+    values: Num[np.ndarray, "time classes"],
+    scale: float,
+    truth: int | None,
+    names: Sequence[str] | None,
+) -> None:
     """The true class and the prediction in colour and named, the others grey."""
     _, palette = prepared(axes, 0, 0, False)
     prediction = int(values.sum(axis=0).argmax())

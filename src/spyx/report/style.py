@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from jaxtyping import Num, Real
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
 DECADES = 1.0
 """Powers of ten that values must span for a logarithmic axis."""
@@ -109,7 +114,7 @@ def name_ends(axes: Axes, palette: Palette, ends: list[tuple[float, float, str, 
         )
 
 
-def marks(values: Any) -> dict[str, Any]:
+def marks(values: Real[ArrayLike, " points"]) -> dict[str, Any]:
     """The marker of a line, so that a single point, or one between gaps, is visible."""
     finite = np.isfinite(np.asarray(values, float))
     alone = finite & ~np.r_[False, finite[:-1]] & ~np.r_[finite[1:], False]
@@ -118,7 +123,7 @@ def marks(values: Any) -> dict[str, Any]:
     return {"marker": "o", "markersize": 4, "markevery": np.flatnonzero(alone).tolist()} if alone.any() else {}
 
 
-def log_if_wide(axes: Axes, values: Any) -> None:
+def log_if_wide(axes: Axes, values: Real[ArrayLike, "..."]) -> None:
     """A logarithmic axis where all values are positive and span decades."""
     found = np.asarray(values, float)
     found = found[np.isfinite(found)]
@@ -133,7 +138,7 @@ def log_if_wide(axes: Axes, values: Any) -> None:
         axes.yaxis.set_major_formatter(plain)
 
 
-def whole_numbers(axis: Any) -> None:
+def whole_numbers(axis: Axis) -> None:
     """Ticks at whole numbers alone."""
     from matplotlib.ticker import MaxNLocator
 
@@ -145,7 +150,7 @@ def time_axis(step_ms: float | None) -> tuple[float, str]:
     return (1.0, "time (steps)") if step_ms is None else (step_ms, "time (ms)")
 
 
-def shades(palette: Palette, *, signed: bool = False) -> Any:
+def shades(palette: Palette, *, signed: bool = False) -> LinearSegmentedColormap:
     """A colour map from the paper to the first colour; or through the paper, from the third to the second."""
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -153,7 +158,7 @@ def shades(palette: Palette, *, signed: bool = False) -> Any:
     return LinearSegmentedColormap.from_list("spyx", ends)
 
 
-def colour_bar(axes: Axes, image: Any, palette: Palette, text: str) -> None:
+def colour_bar(axes: Axes, image: ScalarMappable, palette: Palette, text: str) -> None:
     """What the colours of an image mean, with a unit."""
     bar = axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
     bar.set_label(text, color=palette.ink, fontsize=8)
@@ -161,7 +166,9 @@ def colour_bar(axes: Axes, image: Any, palette: Palette, text: str) -> None:
     bar.outline.set_visible(False)
 
 
-def of_shape(name: str, argument: str, value: Any, ndim: int | tuple[int, ...], words: str) -> np.ndarray:
+def of_shape(
+    name: str, argument: str, value: Num[ArrayLike, "..."], ndim: int | tuple[int, ...], words: str
+) -> Num[np.ndarray, "..."]:
     """An array with so many axes and something in it."""
     found = np.asarray(value)
     allowed = (ndim,) if isinstance(ndim, int) else ndim

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,12 @@ from spyx.report.data_checks import leaking
 from spyx.report.doctor import Examination, examine, taken_apart
 from spyx.report.findings import Diagnosis, Finding
 from spyx.report.layer_checks import condition
+
+if TYPE_CHECKING:
+    from jaxtyping import Num
+
+    from spyx.nn.layer import Model
+    from spyx.report.types import Batch, Layers, Lengths, Loss, Objective, Rows
 
 RATE = 0.1
 """Spikes per unit and step that `spyx.nn.calibrate` is asked for."""
@@ -63,13 +69,13 @@ class Treatment:
         left: findings that remain.
 
     Example:
-        >>> print(Treatment(model=None, batch=None))
+        >>> print(Treatment(model=nn.Sequential(nn.IF(1)), batch=np.zeros((1, 1, 1))))
         nothing to treat
         nothing found: input, labels, activity and gradients look healthy
     """
 
-    model: Any
-    batch: Any
+    model: nn.Layer
+    batch: Batch
     changes: list[Change] = field(default_factory=list)
     left: Diagnosis = field(default_factory=Diagnosis)
 
@@ -81,12 +87,12 @@ class Treatment:
 
 
 def treat(
-    model: Any,
-    batch: Any,
+    model: Model,
+    batch: Batch,
     *,
-    loss: Callable[..., Any] | None = None,
-    objective: Callable[..., Any] | None = None,
-    lengths: Any = None,
+    loss: Loss | None = None,
+    objective: Objective | None = None,
+    lengths: Lengths | None = None,
 ) -> Treatment:
     """Apply the change that `doctor` names, where it can be applied without asking, and look again; and so on.
 
@@ -149,11 +155,11 @@ def _next(found: Diagnosis, tried: set[tuple[str, str]]) -> Finding | None:
 class _Work:
     """What is changed: a copy of the network, and the parts of the batch."""
 
-    model: Any
-    x: np.ndarray
-    more: list[Any]
+    model: nn.Layer
+    x: Num[np.ndarray, "samples time *features"]
+    more: list[Rows]
 
-    def layers(self) -> dict[str, Any]:
+    def layers(self) -> Layers:
         """By path and kind, as findings name them."""
         inside = named_layers(self.model, self.model.state_for(jnp.asarray(self.x[:, 0])))
         return {f"{path} {inner._kind}": inner for path, inner in inside.items()}

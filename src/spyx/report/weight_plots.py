@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spyx.report.style import colour_bar, label, of_shape, prepared, shades, whole_numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+    from jaxtyping import Float, Integer, Real
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
+
+    from spyx.graph import Graph
+    from spyx.nn import Sequential
 
 WRITTEN = 14
 """Classes up to which numbers are written into a confusion matrix."""
 
 
 def plot_confusion(
-    truth: Any,
-    predictions: Any,
+    truth: Integer[ArrayLike, " samples"],
+    predictions: Integer[ArrayLike, " samples"],
     axes: Axes | None = None,
     *,
-    names: Any = None,
+    names: Sequence[str] | None = None,
     title: str = "",
     dark: bool = False,
 ) -> Axes:
@@ -76,7 +84,7 @@ def plot_confusion(
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=ink)
     every = max(1, math.ceil(classes / 20))
     ticks = np.arange(0, classes, every)
-    written = [str(names[tick]) if names is not None else str(tick) for tick in ticks]
+    written = [str(names[tick]) if names is not None else str(tick) for tick in ticks.tolist()]
     turned = max(map(len, written)) > 3
     axes.set_xticks(ticks, written, rotation=45 if turned else 0, ha="right" if turned else "center")
     axes.set_yticks(ticks, written)
@@ -87,7 +95,12 @@ def plot_confusion(
 
 
 def plot_weights(
-    weights: Any, axes: Axes | None = None, *, title: str = "", unit: str = "weight", dark: bool = False
+    weights: Float[ArrayLike, "*height_width inputs outputs"],
+    axes: Axes | None = None,
+    *,
+    title: str = "",
+    unit: str = "weight",
+    dark: bool = False,
 ) -> Axes:
     """The weights of a dense layer as a picture, or the kernels of a convolution side by side.
 
@@ -146,7 +159,12 @@ def plot_weights(
 
 
 def plot_delays(
-    delays: Any, axes: Axes | None = None, *, step_ms: float | None = None, title: str = "", dark: bool = False
+    delays: Real[ArrayLike, "..."],
+    axes: Axes | None = None,
+    *,
+    step_ms: float | None = None,
+    title: str = "",
+    dark: bool = False,
 ) -> Axes:
     """How many connections have which delay.
 
@@ -193,7 +211,7 @@ def plot_delays(
     return label(axes, palette, name, "connections", title, note)
 
 
-def plot_network(model: Any, path: Any = None) -> Figure:
+def plot_network(model: Graph | Sequential, path: str | PathLike[str] | None = None) -> Figure:
     """A network as a graph, signals from left to right, with the delays on its edges.
 
     Args:
@@ -229,7 +247,7 @@ def plot_network(model: Any, path: Any = None) -> Figure:
     return model.draw(path)
 
 
-def _tiles(values: np.ndarray) -> np.ndarray:
+def _tiles(values: Float[np.ndarray, "height width inputs outputs"]) -> Float[np.ndarray, "rows columns"]:
     """Kernels in a grid, inputs down and outputs to the right, with a gap between them."""
     height, width, inputs, outputs = values.shape
     picture = np.full((inputs * (height + 1) - 1, outputs * (width + 1) - 1), np.nan)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ from spyx.saving.registry import KINDS, TELL, VALUES, Elsewhere, escaped, joined
 from spyx.saving.tensors import DTYPES
 
 if TYPE_CHECKING:
-    from spyx.saving.tensors import Object
+    from spyx.data._json import JSON, Object
 
 
 class Unknown(ValueError):
@@ -55,7 +55,7 @@ class Describer:
         cls = type(value)
         told = TELL[cls](value) if cls in TELL else {}
         held = vars(value)
-        found = {}
+        found: Object = {}
         for name, parameter in parameters(cls).items():
             if name == "rngs":
                 if held.get("rngs", 0) is None:
@@ -74,9 +74,11 @@ class Describer:
                 found[name] = self.value(given, joined(path, name))
         return found
 
-    def value(self, value: object, path: str) -> Any:
+    def value(self, value: object, path: str) -> JSON:
         """An argument."""
-        if value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
+        if value is None or isinstance(value, (bool, str)):
+            return value
+        if isinstance(value, (int, float)) and type(value) in (int, float):  # not those of NumPy
             return value
         if isinstance(value, np.integer):
             return int(value)
@@ -100,7 +102,7 @@ class Describer:
             return {"dict": {key: self.value(item, f"{path}.{escaped(key)}") for key, item in value.items()}}
         return self._named(value, path)
 
-    def _named(self, value: object, path: str) -> Any:
+    def _named(self, value: object, path: str) -> JSON:
         if isinstance(value, Within):
             return {"within": [value.low, value.high, value.by]}
         if isinstance(value, axn.Surrogate):
@@ -127,9 +129,10 @@ class Describer:
         return name
 
 
-def _dtype(value: Any) -> np.dtype | None:
+def _dtype(value: object) -> np.dtype | None:
     try:
-        dtype = np.dtype(value) if isinstance(value, (type, np.dtype)) or hasattr(value, "dtype") else None
+        given = value if isinstance(value, (type, np.dtype)) else getattr(value, "dtype", None)
+        dtype = None if given is None else np.dtype(given)
     except TypeError:
         return None
     return dtype if dtype in DTYPES.values() else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,11 @@ from spyx.saving.tensors import Damaged
 if TYPE_CHECKING:
     from os import PathLike
 
-    from spyx.saving.tensors import Object
+    from jaxtyping import Shaped
+
+    from spyx.data._json import JSON, Object
+
+M = TypeVar("M", bound=nnx.Module)
 
 FORMAT, MODEL = "spyx", "spyx.model"
 
@@ -76,9 +80,17 @@ def save(path: str | PathLike[str], model: nnx.Module) -> None:
     tensors.write(path, arrays, {"format": FORMAT, "spyx": spyx.__version__, MODEL: text})
 
 
+@overload
+def load(path: str | PathLike[str], *, classes: Mapping[str, object] | None = ..., into: M) -> M: ...
+
+
+@overload
+def load(path: str | PathLike[str], *, classes: Mapping[str, object] | None = ..., into: None = ...) -> Any: ...
+
+
 def load(
     path: str | PathLike[str], *, classes: Mapping[str, object] | None = None, into: nnx.Module | None = None
-) -> Any:
+) -> nnx.Module:
     """The model in a file that `save` wrote.
 
     No code of the file runs: a description names classes of spyx and Flax, which are made with checked arguments. Sizes
@@ -142,7 +154,7 @@ def _described(who: str, model: nnx.Module) -> tuple[Object, dict[str, object]]:
         ) from error
 
 
-def _same_structure(described: Any, into: nnx.Module) -> tuple[nnx.GraphDef, nnx.State]:
+def _same_structure(described: JSON, into: nnx.Module) -> tuple[nnx.GraphDef, nnx.State]:
     if not isinstance(into, nnx.Module):
         raise TypeError(f"spyx.load(into=): expected a Flax module; got {type(into).__name__}. Pass the model itself.")
     # Through JSON, so that both are read alike.
@@ -156,7 +168,7 @@ def _same_structure(described: Any, into: nnx.Module) -> tuple[nnx.GraphDef, nnx
     return nnx.split(into)
 
 
-def _check_width(arrays: Mapping[str, np.ndarray]) -> None:
+def _check_width(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> None:
     """JAX would cut numbers of 64 bits down."""
     wide = [name for name, array in arrays.items() if array.dtype.itemsize == 8]
     if wide and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
@@ -165,7 +177,7 @@ def _check_width(arrays: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def _filled(variables: nnx.State, arrays: dict[str, np.ndarray]) -> nnx.State:
+def _filled(variables: nnx.State, arrays: dict[str, Shaped[np.ndarray, "..."]]) -> nnx.State:
     wanted = named(variables)
     lost, more = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
     if lost or more:
@@ -177,7 +189,7 @@ def _filled(variables: nnx.State, arrays: dict[str, np.ndarray]) -> nnx.State:
     return jax.tree.unflatten(jax.tree.structure(variables), leaves)
 
 
-def _leaf(name: str, wanted: jax.Array | jax.ShapeDtypeStruct, array: np.ndarray) -> jax.Array:
+def _leaf(name: str, wanted: jax.Array | jax.ShapeDtypeStruct, array: Shaped[np.ndarray, "..."]) -> jax.Array:
     if jnp.issubdtype(wanted.dtype, jax.dtypes.prng_key):
         if array.dtype != np.uint32 or array.ndim != wanted.ndim + 1:
             raise Damaged(f"{name} of {array.dtype} {array.shape}, where a random key belongs")
@@ -194,12 +206,12 @@ def _leaf(name: str, wanted: jax.Array | jax.ShapeDtypeStruct, array: np.ndarray
     return jnp.array(array)
 
 
-def _plain(leaf: jax.Array) -> np.ndarray:
+def _plain(leaf: jax.Array) -> Shaped[np.ndarray, "..."]:
     keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if keys else leaf)
 
 
-def _not_finite(arrays: Mapping[str, np.ndarray], variables: nnx.State) -> str:
+def _not_finite(arrays: Mapping[str, Shaped[np.ndarray, "..."]], variables: nnx.State) -> str:
     """The first NaN, or infinity in a parameter, in words; other arrays may hold infinities."""
     trained = set(named(nnx.filter_state(variables, nnx.Param)))
     for name, array in arrays.items():
@@ -222,35 +234,38 @@ def _innermost(described: Object, model: nnx.Module, own: Mapping[str, object], 
     """The problem of the innermost layer that has one."""
     for name, inner in _inside(described):
         layer = _at(model, name)
-        found = otherwise(inner, layer, own) if isinstance(layer, nnx.Module) else ""
-        if found:
+        if isinstance(layer, nnx.Module) and (found := otherwise(inner, layer, own)):
             return f"{name}: {_innermost(inner, layer, own, found)}"
     return problem
 
 
 def _inside(described: Object) -> list[tuple[str, Object]]:
     found = []
-    for name, value in described.get("args", {}).items():
-        items = value.get("dict", {}) if isinstance(value, dict) and "dict" in value else {"": value}
+    arguments = described.get("args", {})
+    for name, value in arguments.items() if isinstance(arguments, dict) else ():
+        inner = value.get("dict") if isinstance(value, dict) else None
+        items = inner if isinstance(inner, dict) else {"": value}
         items = {str(at): item for at, item in enumerate(value)} if isinstance(value, list) else items
         found += [(f"{name}.{at}" if at else name, v) for at, v in items.items() if isinstance(v, dict) and "args" in v]
     return found
 
 
-def _at(model: Any, name: str) -> Any:
+def _at(model: object, name: str) -> object:
     for word in name.split("."):
-        model = model[int(word)] if word.isdigit() else getattr(model, word, None)
+        model = model[int(word)] if word.isdigit() else getattr(model, word, None)  # type: ignore[index]
     return model
 
 
-def _first_difference(one: Any, other: Any, path: str) -> str | None:
-    if type(one) is not type(other) or (isinstance(one, list) and len(one) != len(other)):
+def _first_difference(one: JSON, other: JSON, path: str) -> str | None:
+    if type(one) is not type(other):
         return path
-    if isinstance(one, dict):
+    if isinstance(one, dict) and isinstance(other, dict):
         if set(one) != set(other):
             return path
         found = (_first_difference(one[k], other[k], f"{path}.{k}" if path else k) for k in one)
-    elif isinstance(one, list):
+    elif isinstance(one, list) and isinstance(other, list):
+        if len(one) != len(other):
+            return path
         found = (_first_difference(a, b, f"{path}.{at}") for at, (a, b) in enumerate(zip(one, other, strict=True)))
     else:
         return None if one == other else path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import jax
 import numpy as np
@@ -15,8 +15,8 @@ from spyx.saving.registry import KINDS, POSITIONAL, VALUES, escaped, joined, nam
 from spyx.saving.tensors import DTYPES, Damaged
 
 if TYPE_CHECKING:
+    from spyx.data._json import Object
     from spyx.engine.types import Shapes
-    from spyx.saving.tensors import Object
 
 T = TypeVar("T")
 
@@ -73,13 +73,16 @@ class Builder:
         given = {name: self.value(value, joined(path, name), depth + 1) for name, value in arguments.items()}
         if "rngs" in takes and "rngs" not in given:
             given["rngs"] = nnx.Rngs(0)
-        children = given.pop("layers") if cls in POSITIONAL and isinstance(given.get("layers"), list) else []
+        layers = given.get("layers")
+        children = layers if cls in POSITIONAL and isinstance(layers, list) else []
+        if children is layers:
+            del given["layers"]
         try:
             return cls(*children, **given)
         except Exception as error:
             raise Damaged(f"{path or 'the model'} that {cls.__name__} does not accept: {str(error)[:300]}") from error
 
-    def value(self, found: Any, path: str, depth: int) -> Any:
+    def value(self, found: object, path: str, depth: int) -> object:
         """An argument."""
         if found is None or isinstance(found, (bool, float)):
             return found
@@ -95,6 +98,7 @@ class Builder:
             raise Damaged(f"{path} that is nested too deeply")
         if isinstance(found, list):
             return [self.value(item, f"{path}.{at}", depth + 1) for at, item in enumerate(found)]
+        found = _checked(found, dict, path)
         tag = next(iter(found), "")
         if tag in ("class", "own", "same"):
             return self.module(found, path, depth + 1)
@@ -108,7 +112,7 @@ class Builder:
         return self.value(found["is"], joined(outer, _checked(found["at"], str, path)), depth + 1)
 
     def _tuple(self, found: Object, path: str, depth: int) -> tuple[object, ...]:
-        return tuple(self.value(_checked(found["tuple"], list, path), path, depth + 1))
+        return tuple(_checked(self.value(_checked(found["tuple"], list, path), path, depth + 1), list, path))
 
     def _dict(self, found: Object, path: str, depth: int) -> dict[str, object]:
         items = _checked(found["dict"], dict, path).items()
@@ -128,7 +132,8 @@ class Builder:
         held = values.get("constraint")
         if not (held is None or isinstance(held, Within) or held in self.own.values()):
             raise Damaged(f"{path} with a constraint that is no range")
-        return kind(self._array(found, path, depth), **values)
+        made = cast("Callable[..., nnx.Variable]", kind)  # whatever else is stored with it has any name
+        return made(self._array(found, path, depth), **values)
 
     def _within(self, found: Object, path: str, depth: int) -> Within:
         held = _checked(found["within"], list, path)
@@ -216,7 +221,7 @@ def _checked(value: object, kind: type[T], path: str) -> T:
     return value
 
 
-def _made(make: Callable[..., T], arguments: Object, path: str) -> T:
+def _made(make: Callable[..., T], arguments: Mapping[str, object], path: str) -> T:
     try:
         return make(**arguments)
     except Exception as error:

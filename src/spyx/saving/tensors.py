@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,8 +23,9 @@ from spyx.data._disk import naming, part_of
 if TYPE_CHECKING:
     from os import PathLike
 
-Object = dict[str, Any]
-"""A JSON object; whoever reads an entry of it checks what the entry is."""
+    from jaxtyping import Shaped, UInt8
+
+    from spyx.data._json import JSON, Object
 
 DTYPES = {
     "BOOL": np.dtype(np.bool_),
@@ -58,11 +59,11 @@ class Damaged(ValueError):
 class Contents(NamedTuple):
     """Arrays by name, and text by name."""
 
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, Shaped[np.ndarray, "..."]]
     texts: dict[str, str]
 
 
-def write(path: str | PathLike[str], arrays: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> None:
+def write(path: str | PathLike[str], arrays: Mapping[str, Shaped[np.ndarray, "..."]], texts: Mapping[str, str]) -> None:
     """Write a file with a SHA-256 of all that it holds."""
     table: Object = {}
     place = 0
@@ -113,9 +114,10 @@ def read(path: str | PathLike[str]) -> Contents:
             raise Damaged(f"{size} bytes, which do not fit into memory", "Check the file.") from None
     if len(data) != size - 8 - length:
         raise Damaged("a file that was cut off while it was read")
-    texts = header.pop("__metadata__", {})
-    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+    found = header.pop("__metadata__", {})
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise Damaged("metadata that is no text")
+    texts = {name: text for name, text in found.items() if isinstance(text, str)}
     arrays, place = {}, 0
     for name, entry in sorted(header.items(), key=_begin):
         dtype, shape, begin, end = _entry(name, entry)
@@ -131,10 +133,10 @@ def read(path: str | PathLike[str]) -> Contents:
     return Contents(arrays, texts)
 
 
-def parsed_json(text: str | bytes) -> Any:
+def parsed_json(text: str | bytes) -> JSON:
     """JSON without repeated names, NaN or infinity, and without deep nesting."""
 
-    def once(pairs: list[tuple[str, object]]) -> Object:
+    def once(pairs: list[tuple[str, JSON]]) -> Object:
         found = dict(pairs)
         if len(found) != len(pairs):
             raise Damaged("JSON that repeats a name")
@@ -169,7 +171,7 @@ def _begin(item: tuple[str, object]) -> tuple[int, int]:
     return (offsets[0], offsets[1]) if whole else (0, 0)  # type: ignore[index]
 
 
-def _entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
+def _entry(name: str, entry: object) -> tuple[np.dtype, tuple[int, ...], int, int]:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise Damaged(f"{name!r} without dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -183,7 +185,7 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
     return DTYPES[dtype], tuple(shape), offsets[0], offsets[1]
 
 
-def _digest(table: Object, texts: Mapping[str, str], buffers: list[np.ndarray]) -> str:
+def _digest(table: Object, texts: Mapping[str, str], buffers: list[UInt8[np.ndarray, " bytes"]]) -> str:
     found = hashlib.sha256(json.dumps([dict(texts), dict(table)], sort_keys=True).encode())
     for buffer in buffers:
         found.update(buffer)  # type: ignore[arg-type]

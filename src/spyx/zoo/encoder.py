@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from spyx import data
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Num
+    from numpy.typing import ArrayLike
 
 STATIC = ("latency", "rate", "phase", "direct")
 SERIES = ("delta", "direct")
@@ -48,7 +52,9 @@ class ValueEncoder:
         if self.name not in able:
             raise ValueError(f"spyx.zoo.ValueEncoder(name=): expected one of {', '.join(able)}; got {self.name!r}.")
 
-    def __call__(self, x: Any, key: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: Num[ArrayLike, "batch *time_features"], key: jax.Array | None = None
+    ) -> Num[Array, "batch time features"]:
         """Encode; `key` is needed for "rate" alone.
 
         Raises:
@@ -67,7 +73,9 @@ class ValueEncoder:
         found = self.code(jnp.asarray(x), key)
         return found.reshape(*found.shape[:2], -1)
 
-    def code(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def code(
+        self, x: Num[Array, "batch *time_features"], key: jax.Array | None = None
+    ) -> Num[Array, "batch time *features"]:
         """As the call, with the features in the shape that they have."""
         if self.name == "none" or (self.series and self.name == "direct"):
             return x
@@ -102,7 +110,7 @@ class FrameEncoder:
     raster: data.Raster
     sensor_size: tuple[int, ...]
 
-    def __call__(self, events: data.Events) -> jax.Array:
+    def __call__(self, events: data.Events) -> Float[Array, "1 time features"]:
         """Encode one recording."""
         frames = np.asarray(self.raster(events, self.sensor_size).x, np.float32)
         return jnp.asarray(frames.reshape(1, frames.shape[0], math.prod(frames.shape[1:])))

@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from flax import nnx
 
@@ -16,6 +16,72 @@ from spyx.zoo.encoder import FrameEncoder, ValueEncoder
 
 SHELF = Path(__file__).resolve().parent / "weights"
 ENTRIES = ("name", "data", "encoder", "labels", "settings", "score", "cost", "weights")
+
+if TYPE_CHECKING:
+    from spyx.data._json import JSON
+    from spyx.data.raster import RasterOptions
+
+
+class Source(TypedDict):
+    """Of a card: the data set that a network was trained on."""
+
+    name: str
+    citation: str
+    licence: str
+    split: str
+
+
+class ValueCode(TypedDict):
+    """Of a card: the arguments of a `ValueEncoder`."""
+
+    name: str
+    steps: int
+    series: bool
+
+
+class FrameCode(TypedDict):
+    """Of a card: the arguments of a `FrameEncoder`; `raster` are those of a `spyx.data.Raster`."""
+
+    raster: RasterOptions
+    sensor_size: list[int]
+
+
+class Score(TypedDict):
+    """Of a card: the share of the test part that was predicted right, in [0, 1], and its size."""
+
+    test_accuracy: float
+    test_samples: int
+
+
+class Weights(TypedDict):
+    """Of a card: the file with the weights."""
+
+    sha256: str
+    bytes: int
+
+
+class Card(TypedDict):
+    """What is known of a network. A card may have more entries than these, which all have.
+
+    Args:
+        name: of the network.
+        data: that it was trained on.
+        encoder: from samples of the data to its input.
+        labels: the name of every class.
+        settings: of the training, as `spyx train --config` takes them.
+        score: on the test part.
+        cost: of one sample, under the names of NeuroBench.
+        weights: the file.
+    """
+
+    name: str
+    data: Source
+    encoder: ValueCode | FrameCode
+    labels: list[str]
+    settings: str
+    score: Score
+    cost: dict[str, JSON]
+    weights: Weights
 
 
 @dataclass(frozen=True)
@@ -39,7 +105,7 @@ class Trained:
     model: nnx.Module
     encoder: ValueEncoder | FrameEncoder
     labels: tuple[str, ...]
-    card: dict[str, Any]
+    card: Card
 
 
 def names() -> list[str]:
@@ -52,7 +118,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in SHELF.glob("*.json"))
 
 
-def card(name: str) -> dict[str, Any]:
+def card(name: str) -> Card:
     """What is known of a network, without loading it.
 
     Args:
@@ -113,7 +179,7 @@ def load(name: str) -> Trained:
     return Trained(name, model, _encoder(found["encoder"]), tuple(found["labels"]), found)
 
 
-def _encoder(told: dict[str, Any]) -> ValueEncoder | FrameEncoder:
+def _encoder(told: ValueCode | FrameCode) -> ValueEncoder | FrameEncoder:
     if "raster" in told:
         return FrameEncoder(data.Raster(**told["raster"]), tuple(told["sensor_size"]))
     return ValueEncoder(told["name"], told["steps"], told["series"])

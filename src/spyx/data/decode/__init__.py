@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -46,7 +45,7 @@ def read_events(
     sensor_size: tuple[int, ...] | None = None,
     sort: bool = False,
     max_bytes: int | None = None,
-    **options: Any,
+    **options: str | int | None,
 ) -> Events:
     """Reads a whole recording, or raises one error that says where the file is broken.
 
@@ -93,7 +92,7 @@ def decode_bytes(
     sensor_size: tuple[int, ...] | None = None,
     sort: bool = False,
     max_bytes: int | None = None,
-    **options: Any,
+    **options: str | int | None,
 ) -> Events:
     """Does what `read_events` does, for the content of a file that `name` names in errors."""
     source = Source(name, np.frombuffer(content, np.uint8), max_bytes)

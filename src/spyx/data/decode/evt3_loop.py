@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -40,7 +39,8 @@ def decode_loop(
 
 
 @lru_cache(maxsize=1)
-def _compiled() -> tuple[Any, Any]:
+def _compiled() -> tuple[Callable[..., int], Callable[..., bool]]:
+    """`_count` and `_decode`."""
     import numba
 
     compile_with = numba.njit(cache=True, nogil=True)

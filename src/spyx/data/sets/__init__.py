@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 from spyx.data.split import Dataset
 
@@ -23,7 +22,7 @@ NAMES = (
 )
 
 
-def load(name: str, /, **options: Any) -> Dataset:
+def load(name: str, /, **options: object) -> Dataset:
     """Loads a data set by name; `spyx.data.sets.<name>.load` documents its options.
 
     Args:

@@ -7,13 +7,26 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from spyx.report.page.jsonable import number, plain, text
 from spyx.report.page.observed import Observed, counted, is_right, observe_samples
 from spyx.report.page.rows import row_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Integer
+
+    from spyx import nn
+    from spyx.data._json import Object
+    from spyx.report.energy import Energy
+    from spyx.report.findings import Finding
+    from spyx.report.operations import Cost
+    from spyx.report.page.layer_history import LayerRow
+    from spyx.report.types import History, Labels, Lengths, Samples
+
+T = TypeVar("T")
 
 FORMAT = 1
 MOST_EPOCHS, MOST_CLASSES, MOST_SETTINGS, MOST_LAYERS = 1000, 64, 500, 48
@@ -26,7 +39,7 @@ ROOM = 7_000_000
 PACKAGES = ("spyx-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def curves(history: Sequence[Mapping[str, float]], *, loss_name: str, reference: Mapping[str, float]) -> dict[str, Any]:
+def curves(history: History, *, loss_name: str, reference: Mapping[str, float]) -> Object:
     """One chart for all losses, one for accuracies, and one for every other number of the history.
 
     Args:
@@ -36,24 +49,25 @@ def curves(history: Sequence[Mapping[str, float]], *, loss_name: str, reference:
     """
     kept = thinned(len(history))
     names = list(dict.fromkeys(name for epoch in history for name in epoch))[:32]
-    charts: dict[str, dict[str, Any]] = {}
+    charts: dict[str, Object] = {}
+    series: dict[str, list[Object]] = {}
+    marks: dict[str, list[Object]] = {}
     for name in names:
         plain_name = name.removeprefix("train_").removeprefix("eval_")
         kind = "loss" if name.endswith("loss") else "accuracy" if name.endswith("acc") else plain_name
         unit = {"loss": loss_name, "accuracy": "samples right (%)"}.get(kind, f"{text(name)} (its own unit)")
-        chart = charts.setdefault(kind, {"title": text(kind).capitalize(), "unit": unit, "series": [], "marks": []})
+        lines, across = series.setdefault(kind, []), marks.setdefault(kind, [])
+        charts.setdefault(kind, {"title": text(kind).capitalize(), "unit": unit, "series": lines, "marks": across})
         scale = 100.0 if kind == "accuracy" else 1.0
         values = [scale * float(history[i].get(name, np.nan)) for i in kept]
         part = "training" if name.startswith("train_") else "validation" if name.startswith("eval_") else text(name)
-        chart["series"].append({"name": part, "role": part, "values": [number(v) for v in values]})
+        lines.append({"name": part, "role": part, "values": [number(v) for v in values]})
     for name, value in reference.items():
         kind = "loss" if name == "test_loss" else "accuracy"
         if kind in charts:
             scale = 100.0 if kind == "accuracy" else 1.0
             label = "chance" if name == "chance" else "test, after the last epoch"
-            charts[kind]["marks"].append(
-                {"name": label, "value": number(scale * value), "role": name.partition("_")[0]}
-            )
+            marks[kind].append({"name": label, "value": number(scale * value), "role": name.partition("_")[0]})
     return {"epochs": [i + 1 for i in kept], "of": len(history), "charts": list(charts.values())}
 
 
@@ -64,7 +78,7 @@ def thinned(count: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, count - 1, MOST_EPOCHS)})
 
 
-def layers_over_time(rows: Iterable[Mapping[str, Any]], samples: int, how: str) -> dict[str, Any] | None:
+def layers_over_time(rows: Iterable[LayerRow], samples: int, how: str) -> Object | None:
     """Rows of a `LayerHistory` by layer, measured as `how` says; None where there are none."""
     rows = list(rows)
     if not rows:
@@ -94,8 +108,8 @@ def layers_over_time(rows: Iterable[Mapping[str, Any]], samples: int, how: str) 
 
 
 def of_samples(
-    layer: Any, x: Any, y: Any, lengths: Any, *, part: str, names: Sequence[str] | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    layer: nn.Layer, x: Samples, y: Labels, lengths: Lengths | None, *, part: str, names: Sequence[str] | None
+) -> tuple[Object, Object]:
     """The picker's samples, and the confusion matrix of all of them."""
     x, y = np.asarray(x), np.asarray(y)
     lengths = None if lengths is None else np.asarray(lengths)
@@ -115,7 +129,7 @@ def of_samples(
             row_of(name, outs[at][:steps], last=n == len(layers_shown) - 1, marked=marked, cells=cells)
             for n, (name, outs) in enumerate(layers_shown)
         ]
-        item: dict[str, Any] = {"index": index, "right": bool(right[index]), "rows": rows}
+        item: Object = {"index": index, "right": bool(right[index]), "rows": rows}
         if per_step:
             item["labels"], item["predictions"] = y[index][:steps].tolist(), seen.predictions[index][:steps].tolist()
         else:
@@ -130,14 +144,18 @@ def of_samples(
         "No sample is picked by how well it looks."
     ) + (f" {more} layers in the middle are not shown." if more > 0 else "")
     classes = [text(name) for name in (names or range(seen.classes))]
-    samples = {"part": text(part), "count": len(y), "note": note, "classes": classes, "items": items}
+    samples: Object = {"part": text(part), "count": len(y), "note": note, "classes": classes, "items": items}
     samples["right"], samples["unit"] = int(right.sum()), "sample"
     return samples, _confusion(seen, y, lengths, part, classes)
 
 
 def _confusion(
-    seen: Observed, y: np.ndarray, lengths: np.ndarray | None, part: str, names: list[str]
-) -> dict[str, Any]:
+    seen: Observed,
+    y: Integer[np.ndarray, "samples *time"],
+    lengths: Integer[np.ndarray, " samples"] | None,
+    part: str,
+    names: list[str],
+) -> Object:
     counts_here = counted(y, lengths) & (y < seen.classes)
     truth, predictions = y[counts_here], seen.predictions[counts_here]
     counts = np.zeros((seen.classes, seen.classes), int)
@@ -153,13 +171,13 @@ def _confusion(
     )
 
 
-def findings(found: Iterable[Any], about: str) -> dict[str, Any]:
+def findings(found: Iterable[Finding], about: str) -> Object:
     """What the doctor found, the weightiest first."""
     items = [{k: text(v) if isinstance(v, str) else number(v) for k, v in asdict(one).items()} for one in found]
     return {"items": items, "about": text(about)}
 
 
-def energies(cost: Any, models: Iterable[Any], about: str) -> dict[str, Any]:
+def energies(cost: Cost, models: Iterable[Energy], about: str) -> Object:
     """Operations by layer, and estimates by every cost model."""
     keys = ("dense", "effective_acs", "effective_macs", "updates", "outputs", "active", "parameters")
     layers = [
@@ -190,7 +208,7 @@ def energies(cost: Any, models: Iterable[Any], about: str) -> dict[str, Any]:
     }
 
 
-def settings_of(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> list[dict[str, Any]]:
+def settings_of(settings: Mapping[str, object], usual: Mapping[str, object]) -> list[Object]:
     """Name, value, and whether it differs from `usual`, where that has the name; tables are made flat."""
     flat, defaults = _flat(settings), _flat(usual)
     return [
@@ -199,8 +217,8 @@ def settings_of(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> list[d
     ]
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
             found |= _flat(value, f"{prefix}{name}.")
@@ -231,7 +249,7 @@ def now() -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
 
 
-def attempted(missing: dict[str, str], name: str, call: Callable[[], Any]) -> Any:
+def attempted(missing: dict[str, str], name: str, call: Callable[[], T]) -> T | None:
     """What `call` returns, or None with the reason noted: a section that fails must not take the others with it."""
     try:
         return call()

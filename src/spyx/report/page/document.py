@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING
 
 from spyx.report.page.content import FORMAT
+
+if TYPE_CHECKING:
+    from spyx.data._json import Object
 
 LARGEST = 2_900_000
 """Bytes of a page."""
@@ -19,7 +23,7 @@ CLOSING = "</script>"
 READABLE = 16_000_000
 
 
-def render(content: dict[str, Any], *, live: bool = False) -> str:
+def render(content: Object, *, live: bool = False) -> str:
     """The page of a content; live, it asks the server that it came from for news.
 
     Every text of the content is data inside a JSON block in which no `<` occurs, and the page's script puts it into
@@ -32,7 +36,7 @@ def render(content: dict[str, Any], *, live: bool = False) -> str:
     return f"{before}{OPENING}{data}{CLOSING}{after}"
 
 
-def read_content(page: str) -> dict[str, Any] | None:
+def read_content(page: str) -> Object | None:
     """The content of a page that `render` made; None where it is another file or another format."""
     _, found, rest = page.partition(OPENING)
     data, end, _ = rest.partition(CLOSING)
@@ -60,22 +64,23 @@ def policy(live: bool) -> str:
     )
 
 
-def as_json(content: dict[str, Any]) -> str:
+def as_json(content: Object) -> str:
     """Strict JSON in ASCII."""
     return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
 
-def _embedded(content: dict[str, Any]) -> str:
+def _embedded(content: Object) -> str:
     data = as_json(content)
     for letter in "<>&":
         data = data.replace(letter, f"\\u{ord(letter):04x}")
     return data
 
 
-def _without_weight(content: dict[str, Any]) -> dict[str, Any]:
+def _without_weight(content: Object) -> Object:
     """Without what takes most room."""
     reason = "left out: with it the page would be larger than 3 MB"
-    missing = {**content.get("missing", {}), "samples": reason}
+    known = content.get("missing")
+    missing = {**(known if isinstance(known, Mapping) else {}), "samples": reason}
     light = {**content, "samples": None, "missing": missing}
     if len(_embedded(light)) > LARGEST - 200_000:
         light |= {"settings": [], "config": "", "missing": {**missing, "settings": reason}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import SupportsFloat
 
 import numpy as np
 
@@ -11,7 +11,7 @@ LONGEST = 10_000
 """Characters of a text; what is longer is cut, and says so."""
 
 
-def number(value: Any, digits: int = 5) -> float | str:
+def number(value: SupportsFloat, digits: int = 5) -> float | str:
     """A number to so many significant digits; those that JSON has no word for as the texts of JavaScript.
 
     Example:
@@ -32,7 +32,7 @@ def text(value: object) -> str:
     return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]} ... ({len(whole)} characters)"
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> float | str | bool | None:
     """Whatever a setting or a result may be, as something that JSON holds: numbers, texts, true, false or nothing."""
     if value is None or isinstance(value, bool):
         return value

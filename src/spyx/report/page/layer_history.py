@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,26 @@ from spyx.fn.traces import TraceFunction
 from spyx.nn.inside import layers_with_state, named_layers
 from spyx.nn.layer import as_layer, hashable, merged
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Num
+
+    from spyx.nn.layer import Model
+    from spyx.report.types import Alive, Labels, Lengths, Loss, Objective, Samples, Structure
+
+    Numbers = dict[str, Float[Array, ""]]
+    """`rate`, `silent` and `gradient` of a layer."""
+
 OWNER = "spyx.report.LayerHistory"
+
+
+class LayerRow(TypedDict):
+    """One layer after one epoch, counted from 1; see `LayerHistory` for the numbers."""
+
+    epoch: int
+    layer: str
+    rate: float
+    silent: float
+    gradient: float
 
 
 class LayerHistory:
@@ -46,7 +64,13 @@ class LayerHistory:
         (True, True)
     """
 
-    def __init__(self, loss_fn: Callable[..., Any], batch: tuple[Any, ...], *, every: int = 1) -> None:
+    def __init__(
+        self,
+        loss_fn: Loss | Objective,
+        batch: tuple[Samples, Labels] | tuple[Samples, Labels, Lengths | None],
+        *,
+        every: int = 1,
+    ) -> None:
         if not isinstance(batch, tuple) or not 2 <= len(batch) <= 3 or np.ndim(batch[0]) < 2 or not np.size(batch[0]):
             raise ValueError(
                 f"{OWNER}(batch=): expected (x, y) or (x, y, lengths) with samples (batch, time, ...); "
@@ -54,7 +78,7 @@ class LayerHistory:
             )
         if every < 1:
             raise ValueError(f"{OWNER}(every=): expected 1 or more; got {every}. Pass 1 for every epoch.")
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[LayerRow] = []
         self.samples = int(np.shape(batch[0])[0])
         self.every = every
         self._loss_fn = loss_fn
@@ -63,7 +87,7 @@ class LayerHistory:
         self._names: dict[str, str] | None = None
         self._measured = jax.jit(self._measure, static_argnums=0)
 
-    def __call__(self, epoch: int, model: Any) -> None:
+    def __call__(self, epoch: int, model: Model) -> None:
         """Measure `model` after an epoch, counted from 0, and append a row for every layer."""
         if (epoch + 1) % self.every and epoch:
             return
@@ -76,17 +100,18 @@ class LayerHistory:
         found = jax.tree.map(float, jax.device_get(self._measured(hashable(graphdef), params, rest)))
         for path, name in self._names.items():
             if path in found:
-                self.rows.append({"epoch": epoch + 1, "layer": name, **found[path]})
+                rate, silent, gradient = (found[path][key] for key in ("rate", "silent", "gradient"))
+                self.rows.append(LayerRow(epoch=epoch + 1, layer=name, rate=rate, silent=silent, gradient=gradient))
 
-    def _measure(self, graphdef: Any, params: Any, rest: Any) -> dict[str, dict[str, jax.Array]]:
+    def _measure(self, graphdef: Structure, params: nnx.State, rest: nnx.State) -> dict[str, Numbers]:
         x, lengths = self._x, self._lengths
 
-        def network(params: Any) -> Any:
+        def network(params: nnx.State) -> nn.Layer:
             copy = merged(graphdef, params, rest)
             copy.eval()
             return copy
 
-        def value(params: Any) -> jax.Array:
+        def value(params: nnx.State) -> Float[Array, ""]:
             model = network(params)
             if isinstance(self._loss_fn, TraceFunction):
                 return self._loss_fn(nn.run(model, _floating(x), lengths=lengths)[0], self._y, lengths=lengths)
@@ -96,7 +121,7 @@ class LayerHistory:
         state = model.state_for(x[:, 0])
         watched = layers_with_state(model, state)
         alive = None if lengths is None else jnp.arange(x.shape[1])[None] < lengths[:, None]
-        found: dict[str, dict[str, jax.Array]] = {}
+        found: dict[str, Numbers] = {}
         if watched:
             _, _, seen = nn.observe(model, _floating(x), where=tuple(watched), lengths=lengths)
             found = {path: _activity(seen[path], alive) for path in watched}
@@ -107,7 +132,7 @@ class LayerHistory:
         return found
 
 
-def _activity(outs: jax.Array, alive: jax.Array | None) -> dict[str, jax.Array]:
+def _activity(outs: Num[Array, "samples time *units"], alive: Alive | None) -> Numbers:
     spikes = ((outs == 0) | (outs == 1)).all()
     fired = (outs != 0).astype(jnp.float32)
     if alive is None:
@@ -119,11 +144,11 @@ def _activity(outs: jax.Array, alive: jax.Array | None) -> dict[str, jax.Array]:
     return _nothing() | {"rate": jnp.where(spikes, rate, jnp.nan), "silent": jnp.where(spikes, silent, jnp.nan)}
 
 
-def _nothing() -> dict[str, jax.Array]:
+def _nothing() -> Numbers:
     return {name: jnp.float32(jnp.nan) for name in ("rate", "silent", "gradient")}
 
 
-def _norm(layer: Any) -> list[jax.Array]:
+def _norm(layer: nn.Layer) -> list[Float[Array, ""]]:
     """The L2 norm over all parameters of a layer, none where it has none."""
     module = getattr(layer, "module", layer)
     leaves = jax.tree.leaves(nnx.state(module, nnx.Param)) if isinstance(module, nnx.Module) else []
@@ -133,9 +158,9 @@ def _norm(layer: Any) -> list[jax.Array]:
     return [jnp.sqrt(sum(squares[1:], squares[0]))] if squares else []
 
 
-def _floating(x: jax.Array) -> jax.Array:
+def _floating(x: Num[Array, "samples time *features"]) -> Float[Array, "samples time *features"]:
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
 
 
-def _described(batch: Any) -> str:
+def _described(batch: object) -> str:
     return str([np.shape(a) for a in batch]) if isinstance(batch, tuple) else type(batch).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,24 @@ from flax import nnx
 
 from spyx import nn
 from spyx.nn.inside import layers_with_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jaxtyping import Array, Bool, Float, Int, Integer, Num, Shaped
+
+    from spyx.report.types import Seen
+
+    Input = Num[np.ndarray, "samples time *features"]
+    Targets = Integer[np.ndarray, "samples *time"]
+    Ends = Integer[np.ndarray, " samples"]
+    """Steps of each sample that count."""
+
+    Looked = Callable[
+        [nnx.State, Num[Array, "samples time *features"], Int[Array, " samples"] | None],
+        tuple[Float[Array, "samples time ..."], Seen],
+    ]
+    """`(variables, x, lengths) -> (outputs, outputs of the layers inside)`."""
 
 MEMORY = 1 << 28
 """Bytes that the outputs of all layers may take at once."""
@@ -30,22 +48,24 @@ class Observed(NamedTuple):
         chosen: their numbers.
     """
 
-    predictions: np.ndarray
-    margins: np.ndarray
+    predictions: Integer[np.ndarray, "samples *time"]
+    margins: Float[np.ndarray, " samples"]
     classes: int
-    layers: dict[str, np.ndarray]
+    layers: dict[str, Num[np.ndarray, "chosen time *features"]]
     chosen: list[int]
 
 
 def observe_samples(
-    layer: Any, x: np.ndarray, y: np.ndarray, lengths: np.ndarray | None, most: int, *, per_step: bool
+    layer: nn.Layer, x: Input, y: Targets, lengths: Ends | None, most: int, *, per_step: bool
 ) -> Observed:
     """Run a container on samples, in evaluation mode, and look closely at the `most` samples that show something."""
     inside = layers_with_state(layer, layer.state_for(jnp.asarray(x[:1, 0])))
     kinds = {path: child._kind for path, child in inside.items()}
     graphdef, variables = nnx.split(layer)
 
-    def looked(variables: Any, x: jax.Array, lengths: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def looked(
+        variables: nnx.State, x: Num[Array, "samples time *features"], lengths: Int[Array, " samples"] | None
+    ) -> tuple[Float[Array, "samples time ..."], Seen]:
         network = nnx.merge(graphdef, variables, copy=True)
         network.eval()
         outs, _, seen = nn.observe(network, x.astype(jnp.float32), where=tuple(kinds), lengths=lengths)
@@ -55,7 +75,9 @@ def observe_samples(
     run = jax.jit(looked)
     predictions, margins = [], []
 
-    def of(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def of(
+        rows: Integer[np.ndarray, " rows"],
+    ) -> tuple[Float[np.ndarray, "rows time ..."], dict[str, Shaped[np.ndarray, "rows time ..."]]]:
         filled = np.resize(rows, size)  # one shape, one compilation
         given = None if lengths is None else jnp.asarray(lengths[filled])
         outs, seen = run(variables, jnp.asarray(x[filled]), given)
@@ -77,7 +99,7 @@ def observe_samples(
     return Observed(predictions, margins, classes, layers, chosen)
 
 
-def _batch_size(looked: Any, variables: Any, x: np.ndarray, lengths: Any) -> int:
+def _batch_size(looked: Looked, variables: nnx.State, x: Input, lengths: Ends | None) -> int:
     """As many samples at once as memory is granted for, read off the shapes."""
     given = None if lengths is None else jax.ShapeDtypeStruct((1,), jnp.int32)
     one = jax.eval_shape(looked, variables, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), given)
@@ -85,7 +107,9 @@ def _batch_size(looked: Any, variables: Any, x: np.ndarray, lengths: Any) -> int
     return max(1, min(MOST, len(x), MEMORY // max(1, each)))
 
 
-def is_right(y: np.ndarray, predictions: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+def is_right(
+    y: Targets, predictions: Integer[np.ndarray, "samples *time"], lengths: Ends | None = None
+) -> Bool[np.ndarray, " samples"]:
     """(samples,), whether the prediction is the label; with labels per step, whether most of those predictions are."""
     if y.ndim == 1:
         return y == predictions
@@ -93,14 +117,18 @@ def is_right(y: np.ndarray, predictions: np.ndarray, lengths: np.ndarray | None 
     return ((y == predictions) & counts).sum(1) > 0.5 * counts.sum(1)
 
 
-def counted(y: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
+def counted(y: Targets, lengths: Ends | None) -> Bool[np.ndarray, "samples *time"]:
     """Which labels count: not -1, nor those after the end of a sample."""
     inside = True if lengths is None or y.ndim == 1 else np.arange(y.shape[1]) < np.asarray(lengths)[:, None]
     return (y >= 0) & inside
 
 
 def choose(
-    x: np.ndarray, y: np.ndarray, predictions: np.ndarray, most: int, lengths: np.ndarray | None = None
+    x: Input,
+    y: Targets,
+    predictions: Integer[np.ndarray, "samples *time"],
+    most: int,
+    lengths: Ends | None = None,
 ) -> list[int]:
     """Samples that show something: of the right ones and the wrong ones, in turn over the classes, those whose number
     of events is nearest to the median.

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import base64
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spyx.report.page.jsonable import number
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jaxtyping import Bool, Float, Num
+
+    from spyx.data._json import Object
+    from spyx.report.types import Sample
+
 MOST_UNITS, MOST_STEPS, MOST_CELLS, MOST_LINES, MOST_POINTS = 256, 1000, 1 << 18, 12, 400
 """Largest size of what is shown of one layer; more is thinned, and the page says so."""
 
 
-def row_of(
-    name: str, values: np.ndarray, *, last: bool, marked: tuple[int, ...] = (), cells: int = MOST_CELLS
-) -> dict[str, Any]:
+def row_of(name: str, values: Sample, *, last: bool, marked: tuple[int, ...] = (), cells: int = MOST_CELLS) -> Object:
     """One layer of one sample, (time, *features).
 
     Args:
@@ -28,13 +34,13 @@ def row_of(
     """
     values = np.asarray(values, np.float32).reshape(len(values), -1)
     steps, units = values.shape
-    about = {"name": name, "steps": steps, "units": units}
+    about: Object = {"name": name, "steps": steps, "units": units}
     if bool(np.isin(values, (0, 1)).all()):
         return about | _spikes(values, min(cells, MOST_CELLS))
     return about | (_lines(values, marked) if last else _picture(values, min(cells, MOST_CELLS) // 8))
 
 
-def _spikes(values: np.ndarray, cells: int) -> dict[str, Any]:
+def _spikes(values: Float[np.ndarray, "time units"], cells: int) -> Object:
     fired = values != 0
     wide, tall = _bins(len(values), MOST_STEPS), math.ceil(values.shape[1] / MOST_UNITS)
     shown = _pooled(fired[:, ::tall], wide, np.any)
@@ -52,7 +58,7 @@ def _spikes(values: np.ndarray, cells: int) -> dict[str, Any]:
     }
 
 
-def _picture(values: np.ndarray, cells: int) -> dict[str, Any]:
+def _picture(values: Float[np.ndarray, "time units"], cells: int) -> Object:
     wide, tall = _bins(len(values), MOST_POINTS), math.ceil(values.shape[1] / (MOST_UNITS // 2))
     shown = _pooled(values[:, ::tall], wide, np.mean)
     tall *= (more := math.ceil(shown.size / cells))
@@ -72,7 +78,7 @@ def _picture(values: np.ndarray, cells: int) -> dict[str, Any]:
     }
 
 
-def _lines(values: np.ndarray, marked: tuple[int, ...]) -> dict[str, Any]:
+def _lines(values: Float[np.ndarray, "time classes"], marked: tuple[int, ...]) -> Object:
     wide = _bins(len(values), MOST_POINTS)
     strongest = np.argsort(-np.nan_to_num(values.sum(0)), kind="stable")
     inside = [unit for unit in marked if 0 <= unit < values.shape[1]]
@@ -86,7 +92,9 @@ def _bins(steps: int, most: int) -> int:
     return max(1, math.ceil(steps / most))
 
 
-def _pooled(values: np.ndarray, width: int, how: Any) -> np.ndarray:
+def _pooled(
+    values: Num[np.ndarray, "time units"] | Bool[np.ndarray, "time units"], width: int, how: Callable[..., np.ndarray]
+) -> Num[np.ndarray, "bins units"]:
     """`how` over every `width` steps; the last bin may be shorter."""
     if width == 1:
         return values

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,12 @@ from spyx.report.page.document import render
 from spyx.report.page.jsonable import plain, text
 from spyx.report.page.layer_history import LayerHistory
 
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from spyx.data._json import JSON, Object
+    from spyx.report.types import History, Labels, Lengths, Loss, Samples
+
 PAGE = "report.html"
 EXAMINED, PRICED, PREDICTED = 256, 64, 4096
 """Samples that the doctor, the count of operations and the confusion matrix look at."""
@@ -26,23 +32,23 @@ EXAMINED, PRICED, PREDICTED = 256, 64, 4096
 
 def write_page(
     folder: str | Path,
-    history: Sequence[Mapping[str, float]],
+    history: History,
     *,
-    model: Any = None,
-    data: tuple[Any, Any] | None = None,
-    lengths: Any = None,
+    model: nnx.Module | None = None,
+    data: tuple[Samples, Labels] | None = None,
+    lengths: Lengths | None = None,
     part: str = "validation",
-    train_data: tuple[Any, Any] | None = None,
-    train_lengths: Any = None,
-    loss: Callable[..., Any] | None = None,
+    train_data: tuple[Samples, Labels] | None = None,
+    train_lengths: Lengths | None = None,
+    loss: Loss | None = None,
     layers: LayerHistory | None = None,
-    results: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
+    results: Mapping[str, object] | None = None,
+    settings: Mapping[str, object] | None = None,
     command: str = "",
     title: str = "",
     loss_name: str = "cross-entropy (nats)",
     class_names: Sequence[str] | None = None,
-    more: Mapping[str, Any] | None = None,
+    more: Mapping[str, JSON] | None = None,
 ) -> Path:
     """Write a run as one self-contained HTML file: curves, layers, samples, confusion, diagnosis, energy, settings.
 
@@ -85,7 +91,7 @@ def write_page(
         ...     path.name, "<script>" in path.read_text(encoding="utf-8")
         ('report.html', True)
     """
-    page: dict[str, Any] = {
+    page: Object = {
         "format": of.FORMAT,
         "kind": "run",
         "title": text(title or "a run"),
@@ -109,7 +115,7 @@ def write_page(
     return save_page(folder, {**page, "missing": missing, **(more or {})})
 
 
-def save_page(folder: str | Path, content: dict[str, Any]) -> Path:
+def save_page(folder: str | Path, content: Object) -> Path:
     """The page of a content, whole or not at all."""
     path = Path(folder)
     path = path if path.suffix.lower() in (".html", ".htm") else path / PAGE
@@ -125,29 +131,29 @@ def save_page(folder: str | Path, content: dict[str, Any]) -> Path:
 
 def _of_model(
     missing: dict[str, str],
-    model: Any,
-    data: tuple[Any, Any] | None,
-    lengths: Any,
+    model: nnx.Module,
+    data: tuple[Samples, Labels] | None,
+    lengths: Lengths | None,
     part: str,
-    train_data: tuple[Any, Any] | None,
-    train_lengths: Any,
-    loss: Callable[..., Any] | None,
+    train_data: tuple[Samples, Labels] | None,
+    train_lengths: Lengths | None,
+    loss: Loss | None,
     class_names: Sequence[str] | None,
-) -> dict[str, Any]:
+) -> Object:
     """The sections that need the network."""
     layer = as_layer("spyx.report.write_page", nn.rounded(model))
     layer = layer if layer.container else nn.Sequential(layer)
-    found: dict[str, Any] = {}
+    found: Object = {}
     if data is not None:
         x, y = (np.asarray(a)[:PREDICTED] for a in data)
         ends = None if lengths is None else np.asarray(lengths)[:PREDICTED]
 
-        def samples() -> Any:
+        def samples() -> tuple[Object, Object]:
             return of.of_samples(layer, x, y, ends, part=part, names=class_names)
 
         found["samples"], found["confusion"] = of.attempted(missing, "samples", samples) or (None, None)
 
-        def priced() -> dict[str, Any]:
+        def priced() -> Object:
             counted = cost(layer, np.asarray(x[:PRICED], np.float32), lengths=None if ends is None else ends[:PRICED])
             about = f"Counted on {counted.samples} {part} samples of {counted.steps:g} time steps; numbers per sample."
             return of.energies(counted, [energy(counted, name) for name in MODELS], about)
@@ -157,7 +163,7 @@ def _of_model(
         x_train, y_train = (np.asarray(a)[:EXAMINED] for a in train_data)
         train_ends = None if train_lengths is None else np.asarray(train_lengths)[:EXAMINED]
 
-        def examined() -> dict[str, Any]:
+        def examined() -> Object:
             about = f"The trained network on {len(x_train)} training samples, forward and backward."
             return of.findings(doctor(model, (x_train, y_train), loss=loss, lengths=train_ends), about)
 

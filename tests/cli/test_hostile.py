@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import io
+import json
 import os
 import pickle
 import subprocess
 import sys
 import time
 import unicodedata
-import zipfile
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from spyx.cli import runs, text
 from spyx.cli import train as training
 from spyx.cli.config import Config, make_config
 from spyx.cli.errors import UserError
+from spyx.saving import tensors
 
 SHORT = ("--epochs", 1, "--hidden", 8, "--steps", 4, "--batch-size", 629)
 
@@ -114,25 +113,17 @@ def test_two_runs_in_one_second_get_two_folders(tmp_path, monkeypatch):
     assert [folder.name[15:] for folder in folders] == ["-digits-LIF", "-digits-LIF-2", "-digits-LIF-3"]
 
 
+WEIGHTS = "weights.safetensors"
+
+
 @pytest.fixture
 def run(default_run, tmp_path):
-    """A copy of a finished run, and a function that replaces its weights with a digest that fits."""
+    """A copy of a finished run, its arrays, and a function that writes others with a digest that fits."""
     source, _ = default_run
-    for name in ("config.toml", "weights.npz", "weights.npz.sha256"):
+    for name in ("config.toml", WEIGHTS):
         (tmp_path / name).write_bytes((source / name).read_bytes())
-
-    def replace(content):
-        (tmp_path / "weights.npz").write_bytes(content)
-        (tmp_path / "weights.npz.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  weights.npz\n")
-        return tmp_path
-
-    return tmp_path, replace
-
-
-def saved(arrays):
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)
-    return stream.getvalue()
+    arrays, texts = tensors.read(tmp_path / WEIGHTS)
+    return tmp_path, dict(arrays), lambda changed: tensors.write(tmp_path / WEIGHTS, changed, texts)
 
 
 class Evil:
@@ -140,69 +131,62 @@ class Evil:
         return (os.mkdir, ("evil",))
 
 
-def with_pickle():
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        head = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little")
-        head += b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
-        archive.writestr("layers.0.kernel.npy", head + pickle.dumps([Evil()]))
-    return stream.getvalue()
+def of_header(entry):
+    """A file whose header says this of the one array in it."""
+    header = json.dumps({"__metadata__": {}, "layers.0.kernel": entry}).encode()
+    return len(header).to_bytes(8, "little") + header
 
 
-def bomb():
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("layers.0.kernel.npy", bytes(2**28))
-    return stream.getvalue()
+BOMB = {"dtype": "F32", "shape": [2**20, 2**20], "data_offsets": [0, 2**42]}
+PICKLE = {"dtype": "O", "shape": [1], "data_offsets": [0, 8]}
 
 
 @pytest.mark.parametrize("command", ["eval", "convert"])
-@pytest.mark.parametrize("kind", ["empty", "cut", "text", "pickle", "bare pickle", "bomb", "infinite", "text in it"])
+@pytest.mark.parametrize("kind", ["empty", "cut", "text", "pickle", "objects", "bomb", "infinite", "not a number"])
 def test_weights_of_strangers(run, kind, command, monkeypatch, tmp_path):
-    folder, replace = run
+    folder, arrays, replace = run
     monkeypatch.chdir(tmp_path)
-    good = (folder / "weights.npz").read_bytes()
-    with np.load(io.BytesIO(good)) as file:
-        arrays = dict(file)
-    arrays["layers.0.kernel"][2, 5] = np.inf
-    content = {
-        "empty": b"",
-        "cut": good[: len(good) // 2],
-        "text": b"hello",
-        "pickle": with_pickle(),
-        "bare pickle": pickle.dumps(Evil()),
-        "bomb": bomb(),
-        "infinite": saved(arrays),
-        "text in it": saved(arrays | {"layers.0.kernel": np.array(["a", "b"])}),
-    }[kind]
-    replace(content)
+    good = (folder / WEIGHTS).read_bytes()
+    if kind in ("infinite", "not a number"):
+        kernel = arrays["layers.0.kernel"].copy()
+        kernel[2, 5] = np.inf if kind == "infinite" else np.nan
+        replace(arrays | {"layers.0.kernel": kernel})
+    else:
+        content = {
+            "empty": b"",
+            "cut": good[: len(good) // 2],
+            "text": b"hello",
+            "pickle": pickle.dumps(Evil()),
+            "objects": of_header(PICKLE) + pickle.dumps(Evil()),
+            "bomb": of_header(BOMB),
+        }[kind]
+        (folder / WEIGHTS).write_bytes(content)
     result = spyx("eval", folder) if command == "eval" else spyx("nir", "convert", folder, tmp_path / "a.nir")
-    refused(result, "weights.npz", "layers.0.kernel" if kind in ("pickle", "infinite", "text in it") else "")
+    named = kind in ("infinite", "not a number", "objects", "bomb")
+    refused(result, f"{WEIGHTS} is damaged", "layers.0.kernel" if named else "")
     assert not (tmp_path / "evil").exists()
     assert not (tmp_path / "a.nir").exists()
 
 
 @pytest.mark.parametrize("change", ["shape", "dtype", "missing", "extra"])
-def test_weights_of_another_network_are_named(run, change):
-    folder, replace = run
-    with np.load(folder / "weights.npz") as file:
-        arrays = dict(file)
+def test_weights_that_do_not_fit_their_network_are_named(run, change):
+    folder, arrays, replace = run
     name = "layers.2.kernel"
     if change == "missing":
         del arrays[name]
     elif change == "extra":
         arrays[name := "layers.9.kernel"] = np.ones((2, 2), np.float32)
     else:
-        arrays[name] = arrays[name][:, :-1] if change == "shape" else arrays[name].astype(np.float64)
-    replace(saved(arrays))
-    refused(spyx("eval", folder), "belongs to another network", name)
+        arrays[name] = arrays[name][:, :-1] if change == "shape" else arrays[name].astype(np.int32)
+    replace(arrays)
+    refused(spyx("eval", folder), f"{WEIGHTS} is damaged", name)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"x" * 10**6])
-def test_a_digest_that_is_none(run, content):
-    folder, _ = run
-    (folder / "weights.npz.sha256").write_bytes(content)
-    refused(spyx("eval", folder), "weights.npz is damaged: its SHA-256")
+def test_weights_of_other_settings_are_named(run):
+    folder, _, _ = run
+    settings = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(settings.replace('neuron = "LIF"', 'neuron = "RLIF"'))
+    refused(spyx("eval", folder), "belongs to another network than", "they differ at args.layers")
 
 
 def test_a_run_folder_that_is_none(tmp_path):
@@ -223,16 +207,14 @@ def test_a_full_disk_says_what_is_safe(tmp_path, monkeypatch):
         result = spyx("train", *SHORT, "--output", tmp_path / "a")
     refused(result, "metrics.json: No space left on device. The weights are safe: run spyx eval")
     with monkeypatch.context() as changed:
-        changed.setattr(
-            runs, "_save", lambda folder, name, write: full() if "weights" in name else write(folder / name)
-        )
+        changed.setattr("spyx.save", full)
         refused(spyx("train", *SHORT, "--output", tmp_path / "b"), "the weights could not be written")
 
 
 def test_a_full_disk_names_the_file_and_leaves_no_part_of_it(tmp_path):
     with pytest.raises(OSError, match="No space left") as caught:
-        runs._save(tmp_path, "weights.npz", full)
-    assert caught.value.filename == str(tmp_path / "weights.npz")
+        runs._save(tmp_path, "metrics.csv", full)
+    assert caught.value.filename == str(tmp_path / "metrics.csv")
     assert list(tmp_path.iterdir()) == []
 
 

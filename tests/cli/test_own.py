@@ -129,7 +129,8 @@ def test_several_seeds_are_a_folder_each_and_one_row(mine, tmp_path, monkeypatch
     again = spyx("train", "--resume", "half", *own)
     assert again.exit_code == 0, again.stderr
     assert "resumed after 1 of 2 epochs" in again.stdout
-    for name in ("seed-1/weights.npz", "seed-2/weights.npz", "seed-2/best.npz", "seed-2/metrics.csv"):
+    weights = "weights.safetensors"
+    for name in (f"seed-1/{weights}", f"seed-2/{weights}", "seed-2/best.safetensors", "seed-2/metrics.csv"):
         assert (tmp_path / "half" / name).read_bytes() == (tmp_path / "runs" / name).read_bytes(), name
     finished = spyx("train", "--resume", "half", *own).stderr
     assert "half is finished. Look at it with: spyx compare half/seed-*" in finished

@@ -179,7 +179,7 @@ def test_the_server_gives_the_page_and_its_content_and_nothing_else(server):
     assert ask(server, "/", method="HEAD", Host=host)[2] == b""
     for path in (
         "/config.toml",
-        "/weights.npz",
+        "/weights.safetensors",
         "/../config.toml",
         "/?x",
         "/content.json/..",

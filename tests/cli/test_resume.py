@@ -74,11 +74,11 @@ def test_ctrl_c_says_how_to_go_on_and_the_end_is_the_same(half, whole, copy):
     command = f"spyx train --resume '{folder}'"
     assert re.fullmatch(rf"spyx: interrupted in epoch 3 of 4, after step \d, and saved. Go on with: {command}", said)
     assert (folder / "metrics.csv").read_text().count("\n") == 3  # two epochs and the names
-    assert not (folder / "weights.npz").exists()
+    assert not (folder / "weights.safetensors").exists()
     again = spyx("train", "--resume", copy)
     assert again.exit_code == 0, again.stderr
     assert "resumed after 2 of 4 epochs" in again.stdout
-    for name in ("weights.npz", "best.npz", "metrics.csv", "config.toml"):
+    for name in ("weights.safetensors", "best.safetensors", "metrics.csv", "config.toml"):
         assert (copy / name).read_bytes() == (whole / name).read_bytes(), name
     rows = [set((run / "layers.csv").read_text().splitlines()) for run in (copy, whole)]  # when they are taken varies
     assert {row for row in rows[0] & rows[1] if row.startswith("4,")}
@@ -101,7 +101,7 @@ def test_eval_of_parts_of_the_best_epoch_and_for_programs(whole):
     metrics = json.loads((whole / "metrics.json").read_text())
     found = json.loads(spyx("eval", whole, "--json").stdout)
     assert found["accuracy"] == metrics["test_accuracy"]
-    assert (found["samples"], found["weights"]) == (359, "weights.npz")
+    assert (found["samples"], found["weights"]) == (359, "weights.safetensors")
     best = json.loads(spyx("eval", whole, "--json", "--best", "--part", "validation").stdout)
     accuracies = [epoch["eval_acc"] for epoch in metrics["epochs"]]
     assert best["accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
@@ -157,21 +157,21 @@ def test_a_damaged_checkpoint_is_named_and_the_end_is_the_same(whole, copy):
     assert names
     for name in names:
         assert f"{name} is damaged and is passed over: info.json has another SHA-256" in said
-    assert (copy / "weights.npz").read_bytes() == (whole / "weights.npz").read_bytes()
+    assert (copy / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
 def test_weights_that_could_not_be_written_are_written_by_a_resumed_run(whole, copy, monkeypatch):
     def full(*_):
-        raise OSError(28, "No space left on device", "weights.npz")
+        raise OSError(28, "No space left on device", "weights.safetensors")
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "save_weights", full)
         result = spyx("train", "--resume", copy)
-    refused(result, "weights.npz: No space left on device. Make room, then: spyx train --resume")
+    refused(result, "weights.safetensors: No space left on device. Make room, then: spyx train --resume")
     with monkeypatch.context() as patch:
         patch.setattr(progress.Shown, "step", lambda *_: pytest.fail("trained again"))
         assert spyx("train", "--resume", copy).exit_code == 0
-    assert (copy / "weights.npz").read_bytes() == (whole / "weights.npz").read_bytes()
+    assert (copy / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
 def test_seeds_one_after_the_other_go_on_where_they_were_stopped(whole, tmp_path, monkeypatch):
@@ -186,7 +186,7 @@ def test_seeds_one_after_the_other_go_on_where_they_were_stopped(whole, tmp_path
         again = spyx("train", "--resume", tmp_path / "runs")
     assert again.exit_code == 0, again.stderr
     assert "resumed after 2 of 4 epochs" in again.stdout
-    assert (tmp_path / "runs/seed-0/weights.npz").read_bytes() == (whole / "weights.npz").read_bytes()
+    assert (tmp_path / "runs/seed-0/weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):

@@ -17,7 +17,7 @@ from spyx.cli import doctor, page, serve
 from spyx.cli.config import Config
 from spyx.cli.errors import UserError
 from spyx.cli.resume import resumed
-from spyx.cli.runs import MOST_COLUMNS, read_history, read_weights
+from spyx.cli.runs import MOST_COLUMNS, read_history
 from spyx.optimize import CheckpointError, checkpoint
 from spyx.optimize.checkpoint import SUMS, Checkpoints
 from spyx.report.page.document import OPENING, as_json, read_content
@@ -37,8 +37,7 @@ def run(tmp_path):
     (folder / "config.toml").write_text(Config().to_toml())
     (folder / "metrics.json").write_text(json.dumps({**NUMBERS, "epochs": [{"train_loss": 1.0}]}))
     (folder / "metrics.csv").write_text(EPOCHS)
-    (folder / "weights.npz").write_bytes(b"x")
-    (folder / "weights.npz.sha256").write_text("0" * 64)
+    (folder / "weights.safetensors").write_bytes(b"x")
     page.save_page(folder, page.current(folder, Config()))
     (folder / "checkpoints").mkdir()
     return folder
@@ -50,8 +49,7 @@ READ = {
     "layers.csv": lambda run: page.read_layers(run) == [] or pytest.fail("read"),
     "report.html": lambda run: serve.now(run, Config()),
     "checkpoints/lock": lambda run: serve.now(run, Config()),
-    "weights.npz": lambda run: refused(spyx("nir", "convert", run, run / "a.nir"), "weights.npz"),
-    "weights.npz.sha256": lambda run: pytest.raises(UserError, read_weights, run).match("weights.npz"),
+    "weights.safetensors": lambda run: refused(spyx("nir", "convert", run, run / "a.nir"), "weights.safetensors"),
 }
 PLACED = {
     "a pipe": os.mkfifo if hasattr(os, "mkfifo") else None,

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import re
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from cli.conftest import spyx
+from spyx import load, nn
 from spyx.cli import runs
 from spyx.cli import train as training
 from spyx.cli.config import Config, make_config
 from spyx.cli.errors import UserError
+from spyx.cli.network import make_network
+from spyx.cli.score import score
 from spyx.cli.solver import make_solver
+from spyx.cli.trained import open_trained
 
 
 def test_the_default_run_reads_digits(default_run):
@@ -32,7 +36,7 @@ def test_the_run_folder_is_complete(default_run):
     folder, _ = default_run
     names = {path.name for path in folder.iterdir()}
     figures = {"training.png", "raster.png"}
-    weights = {f"{name}.npz{end}" for name in ("weights", "best") for end in ("", ".sha256")}
+    weights = {"weights.safetensors", "best.safetensors"}
     tables = {"metrics.csv", "layers.csv", "metrics.json", "record.json", "report.html"}
     assert names == figures | weights | tables | {"config.toml", "checkpoints"}
     for name in figures:
@@ -44,10 +48,8 @@ def test_the_run_folder_is_complete(default_run):
     assert float(rows[-1]["eval_acc"]) == metrics["epochs"][-1]["eval_acc"]
     assert metrics["compile_s"] > 0 < metrics["run_s"]
     assert set(metrics["firing_rate"]) == {"1 LIF"}
-    digest, name = (folder / "weights.npz.sha256").read_text().split()
-    assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
-    with np.load(folder / name, allow_pickle=False) as weights:
-        assert weights["layers.0.kernel"].shape == (64, 256)
+    with safe_open(folder / "weights.safetensors", "np") as weights:
+        assert weights.get_tensor("layers.0.kernel").shape == (64, 256)
     assert make_config(folder / "config.toml", {}) == Config(encoder="latency")
 
 
@@ -67,36 +69,40 @@ def test_a_run_is_never_overwritten(default_run):
     assert "exists already, and a run is never overwritten" in result.stderr
 
 
+def test_the_trained_network_opens_without_the_run(default_run):
+    """`spyx.load` of the weights is the network that is scored."""
+    folder, _ = default_run
+    config, samples, model = open_trained(folder, None)
+    x = samples.x["test"][:32]
+    model.eval()
+    loaded = load(folder / "weights.safetensors")
+    loaded.eval()
+    np.testing.assert_array_equal(nn.run(loaded, x)[0], nn.run(model, x)[0])
+    assert score(config, loaded, *samples.part("test"))["acc"] > 0.95
+
+
 def test_damaged_weights_are_refused(default_run, tmp_path):
     folder, _ = default_run
-    for name in ("config.toml", "weights.npz", "weights.npz.sha256"):
+    for name in ("config.toml", "weights.safetensors"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    spoiled = bytearray((folder / "weights.npz").read_bytes())
-    spoiled[1000] ^= 1
-    (tmp_path / "weights.npz").write_bytes(spoiled)
-    result = spyx("eval", tmp_path)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "is damaged: its SHA-256" in result.stderr
-
-
-def test_weights_that_are_nan_are_refused(default_run, tmp_path):
-    folder, _ = default_run
-    (tmp_path / "config.toml").write_bytes((folder / "config.toml").read_bytes())
-    with np.load(folder / "weights.npz") as file:
-        arrays = dict(file)
-    arrays["layers.0.kernel"][3, 7:9] = np.nan
-    np.savez(tmp_path / "weights.npz", **arrays)
-    digest = hashlib.sha256((tmp_path / "weights.npz").read_bytes()).hexdigest()
-    (tmp_path / "weights.npz.sha256").write_text(f"{digest}  weights.npz\n")
+    spoiled = bytearray((folder / "weights.safetensors").read_bytes())
+    spoiled[-1000] ^= 1
+    (tmp_path / "weights.safetensors").write_bytes(spoiled)
     result = spyx("eval", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1
-    assert "weights.npz, layers.0.kernel: expected numbers; got NaN in 2 of 16384 values." in result.stderr
+    assert "weights.safetensors is damaged: it has contents that do not match their SHA-256." in result.stderr
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    model = make_network(Config(hidden=(8,)), 64, 10)
+    model.layers[0].kernel[...] = model.layers[0].kernel[...].at[3, 7].set(np.nan)
+    with pytest.raises(UserError, match=r"weights.safetensors was not written: .*layers.0.kernel with 1 of 512"):
+        runs.save_weights(tmp_path, model)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_of_another_network_are_refused(default_run):
-    from spyx.cli.network import make_network
-
     folder, _ = default_run
     other = make_network(Config(hidden=(8,)), 64, 10)
     with pytest.raises(UserError, match="belongs to another network"):

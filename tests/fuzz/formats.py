@@ -18,7 +18,6 @@ from fuzz.format import Format
 from fuzz.runs import runs_and_models
 from spyx.cli.config import read as read_settings
 from spyx.cli.errors import UserError
-from spyx.cli.runs import read_weights
 from spyx.data import extract, read_events
 from spyx.data.archive_or_folder import Store
 from spyx.data.cache import Packed, write_packed
@@ -145,12 +144,6 @@ def _others() -> list[Format]:
         rng = np.random.default_rng(0)
         write_packed(path, (rng.integers(0, 2, (4, 10), np.uint8) for _ in range(9)))
 
-    def weights(path: Path) -> None:
-        np.savez(path, **{"layers.0.kernel": np.ones((3, 4), np.float32), "layers.1.beta": np.ones(4, np.float32)})
-
-    def run(path: Path) -> Any:
-        return read_weights(path.parent)
-
     def settings(text: str) -> Callable[[Path], Any]:
         return lambda path: path.write_text(text)
 
@@ -159,7 +152,6 @@ def _others() -> list[Format]:
     return [
         Format("wav", "a.wav", sound, lambda path: read_sound(path.read_bytes(), str(path), 8000)),
         Format("cache", "a.spyx", cache, lambda path: np.asarray(Packed(path)), checksum=True),
-        Format("weights of a run", "weights.npz", weights, run, checksum=True),
         Format("settings in TOML", "a.toml", settings(toml), read_settings),
         Format("settings in YAML", "a.yaml", settings(yaml), read_settings),
     ]

@@ -36,7 +36,7 @@ MOMENTS: dict[str, tuple[Callable[[Path], bool], float, int]] = {
     "loading": (lambda run: True, 4.0, 3000),
     "compiling": (lambda run: (run / "config.toml").exists(), 4.0, 3000),
     "training": (lambda run: _lines(run / "metrics.csv") > 1, 3.0, 3000),
-    "saving and drawing": (lambda run: (run / "weights.npz").exists(), 8.0, 2),
+    "saving and drawing": (lambda run: (run / "weights.safetensors").exists(), 8.0, 2),
 }
 """By what is on: whether it has begun, seconds within which the signal comes, and epochs of the run."""
 

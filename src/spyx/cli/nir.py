@@ -178,7 +178,7 @@ def convert_command(
     """Write the network of a finished run as a NIR graph."""
     from spyx import nn
     from spyx.cli import network
-    from spyx.cli.runs import load_weights, naming_settings, open_run
+    from spyx.cli.runs import naming_settings, open_run, read_network
 
     bridge, console = _bridge(), Console()
     config = open_run(run)
@@ -186,10 +186,8 @@ def convert_command(
         network.check_names(config)
     if config.layers.conv:
         raise UserError(f"{run} has convolutions, whose frames its weights do not tell. Use spyx.nir.to_nir in Python.")
-    features, classes = _sizes(run)
-    model = network.make_network(config, features, classes)
-    load_weights(run, model)
-    graph = worded(file, lambda: bridge.to_nir(nn.rounded(model), dt))
+    model = nn.rounded(read_network(run))
+    graph = worded(file, lambda: bridge.to_nir(model, dt))
     graph = bridge.portable(graph) if portable else graph
     graph = worded(file, lambda: bridge.quantise(graph, weights=weights, decays=decays))
     worded(file, lambda: bridge.write(file, graph))
@@ -233,24 +231,6 @@ def _check_axes(model: Graph, x: Num[np.ndarray, "samples time *features"], forc
             "If these are the steps of one sample, save x.swapaxes(0, 1).",
             force,
         )
-
-
-def _sizes(run: Path) -> tuple[int, int]:
-    """Width of the input and number of classes, read off the saved weights."""
-    from spyx.cli.runs import WEIGHTS, read_weights
-
-    kernels = {
-        tuple(map(_number, name.split("."))): value.shape
-        for name, value in read_weights(run).items()
-        if "kernel" in name
-    }
-    if not kernels or any(len(shape) != 2 for shape in kernels.values()):
-        raise UserError(f"{run / WEIGHTS} holds no weights of a network.")
-    return kernels[min(kernels)][0], kernels[max(kernels)][1]
-
-
-def _number(word: str) -> tuple[int, str]:
-    return (int(word), "") if word.isdecimal() and len(word) < 10 else (-1, word)
 
 
 def _bridge() -> ModuleType:

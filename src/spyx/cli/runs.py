@@ -1,10 +1,9 @@
-"""A run's folder: settings, numbers, weights. Weights are plain arrays in an .npz file, with their checksum beside."""
+"""A run's folder: settings, numbers, weights. Weights are files of `spyx.save`."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import io
 import itertools
 import json
@@ -14,21 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
-
+import spyx
 from spyx.cli.config import Config, make_config, read
-from spyx.cli.errors import UserError, refuse_nan
+from spyx.cli.errors import UserError
 from spyx.cli.text import is_plain
-from spyx.data._budget import LARGEST
 from spyx.data._disk import naming, opened, part_of
-from spyx.data.decode.numpy_file import arrays
-from spyx.data.decode.source import Source
+from spyx.saving.model import Differs
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Shaped
+    from flax import nnx
 
     from spyx.optimize import History
 
@@ -55,14 +48,13 @@ class Metrics(Labels):
     processes: int
 
 
-WEIGHTS = "weights.npz"
-BEST = "best.npz"
+WEIGHTS = "weights.safetensors"
+BEST = "best.safetensors"
 """Weights after the epoch that was best on the validation part."""
 EPOCHS = "metrics.csv"
 METRICS = "metrics.json"
 ROW = ("epoch", "train_loss", "eval_loss", "eval_acc")
 SETTINGS = "config.toml"
-DIGEST_LENGTH = 64
 CHOSEN_BY = "eval_acc,-eval_loss"
 """The numbers that choose the best epoch, as `optimize.train(best=)` takes them."""
 LARGEST_TABLE, MOST_ROWS, MOST_COLUMNS = 1 << 25, 100_000, 64
@@ -134,13 +126,16 @@ def _rows(rows: Iterable[Iterable[object]]) -> str:
 
 
 def save_weights(folder: Path, model: nnx.Module, file: str = WEIGHTS) -> None:
-    """Every array of the model but the states of random generators, named by its path, and then the checksum."""
-    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in _named(model).items()}
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    _save(folder, file, lambda part: part.write_bytes(content.getbuffer()))
-    digest = hashlib.sha256(content.getbuffer()).hexdigest()
-    save_text(folder, f"{file}.sha256", f"{digest}  {file}\n")
+    """The network as `spyx.save` writes it, so that `spyx.load` makes it again without the run.
+
+    Raises:
+        OSError: the file cannot be written.
+        UserError: weights that are not finite.
+    """
+    try:
+        spyx.save(folder / file, model)
+    except ValueError as error:
+        raise UserError(f"{folder / file} was not written: {error}") from error
 
 
 def _save(folder: Path, name: str, write: Callable[[Path], object]) -> None:
@@ -155,33 +150,14 @@ def _save(folder: Path, name: str, write: Callable[[Path], object]) -> None:
             part.unlink(missing_ok=True)
 
 
-def read_weights(folder: Path, file: str = WEIGHTS) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """The saved arrays by name, as the checksum says.
+def read_network(folder: Path, file: str = WEIGHTS) -> nnx.Module:
+    """The network of a run without neurons of the user's own.
 
     Raises:
-        UserError: the file is missing, damaged, or holds anything but finite numbers.
+        UserError: the file is missing or damaged, or holds numbers that are not finite.
     """
-    path = folder / file
-    try:
-        with opened(folder / f"{file}.sha256", "spyx", LARGEST) as sums:
-            expected = sums.read(DIGEST_LENGTH).decode("ascii", "replace")
-        with opened(path, "spyx", LARGEST) as weights:
-            content = np.frombuffer(weights.read(), np.uint8)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} has no readable {file} with its checksum: was the run finished?") from error
-    except MemoryError as error:
-        raise UserError(f"{path} does not fit into memory.") from error
-    if hashlib.sha256(content.data).hexdigest() != expected:
-        raise UserError(f"{path} is damaged: its SHA-256 is not the one that was written beside it.")
-    try:
-        saved = arrays(Source(str(path), content))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    for name, value in saved.items():
-        if value.dtype.kind not in "fiub":
-            raise UserError(f"{path}, {name}: expected numbers; got {value.dtype}.")
-        refuse_nan(f"{path}, {name}", value, infinite=False)
-    return saved
+    with _naming_weights(folder, file):
+        return spyx.load(folder / file)
 
 
 def load_weights(folder: Path, model: nnx.Module, file: str = WEIGHTS) -> None:
@@ -190,23 +166,25 @@ def load_weights(folder: Path, model: nnx.Module, file: str = WEIGHTS) -> None:
     Raises:
         UserError: the file is missing or damaged, holds numbers that are not finite, or belongs to another network.
     """
-    saved, named = read_weights(folder, file), _named(model)
-    for name in sorted({*saved, *named}):
-        here = _kind(saved[name]) if name in saved else "nothing"
-        wanted = _kind(named[name]) if name in named else "nothing"
-        if here != wanted:
-            raise UserError(
-                f"{folder / file} belongs to another network than {folder / SETTINGS} describes: "
-                f"{name} is {here} in place of {wanted}."
-            )
-    state = nnx.state(model, nnx.Not(nnx.RngState))
-    paths = jax.tree_util.tree_leaves_with_path(state)
-    leaves = [jnp.asarray(saved[_name(path)], leaf.dtype) for path, leaf in paths]
-    nnx.update(model, jax.tree.unflatten(jax.tree.structure(state), leaves))
+    with _naming_weights(folder, file):
+        spyx.load(folder / file, into=model)
 
 
-def _kind(array: Shaped[np.ndarray | Array, "..."]) -> str:
-    return f"{array.dtype} {tuple(array.shape)}"
+@contextlib.contextmanager
+def _naming_weights(folder: Path, file: str) -> Iterator[None]:
+    path = folder / file
+    try:
+        if path.exists() and not path.is_file():
+            raise FileNotFoundError
+        yield
+    except OSError as error:
+        raise UserError(f"{folder} has no readable {file}: was the run finished?") from error
+    except Differs as error:
+        raise UserError(
+            f"{path} belongs to another network than {folder / SETTINGS} describes: they differ at {error.place}."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: it has {error.__cause__}.") from error
 
 
 def open_run(
@@ -274,13 +252,3 @@ def read_history(folder: Path) -> History:
         with contextlib.suppress(ValueError):
             found.append({name: float(value) for name, value in row.items() if name and name != "epoch"})
     return found
-
-
-def _named(model: nnx.Module) -> dict[str, Shaped[Array, "..."]]:
-    state = nnx.state(model, nnx.Not(nnx.RngState))
-    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
-
-
-def _name(path: tuple[object, ...]) -> str:
-    words = (str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
-    return ".".join(word for word in words if word != "value")

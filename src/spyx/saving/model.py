@@ -31,6 +31,17 @@ M = TypeVar("M", bound=nnx.Module)
 FORMAT, MODEL = "spyx", "spyx.model"
 
 
+class Differs(ValueError):
+    """The structure of a model is not that of a file; `place` is the first place where."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"spyx.load(into=): expected a model of the structure in the file; got another at {place}. "
+            "Make it with the arguments of the model that was saved."
+        )
+        self.place = place
+
+
 def save(path: str | PathLike[str], model: nnx.Module) -> None:
     """Write a model to a safetensors file: its arrays, and a description that makes it again.
 
@@ -161,10 +172,7 @@ def _same_structure(described: JSON, into: nnx.Module) -> tuple[nnx.GraphDef, nn
     here = json.loads(json.dumps(_described("spyx.load(into=)", into)[0]))
     place = _first_difference(described, here, "")
     if place is not None:
-        raise ValueError(
-            f"spyx.load(into=): expected a model of the structure in the file; got another at {place or 'the top'}. "
-            "Make it with the arguments of the model that was saved."
-        )
+        raise Differs(place or "the top")
     return nnx.split(into)
 
 

@@ -53,16 +53,24 @@ def layer_of(name: str) -> Any:
         return SUBJECTS[name].build()
 
 
-def legal(group: Group, mode: str) -> bool:
-    """`explain` says that the layer runs in this mode for these dtypes."""
-    if mode in ("auto", "layer", "step"):
+def legal(program: Program) -> bool:
+    """`explain` says that the layer runs in this mode for these dtypes and this mask."""
+    if program.mode in ("auto", "layer", "step"):
         return True
+    masked = {"lengths", "mask"} & set(TRANSFORMATIONS[program.transformation].options)
+    return _legal(program.group, program.mode, program.transformation if masked else "")
+
+
+@functools.lru_cache(maxsize=64)
+def _legal(group: Group, mode: str, masked: str) -> bool:
     with precision(group):
         layer = layer_of(group.subject)
         state = layer.initial_state(BATCH, jnp.dtype(group.state_dtype))
         x = jnp.zeros((BATCH, STEPS, *layer.hidden_shape), group.input_dtype)
+        options = TRANSFORMATIONS[masked].options if masked else {}
+        masks = {name: value for name, value in options.items() if name in ("lengths", "mask")}
         try:
-            return [plan.mode for plan in nn.explain(layer, x, state, mode=mode)] == [mode]
+            return [plan.mode for plan in nn.explain(layer, x, state, mode=mode, **masks)] == [mode]
         except ValueError as error:
             if "expected a neuron that can run so" not in str(error):
                 raise

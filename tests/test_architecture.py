@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "saving": BELOW_TOOLS | TOOLS | {"experimental"},
     "zoo": {"data", "saving"},
     "cli": BELOW_TOOLS | TOOLS | {"experimental", "saving", "zoo"},
+    "__init__": BELOW_TOOLS | TOOLS | {"experimental", "saving", "zoo"},
     "__main__": {"cli"},
 }
 CORE_DEPENDENCIES = {"jax", "flax", "optax", "numpy", "spyx"}

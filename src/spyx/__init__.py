@@ -6,38 +6,46 @@ Submodules load on first use, so `import spyx` costs no more than JAX and Flax t
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what editors and type checkers see of the names that load on first use
+    from spyx import axn, data, engine, experimental, fn, graph, nir, nn, optimize, report, testing, zoo
+    from spyx.engine import compilation_cache
+    from spyx.optimize import train
+    from spyx.saving import load, save
 
 __version__ = "2.0.0.dev0"
 
-_SUBMODULES = (
+__all__ = [
+    "__version__",
     "axn",
+    "compilation_cache",
     "data",
     "engine",
     "experimental",
     "fn",
     "graph",
+    "load",
     "nir",
     "nn",
     "optimize",
     "report",
+    "save",
     "testing",
+    "train",
     "zoo",
-)
+]
 
-_ROOMS = {"compilation_cache": "spyx.engine", "load": "spyx.saving", "save": "spyx.saving", "train": "spyx.optimize"}
-
-_FUNCTIONS = ("compilation_cache", "load", "save", "train")
-
-__all__ = ["__version__", *_FUNCTIONS, *_SUBMODULES]
+_FUNCTIONS = {"compilation_cache": "engine", "load": "saving", "save": "saving", "train": "optimize"}
 
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"spyx.{name}")
+def __getattr__(name: str) -> object:
     if name in _FUNCTIONS:
-        return getattr(importlib.import_module(_ROOMS[name]), name)
-    raise AttributeError(f"module 'spyx' has no attribute {name!r}; its modules are {', '.join(_SUBMODULES)}")
+        return getattr(importlib.import_module(f"spyx.{_FUNCTIONS[name]}"), name)
+    if name in __all__:
+        return importlib.import_module(f"spyx.{name}")
+    modules = ", ".join(sorted(set(__all__) - {"__version__", *_FUNCTIONS}))
+    raise AttributeError(f"module 'spyx' has no attribute {name!r}; its modules are {modules}")
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -68,6 +69,16 @@ def test_a_network_without_hidden_layers_is_asked_for_by_none(tmp_path):
     (tmp_path / "linear.toml").write_text("hidden = []")
     assert make_config(tmp_path / "linear.toml", {}).hidden == make_config(None, {"hidden": "none"}).hidden == ()
     assert len(network.make_network(make_config(None, {"hidden": "none"}), 64, 10).layers) == 2
+
+
+def test_a_run_without_hidden_layers_is_scored_again(tmp_path):
+    trained = spyx("train", "--hidden", "none", "--epochs", 2, "--output", tmp_path / "run")
+    assert trained.exit_code == 0, trained.stderr
+    assert make_config(tmp_path / "run/config.toml", {}).hidden == ()
+    again = spyx("eval", tmp_path / "run")
+    assert again.exit_code == 0, again.stderr
+    number = r"test accuracy\s+([\d.]+%)"
+    assert re.search(number, again.stdout)[1] == re.search(number, trained.stdout)[1]
 
 
 def test_other_commands_and_their_mistakes(tmp_path):

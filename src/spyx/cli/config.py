@@ -99,7 +99,8 @@ class Config:
 
     def to_toml(self) -> str:
         """The settings as a TOML file that `--config` takes; a table with nothing but defaults is left out."""
-        plain = {name: value for name, value in asdict(self).items() if not isinstance(value, dict) and value != ()}
+        plain = {name: value for name, value in asdict(self).items() if not isinstance(value, dict)}
+        plain = {name: value for name, value in plain.items() if not value == getattr(Config, name) == ()}
         lines = ["# Run again with: spyx train --config config.toml", *_lines(plain)]
         for name, default in TABLES.items():
             table = getattr(self, name)

@@ -21,9 +21,9 @@ from spyx import nn
 
 BATCH, STEPS, CANDIDATES = 2, 7, 128
 
-TOLERANCES = {"float64": 1e-11, "float32": 2e-5, "float16": 8e-3, "bfloat16": 6e-2}
-"""Of a difference, relative to 1 + the largest number: about eight times the rounding of bfloat16 and of float16, and
-more, for sums in another order, of float32 and of float64. A mode that forgets a term is off by far more."""
+TOLERANCES = {"float64": 1e-11, "float32": 2e-5, "float16": 8 * 2**-10, "bfloat16": 8 * 2**-7}
+"""Of a difference, relative to 1 + the largest number: eight times the rounding of bfloat16 and of float16, and more,
+for sums in another order, of float32 and of float64. A mode that forgets a term is off by far more."""
 
 
 class Prepared(NamedTuple):

@@ -54,7 +54,7 @@ def main() -> int:
         if time.time() - begin <= 60 * arguments.minutes:
             print(f"# {'/'.join(group)}: {ran} cases, {failed} failed, {time.time() - begin:.0f} s", flush=True)
         jax.clear_caches()
-    print(f"{ran} cases ran, {failed} failed; {left} left for want of time; programs whose mode is not legal: {len(illegal)}")
+    print(f"{ran} cases ran, {failed} failed; {left} left for want of time; programs of no legal mode: {len(illegal)}")
     for line in sorted(illegal):
         print(f"  not legal: {line}")
     return 1 if failed else 0

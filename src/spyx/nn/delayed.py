@@ -301,7 +301,7 @@ class Delayed(Layer):
 
         @jax.checkpoint
         def of_lag(kernel: jax.Array, window: jax.Array) -> jax.Array:
-            module: Any = nnx.merge(graphdef, variables, copy=True)
+            module = nnx.merge(graphdef, variables, copy=True)
             module.kernel = nnx.Param(kernel)
             return on_each_device(lambda x, module: module(x), module, window)
 
@@ -435,11 +435,11 @@ def _all_delayed(model: nnx.Module) -> list[Delayed]:
     return [module for _, module in nnx.iter_modules(model) if isinstance(module, Delayed)]
 
 
-def without_bias(module: nnx.Linear | nnx.Conv) -> Any:
+def without_bias(module: nnx.Linear | nnx.Conv) -> nnx.Linear | nnx.Conv:
     """The same connection on the same weights, without its bias."""
     if module.bias is None:
         return module
-    same: Any = nnx.merge(*nnx.split(module))
+    same = nnx.merge(*nnx.split(module))
     same.bias, same.use_bias = nnx.data(None), False
     return same
 

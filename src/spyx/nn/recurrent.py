@@ -103,7 +103,7 @@ class DelayedConnection:
 
     def module(self, p: Params) -> Delayed:
         """The layer with its variables in `p`."""
-        return merged(self.graphdef, p.via["variables"])
+        return merged(self.graphdef, p.via["variables"])  # type: ignore[return-value]
 
 
 class Recurrent(Neuron):
@@ -181,7 +181,7 @@ class Recurrent(Neuron):
     def step(self) -> RecurrentStep | Late:  # type: ignore[override]
         """The recurrent step, made of the neuron's own."""
         if self._delayed:
-            via: Any = DelayedConnection(hashable(nnx.split(self.via)[0]))
+            via = DelayedConnection(hashable(nnx.split(self.via)[0]))
             return Late(RecurrentStep(self.neuron.step, via, self._carried), self._ring)  # type: ignore[arg-type]
         via = WEIGHT if self._dense else ModuleConnection(hashable(nnx.split(self._connection())[0]))
         return RecurrentStep(self.neuron.step, via, self._carried)

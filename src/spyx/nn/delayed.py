@@ -133,6 +133,7 @@ class Delayed(Layer):
             raise ValueError(f"{OWNER}(spread=): expected kernel='triangle'; got {kernel!r}. Leave spread out.")
         if kernel == "fixed" and width is not None:
             raise ValueError(f"{OWNER}(width=): expected None for kernel='fixed'; got {width!r}. Leave width out.")
+        # A shape, or nnx.Linear or nnx.Conv where `_has_product` says so.
         self.connection: Any = _checked_connection(connection, per)
         self.per = per if self._has_product else "source"
         self.kernel = kernel

@@ -168,6 +168,7 @@ class Recurrent(Neuron):
         if via is None:
             self.recurrent_w = WEIGHT_FIELD.make("spyx.nn.Recurrent", "", recurrent_init, self.hidden_shape, rngs)
         else:
+            # A `Delayed` where `_delayed` says so, else any `Model`.
             self.via: Any = _checked_connection(via, self.hidden_shape)
         sent_late, spikes = _look_inside(neuron)
         self._carried = nnx.static(_carried(neuron, sent_late))

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, overload
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Num
 
     from spyx.engine.derivative import Arguments
+
+Options = ParamSpec("Options")
 
 Activation = Callable[[jax.Array], jax.Array]
 """Type alias: membrane minus threshold in, spikes of the same shape and dtype out."""
@@ -117,12 +119,27 @@ class _Spike(Rule):
         return call(self, x), [self.surrogate.slope(x) * t]  # type: ignore[operator]
 
 
+@overload
+def surrogate(
+    slope: Callable[Concatenate[jax.Array, Options], jax.Array],
+    *,
+    forward: Activation = heaviside,
+    positive: bool = False,
+) -> Callable[Options, Surrogate]: ...
+
+
+@overload
+def surrogate(
+    slope: None = None, *, forward: Activation = heaviside, positive: bool = False
+) -> Callable[[Callable[Concatenate[jax.Array, Options], jax.Array]], Callable[Options, Surrogate]]: ...
+
+
 def surrogate(
     slope: Callable[..., jax.Array] | None = None,
     *,
-    forward: Callable[[jax.Array], jax.Array] = heaviside,
+    forward: Activation = heaviside,
     positive: bool = False,
-) -> Any:
+) -> Callable[..., object]:
     """Turn a slope function `(x, **options)` into a factory `(**options) -> Surrogate`.
 
     Use it bare (`@surrogate`) or with arguments (`@surrogate(forward=...)`).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -216,7 +216,7 @@ def _check_axes(model: Graph, x: Num[np.ndarray, "samples time *features"], forc
     """Refuse an input of another shape, and one whose first two axes look swapped."""
     if len(model.inputs) > 1:
         raise UserError(f"--input: this graph has the inputs {', '.join(model.inputs)}; a .npy file holds one.")
-    shape = model.input_shape
+    shape = cast("tuple[int, ...]", model.input_shape)
     if x.shape[2:] != shape or x.ndim != 2 + len(shape):
         hint = "Maps are channels-last." if len(shape) > 1 else "Another graph, or other data?"
         if x.ndim == 1 + len(shape) and x.shape[1:] == shape:

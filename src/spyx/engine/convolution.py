@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,23 @@ from spyx.engine import device
 from spyx.engine.derivative import Changes, Rule, call, push
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Shaped
+    from jax.sharding import NamedSharding, PartitionSpec
+    from jaxtyping import Array, DTypeLike, Shaped
 
     from spyx.engine.derivative import Arguments, Tangents
+
+    class Numerics(TypedDict, total=False):
+        """What else `jax.lax.conv_general_dilated` takes, by name."""
+
+        precision: lax.PrecisionLike
+        preferred_element_type: DTypeLike | None
+        out_sharding: NamedSharding | PartitionSpec | None
+
+    class Options(Numerics, total=False):
+        """Those, and what else `dense_pads` overlooks."""
+
+        batch_group_count: int
+
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -43,7 +57,7 @@ def convolve(
     dimension_numbers: lax.ConvGeneralDilatedDimensionNumbers = None,
     feature_group_count: int = 1,
     batch_group_count: int = 1,
-    **options: Any,
+    **options: Unpack[Numerics],
 ) -> Shaped[Array, "batch *spatial_out features_out"]:
     """`lax.conv_general_dilated` for channels-last input, by the fastest exact way on this device.
 
@@ -109,7 +123,7 @@ def dense_pads(
     lhs_dilation: Sequence[int] | None = None,
     rhs_dilation: Sequence[int] | None = None,
     dimension_numbers: lax.ConvGeneralDilatedDimensionNumbers = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Pads | None:
     """Places added before and after each spatial axis, for a convolution that `by_patches` can do; else None."""
     rank = lhs.ndim - 2

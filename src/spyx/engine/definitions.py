@@ -15,17 +15,23 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from types import FunctionType, MethodType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import jax
 from jax.tree_util import PyTreeDef
 
 from spyx.engine.params import Params
 
+if TYPE_CHECKING:
+    from spyx.engine.types import Structure
+
 R = TypeVar("R")
 
 Definitions = tuple[FunctionType | type, ...]
 """Functions and classes, which are compared by identity."""
+
+Compiled = dict[object, Callable[..., object]]
+"""What a `ByDefinition` made for one set of definitions."""
 
 KEPT = 4
 """Definitions of one name whose compiled functions stay in memory."""
@@ -34,13 +40,13 @@ NAMES = 256
 """Names whose compiled functions stay in memory: enough for a process, bounded where names are numbered."""
 
 
-def jit(*static: int, **options: Any) -> Callable[[Callable[..., R]], ByDefinition[R]]:
-    """`jax.jit` with these positional arguments static; `options` are its own."""
+def jit(*static: int, donate_argnums: int | tuple[int, ...] = ()) -> Callable[[Callable[..., R]], ByDefinition[R]]:
+    """`jax.jit` with these positional arguments static, and its `donate_argnums`."""
 
     def wrap(function: Callable[..., R]) -> ByDefinition[R]:
         def new() -> Callable[..., R]:
             again = functools.wraps(function)(lambda *args: function(*args))  # JAX's caches are those of a function
-            return jax.jit(again, static_argnums=static, **options)
+            return jax.jit(again, static_argnums=static, donate_argnums=donate_argnums)
 
         return ByDefinition(function, new, static)
 
@@ -67,7 +73,7 @@ class ByDefinition(Generic[R]):
         functools.update_wrapper(self, function)
         self._new, self._static = new, static
 
-    def __call__(self, *args: Any) -> R:
+    def __call__(self, *args: object) -> R:
         return self.of(args)(*args)
 
     def trace(self, *args: object) -> jax.stages.Traced:
@@ -82,7 +88,7 @@ class ByDefinition(Generic[R]):
             static = [args[i] for i in self._static]
             own = _generations.of(definitions((*static, *(a._static for a in args if type(a) is Params))))
         found = own.get(self)
-        return own.setdefault(self, self._new()) if found is None else found
+        return own.setdefault(self, self._new()) if found is None else found  # type: ignore[return-value]
 
 
 class Generations:
@@ -90,15 +96,15 @@ class Generations:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._live: dict[Definitions, dict[object, Any]] = {}
+        self._live: dict[Definitions, Compiled] = {}
         self._names: dict[tuple[str, ...], _Name] = {}
 
-    def of(self, key: Definitions) -> dict[object, Any]:
+    def of(self, key: Definitions) -> Compiled:
         """The dictionary of these functions and classes, which are compared by identity."""
         found = self._live.get(key)
         return self._new(key) if found is None else found
 
-    def _new(self, key: Definitions) -> dict[object, Any]:
+    def _new(self, key: Definitions) -> Compiled:
         names = tuple(f"{part.__module__}.{part.__qualname__}" for part in key)
         with self._lock:
             if key in self._live:
@@ -141,7 +147,7 @@ def definitions(values: tuple[object, ...]) -> Definitions:
     return tuple(dict.fromkeys(_inside(values)))
 
 
-def _inside(value: Any) -> Iterator[FunctionType | type]:
+def _inside(value: object) -> Iterator[FunctionType | type]:
     if isinstance(value, (FunctionType, type)):
         yield value
     elif isinstance(value, MethodType):
@@ -149,14 +155,15 @@ def _inside(value: Any) -> Iterator[FunctionType | type]:
     elif isinstance(value, functools.partial):
         yield from _inside((value.func, *value.args, *value.keywords.values()))
     elif hasattr(value, "__wrapped__"):
-        yield from _inside(value.__wrapped__)
+        yield from _inside(value.__wrapped__)  # type: ignore[attr-defined]
     elif isinstance(value, (tuple, list)):
         for part in value:
             yield from _inside(part)
     elif isinstance(value, PyTreeDef):
-        data = value.node_data()
+        tree: Structure = value  # type: ignore[assignment]
+        data = tree.node_data()
         if data is not None:
-            yield from _inside((*data, *value.children()))
+            yield from _inside((*data, *tree.children()))
     elif is_dataclass(value):
         yield type(value)
         for field in fields(value):

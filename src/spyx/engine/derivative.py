@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
     Results = tuple[ShapedArray, ...]
 
+    Arguments: TypeAlias = tuple[Tree, ...]
+    """Pytrees of arrays, as a rule's function takes them."""
+
 Changes = list[jax.Array]
 """Tangents or cotangents of the inexact leaves of one pytree."""
 
 Tangents = Sequence[jax.Array | None]
 """Tangents of the inexact leaves of one argument; one that is zero is None."""
-
-Arguments = tuple[Any, ...]
-"""Pytrees of arrays, as a rule's function takes them."""
 
 
 Axes = Sequence[int | None]
@@ -47,11 +47,11 @@ Axes = Sequence[int | None]
 class Rule:
     """A function with its derivative. Subclasses are frozen dataclasses: rules are compared by value."""
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tree:
+    def forward(self, *args: Tree, **kwargs: Tree) -> Tree:
         """What runs. It is never differentiated itself."""
         raise NotImplementedError
 
-    def keep(self, *args: Any, **kwargs: Any) -> tuple[Tree, Tree]:
+    def keep(self, *args: Tree, **kwargs: Tree) -> tuple[Tree, Tree]:
         """`(forward(*args), what backward needs beside args)`, of operations that JAX can differentiate."""
         return call(self, *args), None
 

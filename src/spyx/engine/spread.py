@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,15 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from spyx.engine.derivative import together
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, PyTree, Shaped
+
+    from spyx.engine.types import Alive, Inputs, Outputs, Parameters, Shapes, State, Tree
+
+    Leaf: TypeAlias = Shaped[Array, "..."] | jax.ShapeDtypeStruct
+    Spread: TypeAlias = Callable[[Tree, Inputs], Outputs]
+    """A function of weights and inputs (time, batch, ...), sample by sample."""
 
 BATCH, UNITS = "batch", "units"
 """Names of the axes of a mesh: samples are split over the first, hidden units over the second."""
@@ -36,7 +45,7 @@ class Parts:
     def _axes(self) -> frozenset[str]:
         return frozenset({BATCH, UNITS} if self.units > 1 else {BATCH})
 
-    def neuron(self, p: Any, s0: Any, local: bool) -> SpreadNeuron | str:
+    def neuron(self, p: Parameters, s0: State, local: bool) -> SpreadNeuron | str:
         """How a neuron is spread; or in words, why it is not.
 
         Args:
@@ -57,11 +66,13 @@ class Parts:
         split = self.units > 1 and local and same and hidden and hidden[-1] % self.units == 0
         return SpreadNeuron(self, len(hidden) if split else 0)
 
-    def rows(self, xs: Any) -> bool:
+    def rows(self, xs: Inputs) -> bool:
         """Whether a function of rows can be spread: inputs (time, batch, ...)."""
         return all(a.shape[1] and a.shape[1] % self.samples == 0 for a in jax.tree.leaves(xs))
 
-    def per_device(self, function: Callable[..., Any], weights: Any, columns: Any, xs: Any, out_columns: bool) -> Any:
+    def per_device(
+        self, function: Spread, weights: Tree, columns: PyTree[bool], xs: Inputs, out_columns: bool
+    ) -> Outputs:
         """`function(weights, xs)` on each device's samples.
 
         Args:
@@ -73,10 +84,10 @@ class Parts:
         """
         split = out_columns and self.units > 1
 
-        def of(a: Any, own: bool) -> P:
+        def of(a: Leaf, own: bool) -> P:
             return P(*[None] * (a.ndim - 1), UNITS) if own and split else P()
 
-        def body(weights: Any, xs: Any) -> Any:
+        def body(weights: Tree, xs: Inputs) -> Outputs:
             return function(*together(weights, xs))
 
         rank = max(a.ndim for a in jax.tree.leaves(xs))
@@ -101,14 +112,14 @@ class SpreadNeuron:
     def devices(self) -> int:
         return self.parts.samples * (self.parts.units if self.rank else 1)
 
-    def on_one(self, p: Any, xs: Any, s0: Any) -> tuple[Any, Any, Any]:
+    def on_one(self, p: Parameters, xs: Inputs, s0: State) -> tuple[Shapes, Shapes, Shapes]:
         """Shapes and dtypes of what one device gets."""
 
-        def of_units(a: Any, split: bool) -> tuple[int, ...]:
+        def of_units(a: Leaf, split: bool) -> tuple[int, ...]:
             return (*a.shape[:-1], a.shape[-1] // self.parts.units) if split else a.shape
 
-        def smaller(axis: int) -> Callable[[Any], Any]:
-            def of(a: Any) -> Any:
+        def smaller(axis: int) -> Callable[[Leaf], jax.ShapeDtypeStruct]:
+            def of(a: Leaf) -> jax.ShapeDtypeStruct:
                 shape = list(of_units(a, bool(self.rank)))
                 shape[axis] //= self.parts.samples
                 return jax.ShapeDtypeStruct(tuple(shape), a.dtype)
@@ -118,20 +129,27 @@ class SpreadNeuron:
         parameters = jax.tree.map(lambda a: jax.ShapeDtypeStruct(of_units(a, self._own(a)), a.dtype), p)
         return parameters, jax.tree.map(smaller(1), xs), jax.tree.map(smaller(0), s0)
 
-    def run(self, function: Callable[..., Any], p: Any, xs: Any, s0: Any, *alive: Any) -> tuple[Any, Any]:
+    def run(
+        self,
+        function: Callable[..., tuple[Outputs, State]],
+        p: Parameters,
+        xs: Inputs,
+        s0: State,
+        *alive: Alive,
+    ) -> tuple[Outputs, State]:
         """`function(p, xs, s0, *alive) -> (outs, s_T)` on each device."""
         units = [*[None] * (self.rank - 1), UNITS] if self.rank else []
         over_time, state = P(None, BATCH, *units), P(BATCH, *units)
         of_p = jax.tree.map(lambda a: P(*[None] * (a.ndim - 1), UNITS) if self._own(a) else P(), p)
 
-        def body(p: Any, xs: Any, s0: Any, *alive: Any) -> tuple[Any, Any]:
+        def body(p: Parameters, xs: Inputs, s0: State, *alive: Alive) -> tuple[Outputs, State]:
             p, xs, s0, alive = together(p, xs, s0, alive)
             return function(p, xs, s0, *alive)
 
         specs = (of_p, over_time, state, *[P(None, BATCH) for _ in alive])
         return jax.shard_map(body, in_specs=specs, out_specs=(over_time, state))(p, xs, s0, *alive)
 
-    def _own(self, a: Any) -> bool:
+    def _own(self, a: Leaf) -> bool:
         """Whether a parameter has a value for every unit."""
         return bool(self.rank and a.ndim and a.shape[-1] > 1)
 
@@ -152,6 +170,6 @@ def on_one_device() -> bool:
     return not mesh.empty and all(kind == AxisType.Manual for kind in mesh.axis_types)
 
 
-def _per_unit(a: Any, hidden: tuple[int, ...]) -> bool:
+def _per_unit(a: Leaf, hidden: tuple[int, ...]) -> bool:
     """One value, or one per unit."""
     return a.ndim <= len(hidden) and all(n in (1, m) for n, m in zip(a.shape[::-1], hidden[::-1], strict=False))

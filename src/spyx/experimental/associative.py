@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 
 from spyx.nn import Neuron, constant, decay
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Float
+
+    from spyx.engine.params import Params
+    from spyx.engine.types import Units
 
 
 class AssociativeLIF(Neuron):
@@ -39,12 +44,12 @@ class AssociativeLIF(Neuron):
     threshold = constant(1.0, doc="firing threshold")
 
     @staticmethod
-    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, v: Units) -> tuple[Units, Units]:
         v = p.beta * v + x
         return p.spike(v - p.threshold), v
 
     @staticmethod
-    def beta_from_snntorch(beta: Any) -> jax.Array:
+    def beta_from_snntorch(beta: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """The decay `exp(-(1 - beta))` that one step of snnTorch's `StateLeaky(beta)` applies.
 
         Args:
@@ -57,7 +62,7 @@ class AssociativeLIF(Neuron):
         return jnp.exp(jnp.asarray(beta, jnp.float32) - 1)
 
     @staticmethod
-    def snntorch_beta_from_beta(beta: Any) -> jax.Array:
+    def snntorch_beta_from_beta(beta: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """The number of snnTorch for a decay per step, `1 + log(beta)`: the inverse of `beta_from_snntorch`.
 
         Args:

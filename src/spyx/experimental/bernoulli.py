@@ -7,12 +7,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from spyx.experimental.keys import checked_key
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, PRNGKeyArray
+
+    Pair = tuple[Float[Array, "..."], Float[Array, "..."]]
+    """The membrane and the noise, or their tangents."""
 
 GRADIENTS = ("probability", "derivative")
 
@@ -36,7 +42,7 @@ class Bernoulli:
     options: tuple[tuple[str, float], ...] = ()
     grad: str = "probability"
 
-    def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "..."], key: PRNGKeyArray) -> Float[Array, "..."]:
         """Spikes of the shape and dtype of `x`, all from one key."""
         x = jnp.asarray(x)
         who = f"spyx.experimental.{self.probability_fn.__name__.lstrip('_')}"
@@ -44,11 +50,11 @@ class Bernoulli:
             raise TypeError(f"{who}: expected a floating membrane; got {x.dtype}. The order is act(x, key).")
         return self.fire(x, jax.random.uniform(checked_key(who, key), x.shape, x.dtype))
 
-    def probability(self, x: jax.Array) -> jax.Array:
+    def probability(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """The odds of a spike."""
         return self.probability_fn(x, **dict(self.options))
 
-    def fire(self, x: jax.Array, noise: jax.Array) -> jax.Array:
+    def fire(self, x: Float[Array, "..."], noise: Float[Array, "..."]) -> Float[Array, "..."]:
         """The spikes that `noise`, uniform on [0, 1), decides: what `act(x, key)` does with its draw."""
         return _fire(self, x, noise)
 
@@ -59,7 +65,7 @@ def _fire(act: Bernoulli, x: jax.Array, noise: jax.Array) -> jax.Array:
 
 
 @_fire.defjvp
-def _fire_jvp(act: Bernoulli, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _fire_jvp(act: Bernoulli, primals: Pair, tangents: Pair) -> Pair:
     x, noise = primals
     if act.grad == "derivative":
         return _fire(act, x, noise), jax.jvp(act.probability, (x,), (tangents[0],))[1]
@@ -142,7 +148,7 @@ def _refractory_sigmoid_bernoulli(x: jax.Array, k: float, threshold: float) -> j
     return jnp.maximum(jnp.cos(2 * math.pi * threshold * u) * jax.nn.sigmoid(k * u), 0)
 
 
-def _numbers(name: str, **options: Any) -> tuple[tuple[str, float], ...]:
+def _numbers(name: str, **options: float) -> tuple[tuple[str, float], ...]:
     for option, value in options.items():
         where = f"spyx.experimental.{name}({option}=)"
         if isinstance(value, bool) or not isinstance(value, Real):

@@ -7,10 +7,15 @@ keys made by `jax.random.key`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, DTypeLike, Float, Int, Key, PRNGKeyArray, PyTree
+
+    from spyx.engine.types import State, Units
 
 
 class NoisyState(NamedTuple):
@@ -31,12 +36,12 @@ class NoisyState(NamedTuple):
         ((2, 3), (2,), [0, 0])
     """
 
-    membrane: Any
-    key: Any
-    time: jax.Array
+    membrane: PyTree[Units]
+    key: Key[Array, " batch"] | None
+    time: Int[Array, " batch"]
 
 
-def with_key(state: Any, key: jax.Array) -> Any:
+def with_key(state: State, key: PRNGKeyArray) -> State:
     """The state of a layer or of a whole network, with a fresh key for every stochastic layer in it.
 
     Args:
@@ -69,11 +74,11 @@ def with_key(state: Any, key: jax.Array) -> Any:
     return jax.tree.unflatten(tree, nodes)
 
 
-def _is_noisy(node: Any) -> bool:
+def _is_noisy(node: object) -> bool:
     return isinstance(node, NoisyState)
 
 
-def checked_key(owner: str, key: Any) -> jax.Array:
+def checked_key(owner: str, key: PRNGKeyArray) -> Key[Array, ""]:
     """One key, new-style or `PRNGKey`, as a typed key; or an error that names `owner`."""
     dtype = getattr(key, "dtype", None)
     if dtype is not None and dtype == jnp.uint32:
@@ -89,10 +94,12 @@ def checked_key(owner: str, key: Any) -> jax.Array:
     return key
 
 
-def uniform(key: jax.Array, time: jax.Array, hidden_shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def uniform(
+    key: Key[Array, " batch"], time: Int[Array, " batch"], hidden_shape: tuple[int, ...], dtype: DTypeLike
+) -> Units:
     """The noise of one step of every sample, (batch, *hidden_shape), uniform on [0, 1)."""
 
-    def one(key: jax.Array, time: jax.Array) -> jax.Array:
+    def one(key: Key[Array, ""], time: Int[Array, ""]) -> Float[Array, "*hidden"]:
         return jax.random.uniform(jax.random.fold_in(key, time), hidden_shape, dtype)
 
     return jax.vmap(one)(key, time)

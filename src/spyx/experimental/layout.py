@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Num, PyTree, Shaped
+
+    from spyx.engine.types import State
+
+    Sequences: TypeAlias = Num[Array | np.ndarray, "batch time *hidden"]
+    """The input of all steps, as the documented calls take it."""
+
+    PerStep: TypeAlias = Float[Array, "batch time *hidden"]
+    """One number for each unit of each sample at each step: spikes, a membrane."""
+
+    TimeMajor: TypeAlias = Float[Array, "time batch *hidden"]
+    """`PerStep` as layers take and return it."""
 
 
-def time_major(owner: str, x: Any, hidden_shape: tuple[int, ...]) -> jax.Array:
+def time_major(owner: str, x: Sequences, hidden_shape: tuple[int, ...]) -> TimeMajor:
     """`x` as a floating array (time, batch, *hidden_shape), or an error that names `owner`."""
     if not hasattr(x, "shape") or jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         raise TypeError(
@@ -24,12 +39,12 @@ def time_major(owner: str, x: Any, hidden_shape: tuple[int, ...]) -> jax.Array:
     return jnp.moveaxis(x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32), 1, 0)
 
 
-def batch_major(tree: Any) -> Any:
+def batch_major(tree: PyTree[Shaped[Array, "time batch ..."]]) -> PyTree[Shaped[Array, "batch time ..."]]:
     """Time from axis 0 back to axis 1."""
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), tree)
 
 
-def check_start(owner: str, start: Any, rest: Any) -> Any:
+def check_start(owner: str, start: State, rest: State) -> State:
     """A state to start from, of the shape of the resting one."""
     if jax.tree.map(jnp.shape, start) != jax.tree.map(jnp.shape, rest):
         raise ValueError(

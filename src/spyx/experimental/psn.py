@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -14,6 +13,11 @@ from spyx.nn.execution import AUTO, Execution
 from spyx.nn.layer import Layer
 from spyx.nn.neuron import like
 from spyx.nn.parameters import Shape, draw, hidden_shape_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Num
+
+    from spyx.experimental.layout import PerStep, Sequences, TimeMajor
 
 
 class TimeWeighted(Layer):
@@ -34,7 +38,7 @@ class TimeWeighted(Layer):
         """The public name, for errors."""
         return f"spyx.experimental.{type(self).__name__}"
 
-    def count(self, argument: str, value: Any) -> int:
+    def count(self, argument: str, value: object) -> int:
         """A number of time steps, checked."""
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{self.owner}({argument}=): expected an int; got {value!r}. Pass a number of steps.")
@@ -89,7 +93,7 @@ class PSN(TimeWeighted):
         self.weight = nnx.Param(draw(self.owner, "weight", rngs, init, (self.num_steps, self.num_steps)))
         self.threshold = nnx.Param(jnp.ones(self.num_steps, jnp.float32))
 
-    def weights(self) -> jax.Array:
+    def weights(self) -> Float[Array, "num_steps num_steps"]:
         """W as it is applied, (num_steps, num_steps)."""
         return self.weight[...]
 
@@ -97,7 +101,7 @@ class PSN(TimeWeighted):
         """Nothing to carry: all of time is one call."""
         return ()
 
-    def __call__(self, x: Any, state: Any = None) -> jax.Array:
+    def __call__(self, x: Sequences, state: None = None) -> PerStep:  # type: ignore[override]
         """All of time: x (batch, num_steps, *hidden_shape) -> spikes."""
         if state is not None:
             raise ValueError(
@@ -106,7 +110,9 @@ class PSN(TimeWeighted):
             )
         return batch_major(self.sequence(time_major(self.owner, x, self.hidden_shape), ())[0])
 
-    def sequence(self, xs: jax.Array, state: Any, how: Execution = AUTO) -> tuple[jax.Array, Any]:
+    def sequence(
+        self, xs: Num[Array, "num_steps batch *hidden"], state: tuple[()], how: Execution = AUTO
+    ) -> tuple[TimeMajor, tuple[()]]:
         """All of time: `xs` (num_steps, batch, *hidden_shape) -> (spikes, the empty state)."""
         if xs.shape[0] != self.num_steps or xs.shape[2:] != self.hidden_shape:
             raise ValueError(
@@ -168,7 +174,7 @@ class MaskedPSN(PSN):
         self.masking = masking
         self.weights()
 
-    def weights(self) -> jax.Array:
+    def weights(self) -> Float[Array, "num_steps num_steps"]:
         """W as it is applied, (num_steps, num_steps)."""
         if not 0 <= self.masking <= 1:
             raise ValueError(f"{self.owner}(masking=): expected a number in [0, 1]; got {self.masking}. 1 is causal.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Literal, overload
 
 import jax
 from flax import nnx
@@ -17,8 +17,16 @@ from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.neuron import like
 from spyx.nn.parameters import Shape
 
+if TYPE_CHECKING:
+    from jaxtyping import Array, Num
 
-def leak(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+    from spyx.engine.params import Params
+    from spyx.engine.types import State, Units
+    from spyx.experimental.layout import PerStep, Sequences, TimeMajor
+    from spyx.nn.parameters import ParameterLike
+
+
+def leak(p: Params, x: Units, v: Units) -> tuple[Units, Units]:
     """`v' = beta v + x`; the output is `v'`."""
     v = p.beta * v + x
     return v, v
@@ -70,24 +78,39 @@ class PSU_LIF(Neuron):
     def __init__(
         self,
         hidden_shape: Shape,
-        threshold: Any = 1,
+        threshold: ParameterLike = 1,
         k: float = 2,
         spike: bool = True,
         name: str = "PSULIF",
         *,
-        beta: Any = None,
+        beta: ParameterLike = None,
         rngs: nnx.Rngs | None = None,
     ) -> None:
         super().__init__(hidden_shape, arctan(k), beta=beta, threshold=threshold, rngs=rngs, name=name)
         self.spiking = bool(spike)
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         v, _ = leak(p, x, s.v)
         r, _ = leak(p, jax.nn.sigmoid(v), s.r)
         return _fire(p, v, r), s._replace(v=v, r=r)
 
-    def __call__(self, x: Any, state: Any = None, *, start: Any = None, return_state: bool = False) -> Any:
+    @overload
+    def __call__(self, x: Num[Array, "batch *hidden"], state: State) -> tuple[Units, State]: ...
+
+    @overload
+    def __call__(
+        self, x: Sequences, state: None = None, *, start: State | None = None, return_state: Literal[False] = False
+    ) -> tuple[PerStep, PerStep]: ...
+
+    @overload
+    def __call__(
+        self, x: Sequences, state: None = None, *, start: State | None = None, return_state: Literal[True]
+    ) -> tuple[PerStep, PerStep, State]: ...
+
+    def __call__(
+        self, x: Sequences, state: State | None = None, *, start: State | None = None, return_state: bool = False
+    ) -> tuple[Units, State] | tuple[PerStep, PerStep] | tuple[PerStep, PerStep, State]:
         """All of time, `(spikes, v)`; with a `state`, one time step, `(spikes, state)`.
 
         Args:
@@ -97,7 +120,7 @@ class PSU_LIF(Neuron):
             return_state: over time, return `(spikes, v, state)`, to go on with the next chunk from `start=state`.
         """
         if state is not None:
-            return super().__call__(x, state)
+            return super().__call__(x, state)  # type: ignore[arg-type]
         who = "spyx.experimental.PSU_LIF"
         xs = time_major(who, x, self.hidden_shape)
         rest = self.initial_state(xs.shape[1])
@@ -105,7 +128,9 @@ class PSU_LIF(Neuron):
         return (*batch_major((spikes, v)), end) if return_state else batch_major((spikes, v))
 
     @takes_masks
-    def sequence(self, xs: Any, state: Any, how: Execution = AUTO) -> tuple[Any, Any]:
+    def sequence(
+        self, xs: Num[Array, "time batch *hidden"], state: State, how: Execution = AUTO
+    ) -> tuple[TimeMajor, State]:
         """All of time, `xs` (time, batch, *hidden_shape), as every layer: `(spikes, state)`."""
         if how.mode != "parallel" or 0 in xs.shape or how.watched(self) is not None:
             return super().sequence(xs, state, how)
@@ -114,7 +139,9 @@ class PSU_LIF(Neuron):
         spikes, _, state = self._at_once(xs, state, how.mask)
         return how.alive(like(spikes, xs)), state
 
-    def _at_once(self, xs: Any, start: Any, mask: Mask | None = None) -> tuple[Any, Any, Any]:
+    def _at_once(
+        self, xs: Num[Array, "time batch *hidden"], start: State, mask: Mask | None = None
+    ) -> tuple[TimeMajor, TimeMajor, State]:
         p = self.params().astype(start.v.dtype)
         solve = engine.layer if 0 in xs.shape else engine.parallel
         if mask is not None:
@@ -124,6 +151,6 @@ class PSU_LIF(Neuron):
         return jax.vmap(_fire, (None, 0, 0))(p, v, r), v, self.State(v_end, r_end)
 
 
-def _fire(p: Any, v: Any, r: Any) -> Any:
+def _fire(p: Params, v: Units, r: Units) -> Units:
     u = v - r - p.threshold
     return p.spike(u) if p.spiking else u

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
 from spyx.nn import Neuron, between, constant, decay, per_unit
+
+if TYPE_CHECKING:
+    from spyx.engine.params import Params
+    from spyx.engine.types import State, Units
 
 
 class ResonateFire(Neuron):
@@ -42,13 +46,13 @@ class ResonateFire(Neuron):
     threshold = constant(1.0, doc="firing threshold on y")
 
     @staticmethod
-    def rotate(p: Any, u: Any, s: Any) -> tuple[Any, Any]:
+    def rotate(p: Params, u: Units, s: State) -> tuple[Units, Units]:
         """One step of the damped rotation, before anything fires: `(x, y)`."""
         cos, sin = p.beta * jnp.cos(p.omega), p.beta * jnp.sin(p.omega)
         return cos * s.x - sin * s.y + u, sin * s.x + cos * s.y
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         real, imaginary = ResonateFire.rotate(p, x, s)
         z = p.spike(imaginary - p.threshold)
         return z, s._replace(x=(1 - z) * real, y=(1 - z) * imaginary + z * p.threshold)
@@ -81,6 +85,6 @@ class AssociativeResonateFire(ResonateFire):
     affine = "always"
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         real, imaginary = ResonateFire.rotate(p, x, s)
         return p.spike(imaginary - p.threshold), s._replace(x=real, y=imaginary)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -14,6 +13,16 @@ from spyx.experimental.layout import batch_major, check_start, time_major
 from spyx.experimental.psn import TimeWeighted
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.parameters import Shape, parameter
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, DTypeLike, Float, Num
+
+    from spyx.engine.types import Units
+    from spyx.experimental.layout import PerStep, Sequences, TimeMajor
+    from spyx.nn.parameters import ParameterLike
+
+    Last: TypeAlias = Float[Array, "batch order-1 *hidden"]
+    """The inputs that the next step still sees."""
 
 
 class SlidingPSN(TimeWeighted):
@@ -51,7 +60,7 @@ class SlidingPSN(TimeWeighted):
         self,
         hidden_shape: Shape,
         order: int,
-        threshold: Any = 1.0,
+        threshold: ParameterLike = 1.0,
         activation: Activation | None = None,
         *,
         name: str | None = None,
@@ -61,14 +70,29 @@ class SlidingPSN(TimeWeighted):
         self.weight = nnx.Param(self._initial_weight())
         self.threshold = parameter(self.owner, "threshold", threshold, self.hidden_shape)
 
-    def _initial_weight(self) -> jax.Array:
+    def _initial_weight(self) -> Float[Array, "order ..."]:
         return 2.0 ** jnp.arange(1 - self.order, 1, dtype=jnp.float32)
 
-    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> jax.Array:
+    def initial_state(self, batch_size: int, dtype: DTypeLike = jnp.float32) -> Last:
         """The last `order - 1` inputs: zeros."""
         return jnp.zeros((batch_size, self.order - 1, *self.hidden_shape), dtype)
 
-    def __call__(self, x: Any, state: Any = None, *, start: Any = None, return_state: bool = False) -> Any:
+    @overload
+    def __call__(self, x: Num[Array, "batch *hidden"], state: Last) -> tuple[Units, Last]: ...
+
+    @overload
+    def __call__(
+        self, x: Sequences, state: None = None, *, start: Last | None = None, return_state: Literal[False] = False
+    ) -> PerStep: ...
+
+    @overload
+    def __call__(
+        self, x: Sequences, state: None = None, *, start: Last | None = None, return_state: Literal[True]
+    ) -> tuple[PerStep, Last]: ...
+
+    def __call__(
+        self, x: Sequences, state: Last | None = None, *, start: Last | None = None, return_state: bool = False
+    ) -> PerStep | tuple[PerStep, Last]:
         """All of time, `spikes`; with a `state`, one time step, `(spikes, state)`.
 
         Args:
@@ -78,7 +102,7 @@ class SlidingPSN(TimeWeighted):
             return_state: over time, return `(spikes, state)`, to go on with the next chunk from `start=state`.
         """
         if state is not None:
-            spikes, state = self.sequence(x[None], state)
+            spikes, state = self.sequence(x[None], state)  # type: ignore[arg-type]
             return spikes[0], state
         xs = time_major(self.owner, x, self.hidden_shape)
         rest = self.initial_state(xs.shape[1], xs.dtype)
@@ -86,7 +110,9 @@ class SlidingPSN(TimeWeighted):
         return (batch_major(spikes), end) if return_state else batch_major(spikes)
 
     @takes_masks
-    def sequence(self, xs: jax.Array, state: jax.Array, how: Execution = AUTO) -> tuple[jax.Array, jax.Array]:
+    def sequence(
+        self, xs: Num[Array, "time batch *hidden"], state: Last, how: Execution = AUTO
+    ) -> tuple[TimeMajor, Last]:
         """All of time: `xs` (time, batch, *hidden_shape) -> (spikes, the last inputs)."""
         expected = (xs.shape[1], self.order - 1, *self.hidden_shape)
         if xs.shape[2:] != self.hidden_shape or state.shape != expected:
@@ -141,6 +167,6 @@ class ChannelPSN(SlidingPSN):
         which spares the multiplications, is not done. Weights start as those of `SlidingPSN`.
     """
 
-    def _initial_weight(self) -> jax.Array:
+    def _initial_weight(self) -> Float[Array, "order ..."]:
         same = super()._initial_weight().reshape(self.order, *(1,) * len(self.hidden_shape))
         return jnp.broadcast_to(same, (self.order, *self.hidden_shape))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,14 @@ from spyx.nn import decay
 from spyx.nn.execution import Execution
 from spyx.nn.fields import Within
 from spyx.nn.parameters import Fixed, Shape
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+    from spyx.engine.params import Params
+    from spyx.engine.types import Units
+    from spyx.experimental.layout import Sequences, TimeMajor
+    from spyx.nn.parameters import ParameterLike
 
 GAINS = {
     "leak": lambda beta: 1 - beta,
@@ -83,7 +91,7 @@ class SPSN(StochasticNeuron):
         k: float = 10,
         name: str = "SPSN",
         *,
-        beta: Any = None,
+        beta: ParameterLike = None,
         normalize: str = "leak",
         bounded: str = "clip",
         method: str = "scan",
@@ -100,38 +108,38 @@ class SPSN(StochasticNeuron):
             self.beta = self._as_logit(self.beta, isinstance(beta, Fixed))
 
     @staticmethod
-    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, v: Units) -> tuple[Units, Units]:
         v = p.beta * v + GAINS[p.normalize](p.beta) * x
         return v, v
 
-    def decays(self) -> jax.Array:
+    def decays(self) -> Float[Array, "..."]:
         """The decays in use, in [0, 1]: `beta` itself holds logits when `bounded="sigmoid"`."""
         held = self.beta[...]
         return jax.nn.sigmoid(held) if self.bounded == "sigmoid" else jnp.clip(held, 0, 1)
 
-    def _time_major(self, x: Any) -> jax.Array:
+    def _time_major(self, x: Sequences) -> TimeMajor:
         if self.hidden_shape == (1,) and getattr(x, "ndim", 0) == 3:
             return time_major(self.owner, x, tuple(x.shape[2:]))
         return super()._time_major(x)
 
-    def _rest(self, xs: jax.Array) -> jax.Array:
+    def _rest(self, xs: TimeMajor) -> Units:
         return jnp.zeros(xs.shape[1:], jnp.float32)
 
-    def _membrane_of_run(self, xs: jax.Array, start: Any, how: Execution) -> tuple[jax.Array, Any]:
+    def _membrane_of_run(self, xs: TimeMajor, start: Units, how: Execution) -> tuple[TimeMajor, Units]:
         whole = how.watched(self) is None and how.mask is None
         if how.mode != "parallel" or self.method == "scan" or 0 in xs.shape or not whole:
             return super()._membrane_of_run(xs, start, how)
         how.note(self, xs, "parallel", "asked for: one convolution by FFT")
         return self._membrane(xs, start)
 
-    def _membrane(self, xs: jax.Array, start: Any) -> tuple[jax.Array, Any]:
+    def _membrane(self, xs: TimeMajor, start: Units) -> tuple[TimeMajor, Units]:
         if self.method == "scan" or 0 in xs.shape:
             return super()._membrane(xs, start)
         p = self.params().astype(start.dtype)
         v = convolve(p.beta, GAINS[p.normalize](p.beta), xs.astype(start.dtype), start)
         return v, v[-1]
 
-    def _one_of(self, option: str, value: Any, known: tuple[str, ...]) -> str:
+    def _one_of(self, option: str, value: str, known: tuple[str, ...]) -> str:
         if value not in known:
             raise ValueError(f"{self.owner}({option}=): expected one of {known}; got {value!r}. See its docs.")
         return value
@@ -147,7 +155,7 @@ class SPSN(StochasticNeuron):
         return nnx.Param(within.stored(value), constraint=within)
 
 
-def convolve(beta: jax.Array, gain: jax.Array, xs: jax.Array, start: jax.Array) -> jax.Array:
+def convolve(beta: Float[Array, "..."], gain: Float[Array, "..."], xs: TimeMajor, start: Units) -> TimeMajor:
     """`v_t = sum_j gain beta^j x_{t-j} + beta^(t+1) start` by FFT: every v, time on axis 0.
 
     Rounding is relative to the largest value of the sequence, and reaches back in time.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,15 @@ from spyx.nn import Neuron, decay
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.neuron import compute_dtype, like
 from spyx.nn.parameters import Shape
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, DTypeLike, Key, Num, PRNGKeyArray, PyTree
+
+    from spyx.engine.params import Params
+    from spyx.engine.types import State, Units
+    from spyx.experimental.layout import PerStep, Sequences, TimeMajor
+    from spyx.nn.fields import Field
+    from spyx.nn.parameters import ParameterLike
 
 
 class StochasticNeuron(Neuron):
@@ -50,6 +59,8 @@ class StochasticNeuron(Neuron):
         (1, 5, 3)
     """
 
+    activation: Bernoulli  # type: ignore[assignment]
+
     def __init__(
         self,
         hidden_shape: Shape,
@@ -59,7 +70,7 @@ class StochasticNeuron(Neuron):
         noise: nnx.Rngs | None = None,
         name: str | None = None,
         rngs: nnx.Rngs | None = None,
-        **values: Any,
+        **values: ParameterLike | Field,
     ) -> None:
         super().__init__(hidden_shape, activation, rngs=rngs, name=name, **values)
         self.spiking = bool(spike)
@@ -70,14 +81,41 @@ class StochasticNeuron(Neuron):
         """The public name, for errors."""
         return f"spyx.experimental.{type(self).__name__}"
 
-    def initial_state(self, batch_size: int, dtype: Any = jnp.float32, *, key: jax.Array | None = None) -> NoisyState:
+    def initial_state(
+        self, batch_size: int, dtype: DTypeLike = jnp.float32, *, key: PRNGKeyArray | None = None
+    ) -> NoisyState:
         """A resting membrane, and one key per sample from `key`, from `noise`, or to be set by `with_key`."""
         state = NoisyState(super().initial_state(batch_size, dtype), None, jnp.zeros((batch_size,), jnp.int32))
         if key is None and self.noise is not None:
             key = self.noise.spikes()
         return state if key is None else with_key(state, key)
 
-    def __call__(self, key: Any, x: Any, *, start: Any = None, return_state: bool = False) -> Any:
+    @overload
+    def __call__(self, x: Num[Array, "batch *hidden"], state: NoisyState, /) -> tuple[Units, NoisyState]: ...
+
+    @overload
+    def __call__(
+        self,
+        key: PRNGKeyArray | None,
+        x: Sequences,
+        *,
+        start: PyTree[Units] | None = None,
+        return_state: Literal[False] = False,
+    ) -> tuple[PerStep, PerStep]: ...
+
+    @overload
+    def __call__(
+        self, key: PRNGKeyArray | None, x: Sequences, *, start: PyTree[Units] | None = None, return_state: Literal[True]
+    ) -> tuple[PerStep, PerStep, PyTree[Units]]: ...
+
+    def __call__(
+        self,
+        key: PRNGKeyArray | Num[Array, "batch *hidden"] | None,
+        x: Sequences | NoisyState,
+        *,
+        start: PyTree[Units] | None = None,
+        return_state: bool = False,
+    ) -> PerStep | tuple[Array | PyTree[Units], ...]:
         """All of time, `layer(key, x) -> (spikes, v)`; or one step of a layer, `layer(x, state) -> (spikes, state)`.
 
         Args:
@@ -87,17 +125,19 @@ class StochasticNeuron(Neuron):
             return_state: return `(spikes, v, state)`, to go on with the next chunk from `start=state` and a new key.
         """
         if isinstance(x, NoisyState):
-            return self._one_step(key, x)
-        key = checked_key(self.owner, key) if self.spiking else key
+            return self._one_step(key, x)  # type: ignore[arg-type]
+        key = checked_key(self.owner, key) if self.spiking else key  # type: ignore[arg-type]
         xs = self._time_major(x)
         rest = self._rest(xs)
         v, end = self._membrane(xs, rest if start is None else check_start(self.owner, start, rest))
         v = batch_major(v)
-        out = self._answer(self.activation(v, key) if self.spiking else v, v)
+        out = self._answer(self.activation(v, key) if self.spiking else v, v)  # type: ignore[arg-type]
         return (*(out if isinstance(out, tuple) else (out,)), end) if return_state else out
 
     @takes_masks
-    def sequence(self, xs: jax.Array, state: NoisyState, how: Execution = AUTO) -> tuple[jax.Array, NoisyState]:
+    def sequence(
+        self, xs: Num[Array, "time batch *hidden"], state: NoisyState, how: Execution = AUTO
+    ) -> tuple[TimeMajor, NoisyState]:
         """All of time, `xs` (time, batch, *hidden_shape), as every layer: `(spikes, state)`."""
         self._check(xs.shape[1:], state.membrane)
         v, end = self._membrane_of_run(xs.astype(compute_dtype(state.membrane)), state.membrane, how)
@@ -110,7 +150,7 @@ class StochasticNeuron(Neuron):
             out = self.activation.fire(v, noise)
         return how.alive(like(out, xs)), NoisyState(end, state.key, state.time + counts.sum(0))
 
-    def _one_step(self, x: jax.Array, state: NoisyState) -> tuple[jax.Array, NoisyState]:
+    def _one_step(self, x: Num[Array, "batch *hidden"], state: NoisyState) -> tuple[Units, NoisyState]:
         self._check(x.shape, state.membrane)
         dtype = compute_dtype(state.membrane)
         v, end = self.step(self.params().astype(dtype), x.astype(dtype), state.membrane)
@@ -118,24 +158,24 @@ class StochasticNeuron(Neuron):
             v = self.activation.fire(v, uniform(self._keys(state), state.time, self.hidden_shape, v.dtype))
         return like(v, x), NoisyState(end, state.key, state.time + 1)
 
-    def _membrane_of_run(self, xs: jax.Array, start: Any, how: Execution) -> tuple[jax.Array, Any]:
+    def _membrane_of_run(self, xs: TimeMajor, start: PyTree[Units], how: Execution) -> tuple[TimeMajor, PyTree[Units]]:
         return super().sequence(xs, start, how)
 
-    def _membrane(self, xs: jax.Array, start: Any) -> tuple[jax.Array, Any]:
+    def _membrane(self, xs: TimeMajor, start: PyTree[Units]) -> tuple[TimeMajor, PyTree[Units]]:
         dtype = compute_dtype(start)
         solve = engine.layer if 0 in xs.shape else engine.parallel
         return solve(self.step, self.params().astype(dtype), xs.astype(dtype), start)
 
-    def _time_major(self, x: Any) -> jax.Array:
+    def _time_major(self, x: Sequences) -> TimeMajor:
         return time_major(self.owner, x, self.hidden_shape)
 
-    def _rest(self, xs: jax.Array) -> Any:
+    def _rest(self, xs: TimeMajor) -> PyTree[Units]:
         return super().initial_state(xs.shape[1])
 
-    def _answer(self, spikes: jax.Array, v: jax.Array) -> Any:
+    def _answer(self, spikes: PerStep, v: PerStep) -> PerStep | tuple[PerStep, PerStep]:
         return spikes, v
 
-    def _keys(self, state: NoisyState) -> jax.Array:
+    def _keys(self, state: NoisyState) -> Key[Array, " batch"]:
         if state.key is None:
             raise ValueError(
                 f"{self.owner}: expected a state with a random key; got one without. Set it with "
@@ -147,7 +187,7 @@ class StochasticNeuron(Neuron):
 class StochasticAssociativeLIF(StochasticNeuron):
     """Leaky membrane without reset that fires by chance.
 
-    `v' = beta v + x`, then a spike with probability `0.8 sigmoid(k (v' - threshold))`. No latency: the spike answers
+    `v' = beta v + x`, then a spike with probability `0.8 sigmoid(k (v' - threshold))`. No latency: the spike uses
     this step's input.
 
     Args:
@@ -190,7 +230,7 @@ class StochasticAssociativeLIF(StochasticNeuron):
         spike: bool = True,
         name: str = "SALIF",
         *,
-        beta: Any = None,
+        beta: ParameterLike = None,
         grad: str = "probability",
         noise: nnx.Rngs | None = None,
         rngs: nnx.Rngs | None = None,
@@ -199,7 +239,7 @@ class StochasticAssociativeLIF(StochasticNeuron):
         super().__init__(hidden_shape, coin, spike=spike, noise=noise, name=name, beta=beta, rngs=rngs)
 
     @staticmethod
-    def step(p: Any, x: Any, v: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, v: Units) -> tuple[Units, Units]:
         v = p.beta * v + x
         return v, v
 
@@ -248,8 +288,8 @@ class StochasticAssociativeCuBaLIF(StochasticNeuron):
         k: float = 100,
         name: str = "SACuBaLIF",
         *,
-        alpha: Any = None,
-        beta: Any = None,
+        alpha: ParameterLike = None,
+        beta: ParameterLike = None,
         grad: str = "probability",
         noise: nnx.Rngs | None = None,
         rngs: nnx.Rngs | None = None,
@@ -258,10 +298,10 @@ class StochasticAssociativeCuBaLIF(StochasticNeuron):
         super().__init__(hidden_shape, coin, noise=noise, name=name, alpha=alpha, beta=beta, rngs=rngs)
 
     @staticmethod
-    def step(p: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def step(p: Params, x: Units, s: State) -> tuple[Units, State]:
         i = p.alpha * s.i + x
         v = p.beta * s.v + i
         return v, s._replace(v=v, i=i)
 
-    def _answer(self, spikes: jax.Array, v: jax.Array) -> jax.Array:
+    def _answer(self, spikes: PerStep, v: PerStep) -> PerStep:
         return spikes

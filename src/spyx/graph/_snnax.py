@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,18 @@ from spyx.graph.schedule import Edge, reachable
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Layer, Stateless, as_layer, checked_module, step_through
 
+if TYPE_CHECKING:
+    from jaxtyping import PRNGKeyArray
+
+    from spyx.engine.types import Input, Inputs, Output, Outputs, State
+    from spyx.engine.types import Shapes as ShapesLike
+    from spyx.graph.types import InputShapes, SampleShape, Spec
+    from spyx.nn.layer import Model
+
 OWNER = "spyx.graph.StatefulModel"
+
+One = TypeVar("One")
+"""What belongs to one external input: its values, or its shape."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ class GraphStructure:
     num_layers: int
     input_layer_ids: Sequence[Sequence[int]]
     input_connectivity: Sequence[Sequence[int]]
-    merge: Any = "concatenate"
+    merge: str | Mapping[int, str] | tuple[tuple[int, str], ...] = "concatenate"
 
     def __post_init__(self) -> None:
         raise_all("spyx.graph.GraphStructure", _problems(self))
@@ -79,14 +90,14 @@ class GraphStructure:
         """The edges (source, target) that lead back, or from a layer to itself."""
         return tuple((j, i) for i, parents in enumerate(self.input_connectivity) for j in parents if j >= i)
 
-    def merge_of(self, index: int, layer: Any = None) -> str:
+    def merge_of(self, index: int, layer: Model | None = None) -> str:
         """How layer `index` merges its inputs: as the structure says, or else as the layer itself does."""
         if isinstance(self.merge, str):
             return own_merge(layer) or self.merge
         return dict(self.merge).get(index) or own_merge(layer) or "concatenate"
 
 
-def plan_of(struct: GraphStructure, layers: Sequence[Any], delayed: bool, owner: str) -> Plan:
+def plan_of(struct: GraphStructure, layers: Sequence[Model], delayed: bool, owner: str) -> Plan:
     """The same graph with names, so that shapes, order and execution are those of `Graph`."""
     edges = []
     for index in range(struct.num_layers):
@@ -154,11 +165,11 @@ class States(NamedTuple):
         [[0.0, 0.0]]
     """
 
-    layers: list[Any]
-    outputs: dict[int, Any]
+    layers: list[State]
+    outputs: dict[int, Output]
 
 
-def init_states(layers: Sequence[Any], struct: GraphStructure, batch_size: int, input_shapes: Any) -> States:
+def init_states(layers: Sequence[Model], struct: GraphStructure, batch_size: int, input_shapes: InputShapes) -> States:
     """The states before the first step: layers at rest, and every layer's output for the delayed edges.
 
     The output of a layer with state is 0 before the first step, that of a layer without is its output for an
@@ -184,7 +195,7 @@ def init_states(layers: Sequence[Any], struct: GraphStructure, batch_size: int, 
 
 
 def states_before(
-    layers: Sequence[Any], struct: GraphStructure, batch_size: int, given: Mapping[str, Any], delayed: Iterable[int]
+    layers: Sequence[Model], struct: GraphStructure, batch_size: int, given: Mapping[str, Spec], delayed: Iterable[int]
 ) -> States:
     """States at rest, with the outputs of the layers whose edges are `delayed`."""
     owner = "spyx.graph.init_states"
@@ -207,7 +218,7 @@ def states_before(
     return States(states, {j: _before(views[j], found, str(j)) for j in delayed})
 
 
-def _before(layer: Layer, found: shapes.Shapes, name: str) -> Any:
+def _before(layer: Layer, found: shapes.Shapes, name: str) -> Output:
     """The output before the first step."""
     if not isinstance(layer, Stateless) or name not in found.taken:
         return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), found.signals[name])
@@ -215,7 +226,7 @@ def _before(layer: Layer, found: shapes.Shapes, name: str) -> Any:
     return nnx.clone(layer)(zeros, None)[0]  # a copy: BatchNorm must not learn from it
 
 
-def checked_layers(owner: str, layers: Sequence[Any], struct: GraphStructure) -> list[Any]:
+def checked_layers(owner: str, layers: Sequence[Model], struct: GraphStructure) -> list[Model]:
     """Layers, as many as the structure has."""
     if not isinstance(struct, GraphStructure):
         raise TypeError(f"{owner}(struct=): expected a GraphStructure; got {type(struct).__name__}. Make one.")
@@ -226,9 +237,9 @@ def checked_layers(owner: str, layers: Sequence[Any], struct: GraphStructure) ->
     return [checked_module(owner, layer) for layer in layers]
 
 
-def as_inputs(owner: str, struct: GraphStructure, data: Any) -> list[Any]:
+def as_inputs(owner: str, struct: GraphStructure, data: One | Sequence[One]) -> list[One]:
     """One input or a list of them, as a list of the right length."""
-    inputs = list(data) if isinstance(data, (list, tuple)) else [data]
+    inputs: list[One] = list(data) if isinstance(data, (list, tuple)) else [data]  # type: ignore[list-item]
     if len(inputs) != struct.num_inputs:
         raise ValueError(
             f"{owner}: expected {struct.num_inputs} inputs, as in the structure; got {len(inputs)}. "
@@ -237,15 +248,17 @@ def as_inputs(owner: str, struct: GraphStructure, data: Any) -> list[Any]:
     return inputs
 
 
-def given_inputs(owner: str, struct: GraphStructure, input_shapes: Any, batch_size: int) -> dict[str, Any]:
+def given_inputs(owner: str, struct: GraphStructure, input_shapes: InputShapes, batch_size: int) -> dict[str, Spec]:
     """Shapes of the external inputs by their name in the plan."""
     one = isinstance(input_shapes, int) or all(isinstance(n, int) for n in input_shapes)
-    listed: list[Any] = as_inputs(owner, struct, [input_shapes] if one else list(input_shapes))  # type: ignore
+    listed: list[SampleShape] = as_inputs(owner, struct, [input_shapes] if one else list(input_shapes))  # type: ignore
     sizes = [(shape,) if isinstance(shape, int) else tuple(shape) for shape in listed]
     return {f"input {k}": jax.ShapeDtypeStruct((batch_size, *s), jnp.float32) for k, s in enumerate(sizes)}
 
 
-def default_forward_fn(layers: Sequence[Any], struct: GraphStructure, key: Any, states: States, data: Any) -> Any:
+def default_forward_fn(
+    layers: Sequence[Model], struct: GraphStructure, key: PRNGKeyArray | None, states: States, data: Input
+) -> tuple[States, list[Output]]:
     """One time step, straight through: an edge from an earlier layer arrives within the step, feedback in the next one.
 
     `out_i[t] = layer_i(merge(out_j[t] for j < i, out_j[t - 1] for j >= i, data[t]))`. The output of a spiking layer is
@@ -281,7 +294,9 @@ def default_forward_fn(layers: Sequence[Any], struct: GraphStructure, key: Any, 
     return states, outputs[-1:]
 
 
-def debug_forward_fn(layers: Sequence[Any], struct: GraphStructure, key: Any, states: States, data: Any) -> Any:
+def debug_forward_fn(
+    layers: Sequence[Model], struct: GraphStructure, key: PRNGKeyArray | None, states: States, data: Input
+) -> tuple[States, list[Output]]:
     """One time step where every edge between layers takes one step: an impulse leaves a chain of L layers at t = L - 1.
 
     `out_i[t] = layer_i(merge(out_j[t - 1] for every parent j, data[t]))`. All outputs are stored until the next
@@ -318,8 +333,14 @@ def debug_forward_fn(layers: Sequence[Any], struct: GraphStructure, key: Any, st
 
 
 def _step(
-    owner: str, layers: Sequence[Any], struct: GraphStructure, key: Any, states: States, data: Any, delayed: bool
-) -> tuple[States, list[Any]]:
+    owner: str,
+    layers: Sequence[Model],
+    struct: GraphStructure,
+    key: PRNGKeyArray | None,
+    states: States,
+    data: Input,
+    delayed: bool,
+) -> tuple[States, list[Output]]:
     layers = checked_layers(owner, layers, struct)
     data = as_inputs(owner, struct, data)
     keys = [None] * len(layers) if key is None else list(jax.random.split(key, len(layers)))
@@ -337,18 +358,25 @@ def _step(
     return States(after, {j: outputs[j] for j in states.outputs}), outputs
 
 
-def _call(layer: Any, x: Any, state: Any, key: Any) -> tuple[Any, Any]:
+def _call(layer: Model, x: Input, state: State, key: PRNGKeyArray | None) -> tuple[Output, State]:
     view = as_layer("spyx.graph.default_forward_fn", layer)
     if key is None or "key" not in _parameters(layer):
         return view(x, state)
     return (layer(x, key=key), None) if isinstance(view, Stateless) else layer(x, state, key=key)
 
 
-def _parameters(layer: Any) -> Iterable[str]:
+def _parameters(layer: Model) -> Iterable[str]:
     try:
         return inspect.signature(layer).parameters
     except (TypeError, ValueError):  # a compiled function tells no signature
         return ()
+
+
+if TYPE_CHECKING:
+    ForwardFn: TypeAlias = Callable[
+        [Sequence[Model], GraphStructure, PRNGKeyArray | None, States, Input], tuple[States, list[Output]]
+    ]
+    """`(layers, struct, key, states, data) -> (new_states, outputs)` of one step; the last output is the network's."""
 
 
 class StatefulModel(Layer):
@@ -386,10 +414,10 @@ class StatefulModel(Layer):
     def __init__(
         self,
         struct: GraphStructure,
-        layers: Sequence[Any],
-        forward_fn: Callable[..., Any] = default_forward_fn,
+        layers: Sequence[Model],
+        forward_fn: ForwardFn = default_forward_fn,
         *,
-        input_shapes: Any = None,
+        input_shapes: InputShapes | None = None,
     ) -> None:
         if not callable(forward_fn):
             raise TypeError(f"{OWNER}(forward_fn=): expected a function; got {forward_fn!r}. Use default_forward_fn.")
@@ -417,19 +445,19 @@ class StatefulModel(Layer):
             given = {n: jax.ShapeDtypeStruct((batch_size, *spec.shape[1:]), spec.dtype) for n, spec in self._given}
         return states_before(self.layers, self.struct, batch_size, given, self._delayed())
 
-    def state_for(self, x: Any) -> States:
+    def state_for(self, x: Input | ShapesLike) -> States:
         """The states before the first step, for input like `x`: one time step of it, or its `jax.ShapeDtypeStruct`."""
         inputs = as_inputs(OWNER, self.struct, x)
         given = {f"input {k}": jax.ShapeDtypeStruct(a.shape, a.dtype) for k, a in enumerate(inputs)}
         return states_before(self.layers, self.struct, inputs[0].shape[0], given, self._delayed())
 
-    def __call__(self, x: Any, state: States) -> tuple[Any, States]:
+    def __call__(self, x: Input, state: States) -> tuple[Output, States]:
         """One time step: `(x, state) -> (out, new state)`."""
         state, outputs = self.forward_fn(list(self.layers), self.struct, None, state, x)
         return outputs[-1], state
 
     @takes_masks
-    def sequence(self, xs: Any, state: States, how: Execution = AUTO) -> tuple[Any, States]:
+    def sequence(self, xs: Inputs, state: States, how: Execution = AUTO) -> tuple[Outputs, States]:
         """All of time: `xs` is (time, batch, *features), or a list of such arrays."""
         if self.forward_fn not in (default_forward_fn, debug_forward_fn):
             how.note(self, xs, "step", "a forward function of your own: one call per time step")
@@ -446,7 +474,7 @@ class StatefulModel(Layer):
         outputs = {j: jax.tree.map(lambda a: a[:, 0], after.past[str(j)].past) for j in self._delayed()}
         return outs, States([after.nodes[name] for name in plan.names], outputs)
 
-    def named_children(self, state: States) -> dict[str, tuple[Any, Any]]:
+    def named_children(self, state: States) -> dict[str, tuple[Model, State]]:
         """Every layer by its index, with its part of `state`."""
         return {str(i): (layer, s) for i, (layer, s) in enumerate(zip(self.layers, state.layers, strict=True))}
 
@@ -465,5 +493,5 @@ class StatefulModel(Layer):
         return list(range(self.struct.num_layers))
 
 
-def _as_ring(output: Any) -> Ring:
+def _as_ring(output: Output) -> Ring:
     return Ring(jax.tree.map(lambda a: a[:, None], output), jnp.zeros((), jnp.int32))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,14 @@ from spyx.graph.schedule import Edge
 from spyx.nn.delayed import Delayed
 from spyx.nn.layer import checked_module
 
+if TYPE_CHECKING:
+    from spyx.graph.types import InputShape, WrittenEdge
+    from spyx.nn.layer import Model
+
 OWNER = "spyx.graph.Graph"
 
 
-def read_nodes(nodes: Any) -> dict[str, Any]:
+def read_nodes(nodes: Mapping[str, Model]) -> dict[str, Model]:
     """Name to layer, each checked."""
     if not isinstance(nodes, Mapping):
         raise TypeError(
@@ -33,7 +37,7 @@ def read_nodes(nodes: Any) -> dict[str, Any]:
     return {name: checked_module(f"{OWNER}(nodes[{name!r}])", layer) for name, layer in nodes.items()}
 
 
-def read_names(argument: str, names: Any) -> tuple[str, ...]:
+def read_names(argument: str, names: str | Iterable[str]) -> tuple[str, ...]:
     """One name or several, all different."""
     names = (names,) if isinstance(names, str) else tuple(names)
     if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
@@ -43,7 +47,7 @@ def read_names(argument: str, names: Any) -> tuple[str, ...]:
     return names
 
 
-def read_merges(merge: Any) -> dict[str, str]:
+def read_merges(merge: str | Mapping[str, str]) -> dict[str, str]:
     """Name to merge; "*" for the rest."""
     if isinstance(merge, Mapping):
         return dict(merge)
@@ -55,7 +59,7 @@ def read_merges(merge: Any) -> dict[str, str]:
     return {"*": merge}
 
 
-def read_shapes(plan: Plan, input_shape: Any) -> tuple[tuple[str, jax.ShapeDtypeStruct], ...] | None:
+def read_shapes(plan: Plan, input_shape: InputShape | None) -> tuple[tuple[str, jax.ShapeDtypeStruct], ...] | None:
     """One sample's input, as a hashable tuple of (name, shape and dtype with batch 1)."""
     if input_shape is None:
         return None
@@ -71,13 +75,13 @@ def read_shapes(plan: Plan, input_shape: Any) -> tuple[tuple[str, jax.ShapeDtype
     return tuple(found)
 
 
-def own_merge(layer: Any) -> str | None:
+def own_merge(layer: Model | None) -> str | None:
     """The merge that a layer names itself, in an attribute `merge`."""
     how = getattr(layer, "merge", None)
     return how if isinstance(how, str) and how in MERGES else None
 
 
-def read_edges(edges: Any, taken: Iterable[str]) -> tuple[list[Edge], dict[str, Delayed], list[str]]:
+def read_edges(edges: Iterable[WrittenEdge], taken: Iterable[str]) -> tuple[list[Edge], dict[str, Delayed], list[str]]:
     """Edges out of what the user wrote, the `Delayed` that some of them pass by name, and what was wrong with the rest.
 
     Args:
@@ -126,7 +130,7 @@ def through_nodes(edges: Iterable[Edge]) -> Iterator[Edge]:
             yield Edge(edge.via, edge.target)
 
 
-def _written(edge: Any) -> str:
+def _written(edge: object) -> str:
     """What the user wrote, with modules by their types."""
     if not isinstance(edge, (tuple, list)) or not any(isinstance(part, nnx.Module) for part in edge):
         return repr(edge)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from flax import nnx
 
 from spyx import nn
 from spyx.graph.network import Graph
 
+if TYPE_CHECKING:
+    from spyx.graph.types import WrittenEdge
+    from spyx.nn.layer import Model
 
-def feed_forward(*layers: Any) -> Graph:
+
+def feed_forward(*layers: Model) -> Graph:
     """A chain as a graph: the same network as `nn.Sequential(*layers)`, with the same output and the same cost.
 
     Args:
@@ -35,7 +39,7 @@ def feed_forward(*layers: Any) -> Graph:
     return Graph(nodes, _chain("input", nodes, "output"))
 
 
-def residual(*layers: Any, shortcut: Any = None, delay: int = 0, merge: str = "sum") -> Graph:
+def residual(*layers: Model, shortcut: Model | None = None, delay: int = 0, merge: str = "sum") -> Graph:
     """A chain with a way around it: `out[t] = layers(x)[t] + shortcut(x)[t - delay]`.
 
     The output of a spiking layer is one step late: with `delay` equal to the number of spiking layers in the chain,
@@ -67,7 +71,7 @@ def residual(*layers: Any, shortcut: Any = None, delay: int = 0, merge: str = "s
     return Graph(nodes, edges, merge={"output": merge})
 
 
-def parallel(*branches: Any, merge: str = "concatenate") -> Graph:
+def parallel(*branches: Model, merge: str = "concatenate") -> Graph:
     """Branches that see the same input: `out[t] = merge(branch_0(x)[t], branch_1(x)[t], ...)`.
 
     Args:
@@ -92,7 +96,7 @@ def spiking_resnet_block(
     features: int,
     *,
     stride: int = 1,
-    neuron: Callable[[tuple[int, ...]], Any] | None = None,
+    neuron: Callable[[tuple[int, ...]], Model] | None = None,
     rngs: nnx.Rngs,
 ) -> Graph:
     """Two spiking 3x3 convolutions and a shortcut that meets them in front of the second neuron.
@@ -129,7 +133,7 @@ def spiking_resnet_block(
     def conv(source: int, size: int, step: int) -> nnx.Conv:
         return nnx.Conv(source, features, (size, size), strides=step, use_bias=False, rngs=rngs)
 
-    nodes = {
+    nodes: dict[str, Model] = {
         "conv1": conv(channels, 3, stride),
         "norm1": nnx.BatchNorm(features, rngs=rngs),
         "spike1": make(shape),
@@ -146,16 +150,16 @@ def spiking_resnet_block(
     return Graph(nodes, edges, merge={"spike2": "sum"}, input_shape=tuple(input_shape))
 
 
-def _named(layers: Sequence[Any]) -> dict[str, Any]:
+def _named(layers: Sequence[Model]) -> dict[str, Model]:
     """Layers by type and place."""
     return {f"{_word(layer)}_{place}": layer for place, layer in enumerate(layers)}
 
 
-def _word(layer: Any) -> str:
+def _word(layer: Model) -> str:
     word = getattr(layer, "__name__", type(layer).__name__).lower().strip("_")
     return word if word.isidentifier() else "function"
 
 
-def _chain(start: str, nodes: dict[str, Any], end: str) -> list[tuple[Any, ...]]:
+def _chain(start: str, nodes: Iterable[str], end: str) -> list[WrittenEdge]:
     path = [start, *nodes, end]
     return list(zip(path[:-1], path[1:], strict=True))

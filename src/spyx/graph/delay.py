@@ -1,4 +1,4 @@
-"""Ring buffers: what a node answered in the last few steps, for the edges that deliver it later.
+"""Ring buffers: what a node returned in the last few steps, for the edges that deliver it later.
 
 A ring is part of the network's state, so its batch axis comes first like everywhere. One push overwrites the oldest
 entry in place; nothing is shifted, so a long delay costs memory and no time.
@@ -6,12 +6,19 @@ entry in place; nothing is shifted, so a long delay costs memory and no time.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from spyx.engine.masks import Mask, last_of_each, where
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Shaped
+
+    from spyx.engine.types import Input, Inputs, Shapes
+    from spyx.graph.types import Past, Position
 
 
 class Ring(NamedTuple):
@@ -28,10 +35,10 @@ class Ring(NamedTuple):
         (5, 3, 2)
     """
 
-    past: Any
-    position: Any
+    past: Past
+    position: Position
 
-    def unless(self, alive: jax.Array, before: Ring) -> Ring:
+    def unless(self, alive: Bool[Array, " batch"], before: Ring) -> Ring:
         """After a step of the samples that are `alive` (batch); those that are not keep what they had, oldest first."""
 
         def one(after: jax.Array, past: jax.Array) -> jax.Array:
@@ -43,10 +50,10 @@ class Ring(NamedTuple):
         return Ring(jax.tree.map(one, self.past, before.past), self.position)
 
 
-def silent(like: Any, length: int) -> Ring:
+def silent(like: Input | Shapes, length: int) -> Ring:
     """A ring of zeros for a signal whose step looks like `like`: (batch, *features) with a dtype."""
 
-    def zeros(a: Any) -> jax.Array:
+    def zeros(a: jax.Array | jax.ShapeDtypeStruct) -> Shaped[Array, "batch length ..."]:
         # Spikes may travel as integers in one run and as floating numbers in the next.
         dtype = a.dtype if jnp.issubdtype(a.dtype, jnp.inexact) else jnp.float32
         return jnp.zeros((a.shape[0], length, *a.shape[1:]), dtype)
@@ -55,7 +62,7 @@ def silent(like: Any, length: int) -> Ring:
     return Ring(past, jnp.zeros((), jnp.int32))
 
 
-def read(ring: Ring, delay: int) -> Any:
+def read(ring: Ring, delay: int) -> Input:
     """The signal `delay` steps ago, before this step's push."""
 
     def one(past: jax.Array) -> jax.Array:
@@ -67,7 +74,7 @@ def read(ring: Ring, delay: int) -> Any:
     return jax.tree.map(one, ring.past)
 
 
-def push(ring: Ring, signal: Any) -> Ring:
+def push(ring: Ring, signal: Input) -> Ring:
     """The ring after one more step."""
 
     def one(past: jax.Array, value: jax.Array) -> jax.Array:
@@ -81,7 +88,7 @@ def push(ring: Ring, signal: Any) -> Ring:
     return Ring(jax.tree.map(one, ring.past, signal), (ring.position + 1) % _length(ring))
 
 
-def delayed(ring: Ring, signals: Any, delay: int) -> Any:
+def delayed(ring: Ring, signals: Inputs, delay: int) -> Inputs:
     """`signals` (time, batch, ...), `delay` steps later: the ring supplies the first of them."""
 
     def one(past: jax.Array, values: jax.Array) -> jax.Array:
@@ -92,7 +99,7 @@ def delayed(ring: Ring, signals: Any, delay: int) -> Any:
     return jax.tree.map(one, ring.past, signals)
 
 
-def after(ring: Ring, signals: Any, mask: Mask | None = None) -> Ring:
+def after(ring: Ring, signals: Inputs, mask: Mask | None = None) -> Ring:
     """The ring after all of `signals` (time, batch, ...), slot for slot what pushing them one by one leaves.
 
     With a mask, whose samples must not come back, each sample's entries end with its own last step.
@@ -108,7 +115,9 @@ def after(ring: Ring, signals: Any, mask: Mask | None = None) -> Ring:
     return Ring(jax.tree.map(one, ring.past, signals), position)
 
 
-def _unrolled(past: jax.Array, position: Any, values: jax.Array) -> jax.Array:
+def _unrolled(
+    past: Shaped[Array, "batch length ..."], position: Position, values: Shaped[Array, "time batch ..."]
+) -> Shaped[Array, "length+time batch ..."]:
     """Oldest entry first, then `values`: (length + time, batch, ...)."""
     if values.shape[1:] != (past.shape[0], *past.shape[2:]):
         raise _other_shape((past.shape[0], *past.shape[2:]), values.shape[1:])
@@ -116,7 +125,7 @@ def _unrolled(past: jax.Array, position: Any, values: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.moveaxis(oldest_first, 1, 0), _stored(values, past.dtype)])
 
 
-def _stored(values: jax.Array, dtype: Any) -> jax.Array:
+def _stored(values: jax.Array, dtype: np.dtype) -> jax.Array:
     """The values in the dtype of the ring, which must be able to hold them."""
     if jnp.issubdtype(values.dtype, jnp.inexact) and jnp.promote_types(values.dtype, dtype) != dtype:
         raise ValueError(

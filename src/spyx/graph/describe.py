@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jax.core import Tracer
@@ -11,6 +11,7 @@ from spyx.nn.delayed import Delayed
 
 if TYPE_CHECKING:
     from spyx.graph.network import Graph
+    from spyx.nn.layer import Model
 
 
 def describe(graph: Graph) -> str:
@@ -27,7 +28,7 @@ def describe(graph: Graph) -> str:
     return "\n".join([*lines, f"  stepped: {', '.join(cycles)}"] if cycles else lines)
 
 
-def word(layer: Any) -> str:
+def word(layer: Model) -> str:
     """A layer in a word or two: its type and its size, and its delays."""
     if isinstance(layer, Delayed):
         inner = word(layer.connection) if layer._has_product else "×".join(map(str, layer.connection))

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from spyx.graph.describe import lags, word
 from spyx.graph.layout import Layout, layout
+from spyx.nn.delayed import Delayed
 from spyx.nn.layer import Stateless, as_layer
 
 if TYPE_CHECKING:
+    import os
+
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -31,7 +35,7 @@ PORT, STATELESS, STATEFUL = ("#ffffff", "#aab4c3"), ("#eef1f6", "#8d99ae"), ("#e
 Point = tuple[float, float]
 
 
-def draw(graph: Graph, path: Any = None) -> Figure:
+def draw(graph: Graph, path: str | os.PathLike[str] | None = None) -> Figure:
     """Draw `graph`, and write the picture to `path` if there is one."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -90,9 +94,9 @@ def _whole_edges(graph: Graph) -> Plan:
 
 def _delay(graph: Graph, edge: Edge) -> str:
     """What stands on an edge, empty for no delay."""
-    if not edge.via:
+    layer = graph.nodes[edge.via] if edge.via else None
+    if not isinstance(layer, Delayed):
         return f"+{edge.delay}" if edge.delay else ""
-    layer = graph.nodes[edge.via]
     kind = type(layer.connection).__name__ + "\n" if layer._has_product else ""
     return kind + lags(layer, edge.delay)
 
@@ -194,7 +198,7 @@ def _feedback(axes: Axes, late: str, start: Point, door: Point, depth: float, la
     _line(axes, late, [(x, y), *vertices], [Path.MOVETO, *codes], ((down + up) / 2, depth))
 
 
-def _rounded(start: Point, points: list[Point]) -> tuple[list[Point], list[Any]]:
+def _rounded(start: Point, points: list[Point]) -> tuple[list[Point], list[np.uint8]]:
     """A line from `start` over `points` with round corners, without its first vertex."""
     from matplotlib.path import Path
 
@@ -221,7 +225,7 @@ def _loop(axes: Axes, late: str, centre: Point) -> None:
     _line(axes, late, vertices, [Path.MOVETO, *[Path.CURVE4] * 3], (x + 0.15, top + 0.31))
 
 
-def _line(axes: Axes, late: str, vertices: list[Point], codes: list[Any], label: Point) -> None:
+def _line(axes: Axes, late: str, vertices: list[Point], codes: list[np.uint8], label: Point) -> None:
     from matplotlib.patches import FancyArrowPatch, PathPatch
     from matplotlib.path import Path
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 from flax import nnx
@@ -14,6 +14,10 @@ from spyx.graph.plan import Plan
 from spyx.graph.schedule import Edge
 from spyx.nn.execution import AUTO, Execution
 from spyx.nn.layer import Layer, as_layer, over_time, step_through
+
+if TYPE_CHECKING:
+    from spyx.engine.types import Input, Inputs, Output, Outputs, State
+    from spyx.graph.types import Signal, Signals, Value
 
 
 class GraphState(NamedTuple):
@@ -30,15 +34,15 @@ class GraphState(NamedTuple):
         ['li_0']
     """
 
-    nodes: dict[str, Any]
+    nodes: dict[str, State]
     past: dict[str, Ring]
 
 
-def step(plan: Plan, layers: Mapping[str, Any], x: Any, state: GraphState) -> tuple[Any, GraphState]:
+def step(plan: Plan, layers: Mapping[str, Layer], x: Input, state: GraphState) -> tuple[Output, GraphState]:
     """One time step of the whole graph."""
     signals = plan.named_inputs(x)
 
-    def value(_: int, edge: Edge) -> Any:
+    def value(_: int, edge: Edge) -> Input:
         return read(state.past[edge.source], edge.delay) if edge.delay else signals[edge.source]
 
     nodes = _visit(plan, layers, plan.order, value, signals, state)
@@ -47,17 +51,17 @@ def step(plan: Plan, layers: Mapping[str, Any], x: Any, state: GraphState) -> tu
 
 
 def sequence(
-    plan: Plan, layers: Mapping[str, Layer], xs: Any, state: GraphState, how: Execution
-) -> tuple[Any, GraphState]:
+    plan: Plan, layers: Mapping[str, Layer], xs: Inputs, state: GraphState, how: Execution
+) -> tuple[Outputs, GraphState]:
     """All of time: a node outside every cycle runs once over all of it, a cycle is stepped on its own.
 
     A delay counts the steps of a sample: with a mask whose samples come back, `step_through` runs a delayed graph.
     """
     signals = plan.named_inputs(xs)
-    nodes: dict[str, Any] = {}
+    nodes: dict[str, State] = {}
     past: dict[str, Ring] = {}
 
-    def value(_: int, edge: Edge) -> Any:
+    def value(_: int, edge: Edge) -> Inputs:
         now = signals[edge.source]
         return delayed(state.past[edge.source], now, edge.delay) if edge.delay else now
 
@@ -101,21 +105,23 @@ class Cycle(Layer):
         nodes = {name: state.nodes[name] for name in self._members}
         return GraphState(nodes, {name: state.past[name] for name in self._plan.names if name in late})
 
-    def __call__(self, x: dict[int, Any], state: GraphState) -> tuple[dict[str, Any], GraphState]:
+    def __call__(self, x: dict[int, Input], state: GraphState) -> tuple[dict[str, Output], GraphState]:
         return self._step(x, state, None)
 
     def sequence(
-        self, xs: dict[int, Any], state: GraphState, how: Execution = AUTO
-    ) -> tuple[dict[str, Any], GraphState]:
+        self, xs: dict[int, Inputs], state: GraphState, how: Execution = AUTO
+    ) -> tuple[dict[str, Outputs], GraphState]:
         """One time step, observed."""
         arriving = jax.tree.map(lambda a: a[0], xs)
         outs, state = self._step(arriving, state, how)
         return jax.tree.map(lambda a: a[None], outs), state
 
-    def _step(self, arriving: dict[int, Any], state: GraphState, how: Execution | None) -> tuple[Any, GraphState]:
-        signals: dict[str, Any] = {}
+    def _step(
+        self, arriving: dict[int, Input], state: GraphState, how: Execution | None
+    ) -> tuple[dict[str, Output], GraphState]:
+        signals: Signals = {}
 
-        def value(index: int, edge: Edge) -> Any:
+        def value(index: int, edge: Edge) -> Input:
             if index in arriving:
                 return arriving[index]
             return read(state.past[edge.source], edge.delay) if edge.delay else signals[edge.source]
@@ -130,12 +136,12 @@ def _visit(
     plan: Plan,
     layers: Mapping[str, Layer],
     names: Iterable[str],
-    value: Callable[[int, Edge], Any],
-    signals: dict[str, Any],
+    value: Value,
+    signals: Signals,
     state: GraphState,
     how: Execution | None = None,
     single: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, State]:
     """Run nodes in order, each on its merged inputs: adds their outputs to `signals`, returns their new states.
 
     Without `how`, `signals` are those of one time step; with it they have time on axis 0, and with `single` those of
@@ -163,7 +169,7 @@ def _visit(
     return nodes
 
 
-def _taken(plan: Plan, target: str, value: Callable[[int, Edge], Any]) -> Any:
+def _taken(plan: Plan, target: str, value: Value) -> Signal:
     values = [value(index, edge) for index, edge in plan.incoming[target]]
     try:
         return merge(plan.merge_of[target], values)
@@ -174,6 +180,6 @@ def _taken(plan: Plan, target: str, value: Callable[[int, Edge], Any]) -> Any:
         ) from error
 
 
-def _outputs(plan: Plan, value: Callable[[int, Edge], Any]) -> Any:
+def _outputs(plan: Plan, value: Value) -> Signal:
     outs = {name: _taken(plan, name, value) for name in plan.outputs}
     return outs[plan.outputs[0]] if len(outs) == 1 else outs

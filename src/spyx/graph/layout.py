@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from spyx.graph.plan import Plan
 from spyx.graph.schedule import Edge
@@ -11,6 +11,9 @@ from spyx.graph.schedule import Edge
 SWEEPS = 12
 WIDEST = 8
 """Columns that stand side by side before a long chain goes on below, as lines of text do."""
+
+Thing = str | tuple[Edge, int]
+"""What has a row: a box by its name, or the point where a long edge crosses a column."""
 
 
 class Layout(NamedTuple):
@@ -67,11 +70,11 @@ def _columns(plan: Plan, order: list[str], forward: list[Edge]) -> dict[str, int
     return columns | dict.fromkeys(plan.outputs, max(columns.values()))
 
 
-def _rows(columns: Mapping[str, int], forward: list[Edge]) -> tuple[dict[Any, float], list[Edge]]:
+def _rows(columns: Mapping[str, int], forward: list[Edge]) -> tuple[dict[Thing, float], list[Edge]]:
     """Rows of boxes, and of the points where long edges cross a column, so that they do not run through a box."""
     ways = [e for e in forward if columns[e.source] < columns[e.target]]
-    grid: list[list[Any]] = [[] for _ in range(max(columns.values()) + 1)]
-    neighbours: dict[Any, list[Any]] = {name: [] for name in columns}
+    grid: list[list[Thing]] = [[] for _ in range(max(columns.values()) + 1)]
+    neighbours: dict[Thing, list[Thing]] = {name: [] for name in columns}
     for name, column in columns.items():
         grid[column].append(name)
     for edge in ways:
@@ -83,7 +86,7 @@ def _rows(columns: Mapping[str, int], forward: list[Edge]) -> tuple[dict[Any, fl
         for one, other in zip(path[:-1], path[1:], strict=True):
             neighbours[one].append(other)
             neighbours[other].append(one)
-    rows: dict[Any, float] = {thing: float(row) for column in grid for row, thing in enumerate(column)}
+    rows: dict[Thing, float] = {thing: float(row) for column in grid for row, thing in enumerate(column)}
     for sweep in range(SWEEPS):
         for column in grid if sweep % 2 else grid[::-1]:
             wish = {t: sum(rows[n] for n in neighbours[t]) / max(len(neighbours[t]), 1) for t in column}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from spyx.graph.types import Signal, Spec
 
 MERGES = ("concatenate", "sum", "mean", "list")
 """Names of the merges: on the feature (last) axis, added up, averaged, or handed over as a list."""
 
 
-def merge(how: str, signals: Sequence[Any]) -> Any:
+def merge(how: str, signals: Sequence[Signal]) -> Signal:
     """One input out of `signals`; works on one time step and on all of time, because it never looks at axis 0."""
     if how == "list":
         return list(signals)
@@ -29,7 +32,7 @@ def merge(how: str, signals: Sequence[Any]) -> Any:
     return total / len(signals) if how == "mean" else total
 
 
-def conflict(how: str, signals: Sequence[Any]) -> str | None:
+def conflict(how: str, signals: Sequence[Signal | Spec]) -> str | None:
     """Why these signals, or their shapes, cannot merge; None if they can."""
     if how == "list" or len(signals) == 1:
         return None
@@ -46,7 +49,7 @@ def conflict(how: str, signals: Sequence[Any]) -> str | None:
     return None if fits else f"shapes {' and '.join(text(shape) for shape in shapes)} cannot merge by {how}"
 
 
-def text(shape: Sequence[Any]) -> str:
+def text(shape: Sequence[int]) -> str:
     """A shape of one step, with its first axis called batch."""
     return "(" + ", ".join(map(str, ("batch", *shape[1:]))) + ")"
 

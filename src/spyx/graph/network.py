@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 from flax import nnx
@@ -27,7 +27,13 @@ from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Layer, as_layer, step_through
 
 if TYPE_CHECKING:
+    import os
+
     from matplotlib.figure import Figure
+
+    from spyx.engine.types import Input, Inputs, Output, Outputs, Shapes, State
+    from spyx.graph.types import InputShape, Spec, WrittenEdge
+    from spyx.nn.layer import Model
 
 
 class Graph(Layer):
@@ -81,13 +87,13 @@ class Graph(Layer):
 
     def __init__(
         self,
-        nodes: Mapping[str, Any],
-        edges: Iterable[Sequence[Any]],
+        nodes: Mapping[str, Model],
+        edges: Iterable[WrittenEdge],
         merge: str | Mapping[str, str] = "concatenate",
         *,
         inputs: str | Sequence[str] = ("input",),
         outputs: str | Sequence[str] = ("output",),
-        input_shape: Any = None,
+        input_shape: InputShape | None = None,
     ) -> None:
         layers = read_nodes(nodes)
         heads, ends = read_names("inputs", inputs), read_names("outputs", outputs)
@@ -129,7 +135,7 @@ class Graph(Layer):
         return self._plan.outputs
 
     @property
-    def input_shape(self) -> Any:
+    def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]] | None:
         """The shape of one sample at one step that the graph was made with; a dict where it has several inputs."""
         if self._input is None:
             return None
@@ -159,17 +165,17 @@ class Graph(Layer):
         given = {n: jax.ShapeDtypeStruct((batch_size, *spec.shape[1:]), spec.dtype) for n, spec in self._input}
         return self._state(given, batch_size)
 
-    def state_for(self, x: Any) -> GraphState:
+    def state_for(self, x: Input | Shapes) -> GraphState:
         """The state before the first step, for input like `x`: one time step of it, or its `jax.ShapeDtypeStruct`."""
         given = self._plan.named_inputs(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), x))
         return self._state(given, jax.tree.leaves(given)[0].shape[0])
 
-    def __call__(self, x: Any, state: GraphState) -> tuple[Any, GraphState]:
+    def __call__(self, x: Input, state: GraphState) -> tuple[Output, GraphState]:
         """One time step: `(x, state) -> (out, new state)`."""
         return self._run(lambda: execute.step(self._plan, self._layers(), x, self._checked(state)), x, lead=0)
 
     @takes_masks
-    def sequence(self, xs: Any, state: GraphState, how: Execution = AUTO) -> tuple[Any, GraphState]:
+    def sequence(self, xs: Inputs, state: GraphState, how: Execution = AUTO) -> tuple[Outputs, GraphState]:
         """All of time: `xs` is (time, batch, *features)."""
         if how.mask is not None and not how.mask.ends and state.past:
             return step_through(self, xs, state, how)
@@ -177,7 +183,7 @@ class Graph(Layer):
             lambda: execute.sequence(self._plan, self._layers(), xs, self._checked(state), how), xs, lead=1
         )
 
-    def named_children(self, state: GraphState) -> dict[str, tuple[Any, Any]]:
+    def named_children(self, state: GraphState) -> dict[str, tuple[Model, State]]:
         """Every node by its name, with its part of `state`."""
         return {name: (self.nodes[name], state.nodes[name]) for name in self._plan.names}
 
@@ -186,7 +192,7 @@ class Graph(Layer):
         targets = (*self._plan.names, *self._plan.outputs)
         return {name: tuple(e.source for e in self._plan.edges if e.target == name) for name in targets}
 
-    def draw(self, path: Any = None) -> Figure:
+    def draw(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """A picture of the graph, with the delays on the edges; of an `nn.Delayed`, the least and the greatest.
 
         Args:
@@ -210,7 +216,7 @@ class Graph(Layer):
     def _layers(self) -> dict[str, Layer]:
         return {name: as_layer(OWNER, self.nodes[name]) for name in self._plan.names}
 
-    def _state(self, given: dict[str, Any], batch: int) -> GraphState:
+    def _state(self, given: Mapping[str, Spec], batch: int) -> GraphState:
         found = shapes.infer(self._plan, self._layers(), given, batch)
         raise_all(OWNER, found.problems)
         unknown = [source for source in self._plan.memory if source not in found.signals]
@@ -228,7 +234,7 @@ class Graph(Layer):
         past = {source: silent(found.signals[source], length) for source, length in self._plan.memory.items()}
         return GraphState(nodes, past)
 
-    def _checked(self, state: Any) -> GraphState:
+    def _checked(self, state: State) -> GraphState:
         expected = (set(self._plan.names), set(self._plan.memory))
         if isinstance(state, GraphState) and (set(state.nodes), set(state.past)) == expected:
             return state
@@ -238,7 +244,9 @@ class Graph(Layer):
             "Make it with initial_state(batch_size), or let run make it."
         )
 
-    def _run(self, execution: Any, x: Any, lead: int) -> tuple[Any, GraphState]:
+    def _run(
+        self, execution: Callable[[], tuple[Outputs, GraphState]], x: Input | Inputs, lead: int
+    ) -> tuple[Outputs, GraphState]:
         """Run, and if it fails for its shapes, report everything that does not fit instead of the first thing."""
         try:
             return execution()

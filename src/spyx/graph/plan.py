@@ -6,10 +6,13 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TypeVar
 
 from spyx.graph.merge import MERGES
 from spyx.graph.schedule import Component, Edge, components, instant_cycles, reachable
+
+One = TypeVar("One")
+"""What belongs to one input: a signal, or its shape."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,10 @@ class Plan:
         """The merge of every target."""
         return dict(self.merges)
 
-    def named_inputs(self, x: Any) -> dict[str, Any]:
+    def named_inputs(self, x: One | Mapping[str, One]) -> dict[str, One]:
         """The graph's input by name: one input is the value itself, several are a mapping."""
         if len(self.inputs) == 1:
-            return {self.inputs[0]: x}
+            return {self.inputs[0]: x}  # type: ignore[dict-item]
         if not isinstance(x, Mapping) or set(x) != set(self.inputs):
             named = f"the names {', '.join(map(str, x))}" if isinstance(x, Mapping) else type(x).__name__
             got = "one array" if hasattr(x, "shape") else named

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,9 @@ from spyx.graph.merge import conflict, merge, text
 from spyx.graph.plan import Plan
 from spyx.nn.layer import Layer, step_shape
 from spyx.nn.neuron import Neuron
+
+if TYPE_CHECKING:
+    from spyx.graph.types import Spec, Specs, Trials
 
 
 class Shapes(NamedTuple):
@@ -23,12 +26,12 @@ class Shapes(NamedTuple):
         problems: in words, why shapes do not fit.
     """
 
-    signals: dict[str, Any]
-    taken: dict[str, Any]
+    signals: Specs
+    taken: Specs
     problems: list[str]
 
 
-def infer(plan: Plan, layers: Mapping[str, Layer], given: Mapping[str, Any], batch: int = 1) -> Shapes:
+def infer(plan: Plan, layers: Mapping[str, Layer], given: Mapping[str, Spec], batch: int = 1) -> Shapes:
     """Shapes of one time step, from those of the inputs; with fewer inputs given, those that follow from the neurons.
 
     Args:
@@ -37,7 +40,8 @@ def infer(plan: Plan, layers: Mapping[str, Layer], given: Mapping[str, Any], bat
         given: input name to `jax.ShapeDtypeStruct` (batch, *features), or a tree of them.
         batch: batch size of what does not follow from `given`.
     """
-    outputs: dict[Any, Any] = {}
+    outputs: Trials = {}
+    taken: Specs = {}
     signals = {**_of_neurons(plan, layers, batch, outputs), **given}
     for _ in range(2 * len(plan.names) + 2):
         before = dict(signals)
@@ -53,7 +57,7 @@ def infer(plan: Plan, layers: Mapping[str, Layer], given: Mapping[str, Any], bat
     return Shapes(signals, taken, problems)
 
 
-def guessed_inputs(plan: Plan, layers: Mapping[str, Layer], batch: int = 1) -> dict[str, Any]:
+def guessed_inputs(plan: Plan, layers: Mapping[str, Layer], batch: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
     """Inputs as (batch, width), for those whose width can be read off the layers that they feed."""
     guessed = {}
     for name in plan.inputs:
@@ -80,11 +84,10 @@ def early_problems(plan: Plan, layers: Mapping[str, Layer]) -> list[str]:
     return problems
 
 
-def _sweep(
-    plan: Plan, layers: Mapping[str, Layer], signals: dict[str, Any], outputs: dict[Any, Any]
-) -> tuple[Any, Any]:
+def _sweep(plan: Plan, layers: Mapping[str, Layer], signals: Specs, outputs: Trials) -> tuple[Specs, list[str]]:
     """Every node and output once, in order; `signals` is updated in place."""
-    taken, problems = {}, []
+    taken: Specs = {}
+    problems: list[str] = []
     for target in (*plan.order, *plan.outputs):
         sources = [e.source for _, e in plan.incoming[target]]
         if not sources or not all(source in signals for source in sources):
@@ -104,7 +107,7 @@ def _sweep(
     return taken, problems
 
 
-def _output(name: str, layer: Layer, x: Any, outputs: dict[Any, Any]) -> Any:
+def _output(name: str, layer: Layer, x: Spec, outputs: Trials) -> Spec | Exception:
     """The node's output for `x`, or the error that it raised; each question is asked once."""
     leaves, tree = jax.tree.flatten(x)
     question = (name, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
@@ -116,7 +119,7 @@ def _output(name: str, layer: Layer, x: Any, outputs: dict[Any, Any]) -> Any:
     return outputs[question]
 
 
-def _guess(plan: Plan, layers: Mapping[str, Layer], signals: dict[str, Any], outputs: dict[Any, Any]) -> bool:
+def _guess(plan: Plan, layers: Mapping[str, Layer], signals: Specs, outputs: Trials) -> bool:
     """Open a cycle whose shapes wait for one another: try a node with what is known of its input."""
     for target in plan.order:
         values = [signals[e.source] for _, e in plan.incoming[target] if e.source in signals]
@@ -134,7 +137,7 @@ def _guess(plan: Plan, layers: Mapping[str, Layer], signals: dict[str, Any], out
     return False
 
 
-def _of_neurons(plan: Plan, layers: Mapping[str, Layer], batch: int, outputs: dict[Any, Any]) -> dict[str, Any]:
+def _of_neurons(plan: Plan, layers: Mapping[str, Layer], batch: int, outputs: Trials) -> Specs:
     """A neuron takes exactly one shape, so its output is known before its input is."""
     known = {}
     for name in plan.names:
@@ -152,7 +155,7 @@ def _sample_shape(layer: Layer) -> tuple[int, ...] | None:
     return (width,) if width else None
 
 
-def _output_width(layer: Layer, known: Any) -> int | None:
+def _output_width(layer: Layer, known: Spec | None) -> int | None:
     """The last axis of a layer's output: known from its shape, or declared by a Flax layer whatever its input."""
     shape = getattr(known, "shape", None)
     if shape:
@@ -160,7 +163,7 @@ def _output_width(layer: Layer, known: Any) -> int | None:
     return layer._widths[1]
 
 
-def _merge_problem(plan: Plan, target: str, signals: Mapping[str, Any]) -> str:
+def _merge_problem(plan: Plan, target: str, signals: Mapping[str, Spec]) -> str:
     values = [signals[edge.source] for _, edge in plan.incoming[target]]
     return f"{_blame(plan, target)}: {conflict(plan.merge_of[target], values)}"
 
@@ -173,5 +176,5 @@ def _largest_cycle(plan: Plan) -> tuple[str, ...]:
     return max((c.members for c in plan.components if c.cyclic), key=len, default=plan.names)
 
 
-def _shown(x: Any) -> str:
+def _shown(x: Spec) -> str:
     return text(x.shape) if hasattr(x, "shape") else str(jax.tree.map(lambda a: text(a.shape), x))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, Unpack
 
 import numpy as np
 
 import nir
 from spyx import nn
 from spyx.graph import Graph
-from spyx.nir._discrete import TIMES, Meaning, meaning_at, read_meaning, spiking_late, steps_of, whole_steps
+from spyx.nir._discrete import TIMES, Choices, Meaning, meaning_at, read_meaning, spiking_late, steps_of, whole_steps
 from spyx.nir._flat import PER_UNIT, Flat
 from spyx.nir._io import as_graph
 from spyx.nir._libraries import Agreement, Signals, agreements
@@ -85,7 +85,7 @@ def check(
     steps: int = 100,
     seed: int = 0,
     others: bool = True,
-    **chosen: Any,
+    **chosen: Unpack[Choices],
 ) -> Check:
     """Validate a graph, run it in float64 NumPy and in spyx on random spikes, and say where they first differ.
 
@@ -242,13 +242,13 @@ def suggest_dt(graph: nir.NIRGraph | str | os.PathLike[str]) -> float | None:
 def suggested(flat: Flat) -> float | None:
     """As `suggest_dt`, for a graph that passed its checks."""
     found = time_constants(flat)
-    delays = [float(d) for name in flat.names(nir.Delay) for d in np.ravel(flat.nodes[name].delay) if d > 0]
+    delays = [float(d) for node in flat.of(nir.Delay).values() for d in np.ravel(node.delay) if d > 0]
     if found:
         most = min(one.smallest for one in found) / PART
     elif delays:
         most = min(delays)
     else:
-        r = [np.ravel(flat.nodes[name].r) for name in flat.names((nir.I, nir.IF))]
+        r = [np.ravel(node.r) for node in flat.nodes.values() if isinstance(node, (nir.I, nir.IF))]
         values = np.unique(np.concatenate(r)) if r else np.zeros(0)
         return float(1 / values[0]) if len(values) == 1 and values[0] > 0 else None
     most *= 1 + 1e-6  # files hold float32, where 0.01 is a little less

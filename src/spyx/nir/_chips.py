@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 import nir
 from spyx.graph import schedule
-from spyx.nir._discrete import TIMES, text
-from spyx.nir._flat import CONVOLUTIONS, DENSE, POOLS, window_of
+from spyx.nir._discrete import TIMES, Metadata, text
+from spyx.nir._flat import CONVOLUTIONS, DENSE, POOLS, SPIKING, Windowed, window_of
 from spyx.nir._io import as_graph
 from spyx.nir._validate import Validated, validated
 
@@ -140,7 +139,7 @@ def report(graph: nir.NIRGraph | str | os.PathLike[str], target: str | Target) -
     return lines
 
 
-def _node_lines(node: Any, target: Target, metadata: Mapping[str, Any]) -> Iterator[str]:
+def _node_lines(node: nir.NIRNode, target: Target, metadata: Metadata) -> Iterator[str]:
     kind = type(node).__name__
     if kind not in target.nodes:
         yield f"{target.name} has no {kind}"
@@ -156,7 +155,7 @@ def _node_lines(node: Any, target: Target, metadata: Mapping[str, Any]) -> Itera
             yield f"{target.name} has {bits}-bit weights: quantise(weights='int{bits}') first"
 
 
-def _neuron_lines(node: Any, target: Target, metadata: Mapping[str, Any]) -> Iterator[str]:
+def _neuron_lines(node: nir.NIRNode, target: Target, metadata: Metadata) -> Iterator[str]:
     chip = target.name
     for field, allowed in (("v_leak", target.v_leak), ("v_reset", target.v_reset)):
         if hasattr(node, field) and np.any(getattr(node, field)) and not allowed:
@@ -165,10 +164,10 @@ def _neuron_lines(node: Any, target: Target, metadata: Mapping[str, Any]) -> Ite
         tau = np.asarray(getattr(node, field), np.float64)
         if np.ptp(tau) and not target.unequal_tau:
             yield f"{chip} has one {field} for all units, here they differ"
-        steps = np.log2(tau / float(metadata["dt"])) if target.shifts and "dt" in metadata else np.zeros(1)
+        steps = np.log2(tau / float(np.asarray(metadata["dt"]))) if target.shifts and "dt" in metadata else np.zeros(1)
         if not np.allclose(steps, np.round(steps), atol=1e-3):
             yield f"{chip} decays by bit shifts: {field} is a power of two times dt, here 2**{steps.max():.3g}"
-    if hasattr(node, "v_threshold"):
+    if isinstance(node, SPIKING):
         if np.ptp(node.v_threshold) and not target.unequal_threshold:
             yield f"{chip} has one v_threshold for all units, here they differ"
         reset = str(text(node.metadata.get("reset", metadata.get("reset", "nir")))).split(" ")[0]
@@ -176,7 +175,7 @@ def _neuron_lines(node: Any, target: Target, metadata: Mapping[str, Any]) -> Ite
             yield f"{chip} resets by {' or '.join(target.resets)}, here by {reset!r}"
 
 
-def _window_lines(node: nir.NIRNode, target: Target) -> Iterator[str]:
+def _window_lines(node: Windowed, target: Target) -> Iterator[str]:
     pools, sides = isinstance(node, POOLS), window_of(node).kernel
     shown, square = "x".join(map(str, sides)), len(set(sides)) == 1
     if pools and target.pools is not None and not (square and sides[0] in target.pools):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -23,6 +23,19 @@ AFTER_LEAK = "subtract after leak"
 """How `spyx.nn.LIF` subtracts; `to_nir` writes it at the node, and no caller can choose it."""
 CHOICES = {"integration": ("euler", "exponential"), "reset": (*RESETS, AFTER_LEAK), "spike": ("post", "pre")}
 TIMES = ("tau", "tau_mem", "tau_syn")
+
+Metadata = Mapping[str, object]
+"""What a graph or a node says beside its fields: numbers and texts, as whoever wrote it stored them."""
+
+
+class Choices(TypedDict, total=False):
+    """What a caller chooses of a `Meaning`, under its names; None, or nothing, leaves it to the file."""
+
+    integration: str | None
+    reset: str | None
+    spike: str | None
+    multi_spike: bool | None
+    v_min: float | None
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class Meaning:
         return replace(self, **_recorded(node.metadata))
 
 
-def read_meaning(metadata: Mapping[str, Any], dt: float | None, **chosen: Any) -> Meaning:
+def read_meaning(metadata: Metadata, dt: float | None, **chosen: Unpack[Choices]) -> Meaning:
     """The meaning of a graph: what the caller chose, else what the file says, else NIR's own equations under Euler."""
     step = _number(metadata, "dt") if dt is None and "dt" in metadata else dt
     if step is None:
@@ -81,12 +94,11 @@ def read_meaning(metadata: Mapping[str, Any], dt: float | None, **chosen: Any) -
             "spyx.nir.from_nir(dt=): expected a time step, because this graph does not record one; got None. "
             "Pass dt in the unit of the graph's time constants; spyx.nir.suggest_dt(graph) proposes one."
         )
-    return Meaning(
-        step, **{**_recorded(metadata), **{key: value for key, value in chosen.items() if value is not None}}
-    )
+    known = {**_recorded(metadata), **{key: value for key, value in chosen.items() if value is not None}}
+    return replace(Meaning(step), **known)
 
 
-def meaning_at(node: nir.NIRNode, meaning: Meaning, chosen: Mapping[str, Any]) -> Meaning:
+def meaning_at(node: nir.NIRNode, meaning: Meaning, chosen: Mapping[str, object]) -> Meaning:
     """The meaning at one node: the caller's choice, then the node's, then the graph's."""
     at = meaning.at(node)
     forced = {key: getattr(meaning, key) for key in CHOICES if chosen.get(key) is not None}
@@ -95,8 +107,8 @@ def meaning_at(node: nir.NIRNode, meaning: Meaning, chosen: Mapping[str, Any]) -
     return replace(at, **forced)
 
 
-def _recorded(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {key: text(metadata[key]) for key in CHOICES if key in metadata}
+def _recorded(metadata: Metadata) -> dict[str, object]:
+    found: dict[str, object] = {key: text(metadata[key]) for key in CHOICES if key in metadata}
     if "v_min" in metadata:
         found["v_min"] = _number(metadata, "v_min")
     if "multi_spike" in metadata:
@@ -111,7 +123,7 @@ def text(value: object) -> str | None:
     return value if value is None or isinstance(value, str) else repr(value)
 
 
-def _number(metadata: Mapping[str, Any], key: str) -> float:
+def _number(metadata: Metadata, key: str) -> float:
     value = np.asarray(metadata[key])
     if value.size != 1 or value.dtype.kind not in "fiub":
         raise ValueError(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 import nir
 
+OneNode = TypeVar("OneNode", bound=nir.NIRNode)
 Edge = tuple[str, str]
-Nodes = dict[str, Any]  # nir.NIRNode, whose fields depend on its class
+Nodes = dict[str, nir.NIRNode]
 Shape = tuple[int, ...]
+Sizes = int | Sequence[int] | np.ndarray
+"""One number for all spatial axes, or one per axis."""
+
+Windowed = nir.Conv1d | nir.Conv2d | nir.SumPool2d | nir.AvgPool2d
+"""A node with a sliding window."""
 
 PER_UNIT: dict[type, tuple[str, ...]] = {
     nir.I: ("r",),
@@ -50,23 +56,26 @@ class Flat:
 
     nodes: Nodes
     edges: list[Edge]
-    metadata: dict[str, Any]
+    metadata: dict[str, object]
 
     def names(self, kind: type | tuple[type, ...]) -> tuple[str, ...]:
         """Names of the nodes of these types."""
         return tuple(name for name, node in self.nodes.items() if isinstance(node, kind))
 
+    def of(self, kind: type[OneNode]) -> dict[str, OneNode]:
+        """The nodes of this type, by name."""
+        return {name: node for name, node in self.nodes.items() if isinstance(node, kind)}
+
 
 def flattened(graph: nir.NIRGraph) -> Flat:
     """Every sub-graph replaced by its contents, under `outer.inner`."""
     nodes, edges = dict(graph.nodes), [(str(a), str(b)) for a, b in graph.edges]
-    while inner := next((name for name, node in nodes.items() if isinstance(node, nir.NIRGraph)), None):
-        nodes, edges = _lifted(nodes, edges, inner)
+    while inner := next(((name, node) for name, node in nodes.items() if isinstance(node, nir.NIRGraph)), None):
+        nodes, edges = _lifted(nodes, edges, *inner)
     return Flat(nodes, edges, dict(graph.metadata))
 
 
-def _lifted(nodes: Nodes, edges: list[Edge], outer: str) -> tuple[Nodes, list[Edge]]:
-    graph = nodes[outer]
+def _lifted(nodes: Nodes, edges: list[Edge], outer: str, graph: nir.NIRGraph) -> tuple[Nodes, list[Edge]]:
     new_names: dict[str, str] = {}
     for name in graph.nodes:
         wanted = name if name.startswith(f"{outer}.") else f"{outer}.{name}"
@@ -204,7 +213,7 @@ class Window(NamedTuple):
     ends: list[tuple[int, int]]
 
 
-def window_of(node: Any) -> Window:
+def window_of(node: Windowed) -> Window:
     """The window of a convolution or a pool."""
     if isinstance(node, CONVOLUTIONS):
         axes = node.weight.ndim - 2
@@ -241,7 +250,7 @@ def flattened_shape(shape: Shape, first: int, last: int) -> Shape:
     return (*shape[:first], int(np.prod(shape[first : last + 1])), *shape[last + 1 :])
 
 
-def per_axis(value: Any, axes: int) -> Shape:
+def per_axis(value: Sizes, axes: int) -> Shape:
     """One number per axis out of a number or a sequence."""
     numbers = shape_tuple(value)
     if len(numbers) not in (1, axes):
@@ -249,6 +258,6 @@ def per_axis(value: Any, axes: int) -> Shape:
     return numbers * axes if len(numbers) == 1 else numbers
 
 
-def shape_tuple(value: Any) -> Shape:
+def shape_tuple(value: Sizes) -> Shape:
     """A shape as a tuple of ints."""
     return tuple(int(n) for n in np.ravel(value))

@@ -14,7 +14,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,7 @@ OPTIONAL = {"v_reset", "w_in", "input_shape", "start_dim", "end_dim", "input_typ
 MEMBERS_PER_NODE = 32
 
 FilePath = str | os.PathLike[str]
-Tree = dict[str, Any]
+Tree = dict[str, object]
 """A group of HDF5: names to arrays, texts, lists and groups."""
 
 
@@ -246,7 +245,7 @@ def _graph(group: Tree, where: str, left: list[int]) -> nir.NIRGraph:
     )
     if not pairs:
         raise _Wrong(f"{who} has edges that are not pairs of names")
-    joined = [(str(a), str(b)) for a, b in edges or []]
+    joined = [(str(a), str(b)) for a, b in edges or []]  # type: ignore[union-attr]
     return nir.NIRGraph(nodes, joined, metadata=_metadata(group, who), type_check=False)
 
 
@@ -287,7 +286,7 @@ def _check_fields(kind: str, values: Tree, who: str) -> None:
             raise _Wrong(f"{who} has a text where {key} has numbers")
     for key in ("shape", "input_type", "input_shape"):
         shape = values.get(key)
-        if shape is not None and (shape.ndim > 1 or shape.dtype.kind not in "iu" or np.any(shape < 1)):
+        if isinstance(shape, np.ndarray) and (shape.ndim > 1 or shape.dtype.kind not in "iu" or np.any(shape < 1)):
             raise _Wrong(f"{who} has the shape {shape}: whole numbers of at least 1 are expected")
 
 

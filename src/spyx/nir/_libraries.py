@@ -12,12 +12,15 @@ import io
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import nir
 from spyx.nir._discrete import AFTER_LEAK, Meaning
+
+if TYPE_CHECKING:
+    import torch  # pyright: ignore[reportMissingImports]
 
 Signals = Mapping[str, np.ndarray]
 """Name of a node to its output, (time, *shape) in NIR's layout."""
@@ -33,13 +36,13 @@ def snntorch(graph: nir.NIRGraph, xs: np.ndarray, meaning: Meaning) -> np.ndarra
     from snntorch import import_nir as importer  # pyright: ignore[reportMissingImports]
 
     class Readout(torch.nn.Module):
-        def __init__(self, node: Any) -> None:
+        def __init__(self, node: nir.LI) -> None:
             super().__init__()
             decay = torch.as_tensor(1 - STEP_S / node.tau)
             self.gain = torch.as_tensor(node.r * STEP_S / node.tau)
             self.leaky = snntorch.Leaky(decay, init_hidden=True, output=True, reset_mechanism="none")
 
-        def forward(self, x: Any) -> Any:
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.leaky(self.gain * x)[1]
 
     if not readouts(graph):
@@ -59,7 +62,7 @@ def norse(graph: nir.NIRGraph, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
     from norse.torch.module import leaky_integrator_box as box  # pyright: ignore[reportMissingImports]
     from norse.torch.utils import import_nir as importer  # pyright: ignore[reportMissingImports]
 
-    def cell(node: Any) -> Any:
+    def cell(node: nir.NIRNode) -> torch.nn.Module:
         if not isinstance(node, nir.LI):
             return importer._import_norse_module(node, ignore_warnings=True, dt=meaning.dt)
         rates = {"tau_mem_inv": torch.as_tensor(1 / node.tau), "v_leak": torch.as_tensor(node.v_leak)}
@@ -82,7 +85,7 @@ def sinabs(graph: nir.NIRGraph, xs: np.ndarray, meaning: Meaning) -> np.ndarray:
     from sinabs import activation  # pyright: ignore[reportMissingImports]
     from sinabs import nir as importer  # pyright: ignore[reportMissingImports]
 
-    def layer(node: Any) -> Any:
+    def layer(node: nir.NIRNode) -> torch.nn.Module:
         made = importer._import_sinabs_module(node, batch_size=1, num_timesteps=None)
         if isinstance(node, (nir.IF, nir.LIF)):
             here = meaning.at(node)
@@ -104,7 +107,7 @@ def readouts(graph: nir.NIRGraph) -> list[str]:
     return [name for name, node in graph.nodes.items() if isinstance(node, nir.LI)]
 
 
-def _stepped(net: Any, xs: np.ndarray) -> np.ndarray:
+def _stepped(net: torch.nn.Module, xs: np.ndarray) -> np.ndarray:
     import torch  # pyright: ignore[reportMissingImports]
 
     state, outs = None, []
@@ -114,7 +117,7 @@ def _stepped(net: Any, xs: np.ndarray) -> np.ndarray:
     return np.stack(outs)
 
 
-def _in_steps(name: str, node: Any, meaning: Meaning) -> Any:
+def _in_steps(name: str, node: nir.NIRNode, meaning: Meaning) -> nir.NIRNode:
     """The node with tau in steps and its gain of 1 written as r = 1; refuses what Sinabs' importer would overlook."""
     if isinstance(node, (nir.CubaLIF, nir.CubaLI, nir.I, nir.Threshold, nir.Delay, nir.Scale, nir.AvgPool2d)):
         raise ValueError(f"its importer drops {name}, a {type(node).__name__}")

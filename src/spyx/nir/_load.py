@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Unpack, overload
 
 import jax
 import jax.numpy as jnp
@@ -16,20 +16,54 @@ from spyx.graph import Graph
 from spyx.graph.plan import raise_all
 from spyx.nir import _axes, _spyx1
 from spyx.nir._axes import Layouts
-from spyx.nir._discrete import Meaning, instant_cycle, meaning_at, read_meaning, steps_of, text, whole_steps
-from spyx.nir._flat import SPIKING, Edge, Flat
+from spyx.nir._discrete import Choices, Meaning, instant_cycle, meaning_at, read_meaning, steps_of, text, whole_steps
+from spyx.nir._flat import SPIKING, Edge, Flat, Shape
 from spyx.nir._io import as_graph
 from spyx.nir._rules import spyx_neurons
 from spyx.nir._rules.nir_nodes import Pass
 from spyx.nir._rules.table import Rule, Site, rules_for_node
 from spyx.nir._validate import MOST_UNITS, Validated, validated
+from spyx.nn.layer import Model
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Num, Shaped
+
+    from spyx.engine.types import Output, Outputs, States
+    from spyx.graph import GraphState
+
+    Data = Num[Array | np.ndarray, "time batch ..."]
+    """Input of all steps, time-major."""
 
 OWNER, EXPECTED = "spyx.nir.from_nir", "nodes that spyx can read"
 
 
+class _Options(Choices, total=False):
+    """What is given by name, whatever else is."""
+
+    written_by: str
+    rngs: object
+
+
+@overload
+def from_nir(
+    graph: nir.NIRGraph | str | os.PathLike[str], *args: float, dt: float | None = None, **options: Unpack[_Options]
+) -> Graph: ...
+
+
+@overload
 def from_nir(
     graph: nir.NIRGraph | str | os.PathLike[str],
-    *args: Any,
+    input_data: Data,
+    *args: float,
+    dt: float | None = None,
+    return_all_states: bool = False,
+    **options: Unpack[_Options],
+) -> tuple[Graph, Outputs | tuple[Outputs, States]]: ...
+
+
+def from_nir(
+    graph: nir.NIRGraph | str | os.PathLike[str],
+    *args: Data | float,
     dt: float | None = None,
     integration: str | None = None,
     reset: str | None = None,
@@ -37,10 +71,10 @@ def from_nir(
     multi_spike: bool | None = None,
     v_min: float | None = None,
     written_by: str = "auto",
-    input_data: Any = None,
+    input_data: Data | None = None,
     return_all_states: bool = False,
     rngs: object = None,
-) -> Any:
+) -> Graph | tuple[Graph, Outputs | tuple[Outputs, States]]:
     """A NIR graph as a `spyx.graph.Graph` that computes the same.
 
     NIR's equations are continuous in time; how they become steps is chosen here, and what is not chosen is what the
@@ -82,9 +116,9 @@ def from_nir(
         Pedersen et al. 2024, Neuromorphic intermediate representation, doi:10.1038/s41467-024-52259-9.
     """
     if input_data is None and args and np.ndim(args[0]) > 0:
-        input_data, args = args[0], args[1:]
+        input_data, args = args[0], args[1:]  # type: ignore[assignment]
     if args and dt is None:
-        dt, args = args[0], args[1:]
+        dt, args = args[0], args[1:]  # type: ignore[assignment]
     if args:
         raise TypeError(
             f"spyx.nir.from_nir: expected a graph and a time step, the rest by name; got {len(args)} more. Name them."
@@ -93,7 +127,7 @@ def from_nir(
         dt = 1
     plain = _spyx1.as_meant(as_graph(graph), dt, written_by)
     checked = validated(plain)
-    chosen = dict(integration=integration, reset=reset, spike=spike, multi_spike=multi_spike, v_min=v_min)
+    chosen = Choices(integration=integration, reset=reset, spike=spike, multi_spike=multi_spike, v_min=v_min)
     model = built(checked, read_meaning(plain.metadata, dt, **chosen), chosen)
     if input_data is None:
         return model
@@ -101,7 +135,7 @@ def from_nir(
     if not return_all_states:
         return model, nn.run(model, xs, time_axis=0)[0]
 
-    def step(state: Any, x: jax.Array) -> Any:
+    def step(state: GraphState, x: Shaped[Array, "batch ..."]) -> tuple[GraphState, tuple[Output, GraphState]]:
         out, state = model(x, state)
         return state, (out, state)
 
@@ -111,13 +145,13 @@ def from_nir(
 class _Loaded(NamedTuple):
     """The layers of a graph while it is built."""
 
-    layers: dict[str, Any]
+    layers: dict[str, Model]
     late: set[str]  # nodes whose output is made late by the edges that leave them
     late_itself: set[str]  # nodes whose layer is late by itself
     folded: set[str]  # nodes that became a part of another
 
 
-def built(checked: Validated, meaning: Meaning, chosen: Mapping[str, Any]) -> Graph:
+def built(checked: Validated, meaning: Meaning, chosen: Mapping[str, object]) -> Graph:
     """A model out of a graph that passed; `chosen` is what the caller chose, which counts more than single nodes."""
     flat = checked.flat
     rules = {name: rules_of(node) for name, node in flat.nodes.items()}
@@ -155,7 +189,7 @@ def built(checked: Validated, meaning: Meaning, chosen: Mapping[str, Any]) -> Gr
     return Graph(found.layers, edges, merge="sum", inputs=inputs, outputs=flat.names(nir.Output), input_shape=shapes)
 
 
-def input_shapes(checked: Validated, axes: Layouts) -> Any:
+def input_shapes(checked: Validated, axes: Layouts) -> Shape | dict[str, Shape]:
     """`input_shape` of the graph, on spyx's axes."""
     names = checked.flat.names(nir.Input)
     shapes = {name: axes.given[name].spyx_shape(checked.given[name]) for name in names}
@@ -191,7 +225,7 @@ def _site(checked: Validated, axes: Layouts, name: str, here: Meaning) -> Site:
     return Site(name, here, checked.taken[name], checked.given[name], axes.taken[name], axes.given[name])
 
 
-def _layer(node: nir.NIRNode, site: Site, rules: list[Rule]) -> tuple[Any, Rule]:
+def _layer(node: nir.NIRNode, site: Site, rules: list[Rule]) -> tuple[Model, Rule]:
     for rule in rules:
         layer = rule.load(node, site) if rule.load else None
         if layer is not None:
@@ -199,7 +233,7 @@ def _layer(node: nir.NIRNode, site: Site, rules: list[Rule]) -> tuple[Any, Rule]
     raise ValueError("no rule could read it")
 
 
-def _recurrent(flat: Flat, site: Site, found: _Loaded, axes: Layouts) -> tuple[Any, Rule] | None:
+def _recurrent(flat: Flat, site: Site, found: _Loaded, axes: Layouts) -> tuple[Model, Rule] | None:
     """A recurrent layer of spyx out of the neuron and the matrix that it was written as."""
     name, back = site.name, f"{site.name}.w_rec"
     node, matrix = flat.nodes[name], flat.nodes.get(back)
@@ -220,8 +254,8 @@ def _recurrent(flat: Flat, site: Site, found: _Loaded, axes: Layouts) -> tuple[A
 
 def _delay_problems(flat: Flat, dt: float) -> list[str]:
     problems = []
-    for name in flat.names(nir.Delay):
-        delays = np.ravel(flat.nodes[name].delay)
+    for name, node in flat.of(nir.Delay).items():
+        delays = np.ravel(node.delay)
         wrong = [float(d) for d in delays if whole_steps(d, dt) is None]
         if wrong:
             problems.append(

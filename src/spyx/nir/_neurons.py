@@ -93,7 +93,7 @@ def _constructor(names: tuple[str, ...]) -> Callable[..., None]:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     takes = inspect.Signature([inspect.Parameter(name, kind) for name in ("self", *names)])
 
-    def __init__(*args: Any, **kwargs: Any) -> None:
+    def __init__(*args: object, **kwargs: object) -> None:
         NIRNeuron.__init__(**takes.bind(*args, **kwargs).arguments)
 
     __init__.__signature__ = takes  # type: ignore[attr-defined]

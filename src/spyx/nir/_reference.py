@@ -6,25 +6,31 @@ Nothing here is shared with `spyx.nn`: arrays have NIR's axes, and a convolution
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 import nir
 from spyx.nir import _flat
-from spyx.nir._discrete import AFTER_LEAK, Meaning, meaning_at, read_meaning, spiking_late, steps_of
+from spyx.nir._discrete import AFTER_LEAK, Choices, Meaning, meaning_at, read_meaning, spiking_late, steps_of
 from spyx.nir._flat import STATEFUL, Edge, Flat, Identity, Shape, output_shape, window_of
 from spyx.nir._io import as_graph
 from spyx.nir._rules.nir_nodes import extra_steps
 from spyx.nir._validate import validated
 
-State = dict[str, Any]
-"""Name of a node to the arrays that it remembers."""
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+State = dict[str, Sequence[np.ndarray]]
+"""Name of a node to the arrays that it remembers: membrane and current, or its last inputs, the newest first."""
 
 
 def simulate(
-    graph: nir.NIRGraph | str | os.PathLike[str], inputs: Any, dt: float | None = None, **chosen: Any
+    graph: nir.NIRGraph | str | os.PathLike[str],
+    inputs: ArrayLike | Mapping[str, ArrayLike],
+    dt: float | None = None,
+    **chosen: Unpack[Choices],
 ) -> dict[str, np.ndarray]:
     """Run a graph by NIR's equations in float64, from a membrane at 0.
 
@@ -88,7 +94,9 @@ def order_of_execution(flat: Flat, taken: Mapping[Edge, int]) -> list[str]:
     return order
 
 
-def _named(inputs: Any, names: tuple[str, ...], shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
+def _named(
+    inputs: ArrayLike | Mapping[str, ArrayLike], names: tuple[str, ...], shapes: Mapping[str, Shape]
+) -> dict[str, np.ndarray]:
     given = dict(inputs) if isinstance(inputs, Mapping) else dict.fromkeys(names, inputs)
     if set(given) != set(names):
         raise ValueError(
@@ -104,7 +112,7 @@ def _named(inputs: Any, names: tuple[str, ...], shapes: Mapping[str, Shape]) -> 
     return xs
 
 
-def _output(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: State) -> np.ndarray:
+def _output(node: nir.NIRNode, meaning: Meaning, x: np.ndarray, name: str, state: State) -> np.ndarray:
     if isinstance(node, STATEFUL):
         return _neuron(node, meaning, x, name, state)
     if isinstance(node, _flat.DENSE):
@@ -133,7 +141,7 @@ def _output(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: State)
     raise ValueError(f"spyx.nir.simulate: expected a node of NIR 1.0.8; got {type(node).__name__}. It has no equation.")
 
 
-def _neuron(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: State) -> np.ndarray:
+def _neuron(node: nir.NIRNode, meaning: Meaning, x: np.ndarray, name: str, state: State) -> np.ndarray:
     dt = meaning.dt
     field = {k: np.asarray(v, np.float64) for k, v in vars(node).items() if isinstance(v, (np.ndarray, float, int))}
     v, i = state.get(name, (np.zeros_like(x), np.zeros_like(x)))
@@ -168,7 +176,7 @@ def _neuron(node: Any, meaning: Meaning, x: np.ndarray, name: str, state: State)
     return z
 
 
-def _windows(node: Any, x: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+def _windows(node: _flat.Windowed, x: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """For every place of a window: what lies under that place, at all positions of the window."""
     window = window_of(node)
     padded = np.pad(x, [(0, 0), *window.ends])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,20 +15,24 @@ from spyx.graph import Graph
 from spyx.graph.plan import raise_all
 from spyx.nir import _axes, _flat
 from spyx.nir._discrete import Meaning, closing_edges
-from spyx.nir._flat import Edge, Identity, Nodes, Shape, shape_tuple
+from spyx.nir._flat import Edge, Identity, Nodes, Shape, Sizes, shape_tuple
 from spyx.nir._rules.nir_nodes import NEURONS
-from spyx.nir._rules.spyx_neurons import RECURRENT
+from spyx.nir._rules.spyx_neurons import RECURRENT, HasFeedback
 from spyx.nir._rules.table import Rule, Site, rule_for_layer
 from spyx.nir._wiring import DelayedEdge, Wiring, wiring, without_delays
-from spyx.nn.layer import as_layer, step_shape
+from spyx.nn.layer import Model, as_layer, step_shape
 
 OWNER = "spyx.nir.to_nir"
 EXPECTED = "a model that NIR can express"
-InputShape = int | tuple[int, ...] | Mapping[str, Any] | None
+InputShape = Sizes | Mapping[str, Sizes] | None
 
 
 def to_nir(
-    model: object, *args: Any, dt: float | None = None, input_shape: InputShape = None, output_shape: Any = None
+    model: Model,
+    *args: float | Mapping[str, Sizes],
+    dt: float | None = None,
+    input_shape: InputShape = None,
+    output_shape: InputShape = None,
 ) -> nir.NIRGraph:
     """A model as a NIR graph, with the dynamics that it has here.
 
@@ -62,11 +65,11 @@ def to_nir(
     rest = list(args)
     old = isinstance(input_shape, Mapping) and output_shape is not None
     if rest and isinstance(rest[0], Mapping):
-        old, input_shape = True, rest.pop(0)
+        old, input_shape = True, rest.pop(0)  # type: ignore[assignment]
         if rest and output_shape is None:
-            output_shape = rest.pop(0)
+            output_shape = rest.pop(0)  # type: ignore[assignment]
     if rest and dt is None:
-        dt = float(rest.pop(0))
+        dt = float(rest.pop(0))  # type: ignore[arg-type]
     if rest:
         raise TypeError(
             f"{OWNER}: expected a model and a time step, the rest by name; got {len(rest)} more. Name them."
@@ -86,7 +89,7 @@ def to_nir(
     return graph
 
 
-def _saved(model: object, meaning: Meaning, input_shape: InputShape, nir_axes: bool) -> nir.NIRGraph:
+def _saved(model: Model, meaning: Meaning, input_shape: InputShape, nir_axes: bool) -> nir.NIRGraph:
     """The graph; `nir_axes`: `input_shape` has NIR's axes."""
     parts, problems = without_delays(wiring(model))
     raise_all(OWNER, problems, EXPECTED)
@@ -150,7 +153,7 @@ def _assembled(
             if type(layer) not in NEURONS:
                 node.metadata = {**node.metadata, "layer": type(layer).__name__}
             if type(layer) in RECURRENT:
-                nodes[f"{name}.w_rec"] = _typed(_recurrence(layer, site), site.answer, site.answer)
+                nodes[f"{name}.w_rec"] = _typed(_recurrence(layer, site), site.answer, site.answer)  # type: ignore[arg-type]
                 edges += [(name, f"{name}.w_rec"), (f"{name}.w_rec", name)]
         except ValueError as error:
             problems.append(f"{label[name]}: {error}")
@@ -165,10 +168,10 @@ def _assembled(
             edges += [(source, between), (between, target)]
         else:
             edges.append((source, target))
-    for name in [n for n, node in nodes.items() if isinstance(node, Identity)]:
+    for name, node in {n: node for n, node in nodes.items() if isinstance(node, Identity)}.items():
         nodes, edges = _flat.contracted(nodes, edges, name)
         if name in nodes:  # NIR has no identity: a factor of 1 stays where two edges would become one
-            nodes[name] = nir.Scale(np.ones(nodes[name].shape, np.float32), metadata={"layer": "Pass"})
+            nodes[name] = nir.Scale(np.ones(node.shape, np.float32), metadata={"layer": "Pass"})
     metadata = {**_common(nodes, meaning), "spyx": spyx.__version__}
     return nir.NIRGraph(nodes, edges, metadata=metadata, type_check=False)
 
@@ -195,7 +198,7 @@ def _timed_edges(parts: Wiring, rules: Mapping[str, Rule]) -> list[DelayedEdge]:
     return [(a, b, 0 if (a, b) in implied else d) for a, b, d in parts.edges]
 
 
-def _input_shapes(parts: Wiring, model: object, wanted: InputShape) -> dict[str, Shape]:
+def _input_shapes(parts: Wiring, model: Model, wanted: InputShape) -> dict[str, Shape]:
     """The shape of every input: from the caller, from the model, or from the layers that it leads to."""
     if wanted is None and isinstance(model, Graph) and model._input is not None:
         return {name: tuple(spec.shape[1:]) for name, spec in model._input}
@@ -213,7 +216,7 @@ def _input_shapes(parts: Wiring, model: object, wanted: InputShape) -> dict[str,
             f"{OWNER}(input_shape=): expected the shape of one sample at one step, because the layers do not tell it; "
             f"got none for {', '.join(missing)}. For example input_shape=(34, 34, 2)."
         )
-    return {name: shape_tuple(shape) for name, shape in given.items()}
+    return {name: shape_tuple(shape) for name, shape in given.items() if shape is not None}
 
 
 def _first_shape(parts: Wiring, name: str) -> Shape | None:
@@ -227,7 +230,7 @@ def _first_shape(parts: Wiring, name: str) -> Shape | None:
     return None
 
 
-def _recurrence(layer: Any, site: Site) -> nir.Linear:
+def _recurrence(layer: HasFeedback, site: Site) -> nir.Linear:
     weight = np.asarray(layer.recurrent_w[...])
     if weight.ndim != 2:
         raise ValueError(f"is recurrent over {weight.ndim // 2} axes: NIR's Linear has one; flatten before it")
@@ -235,9 +238,9 @@ def _recurrence(layer: Any, site: Site) -> nir.Linear:
     return nir.Linear(np.ascontiguousarray(weight.T[back][:, back]))
 
 
-def _common(nodes: Nodes, meaning: Meaning) -> dict[str, Any]:
+def _common(nodes: Nodes, meaning: Meaning) -> dict[str, object]:
     """What all spiking nodes have in common; a node that differs says so itself."""
-    common: dict[str, Any] = meaning.as_metadata()
+    common: dict[str, object] = dict(meaning.as_metadata())
     spiking = [node for node in nodes.values() if isinstance(node, _flat.SPIKING)]
     for key in ("integration", "reset", "spike"):
         values = [str(node.metadata[key]) for node in spiking if key in node.metadata]

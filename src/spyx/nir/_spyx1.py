@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def _recognised(graph: nir.NIRGraph, nodes: Sequence[nir.NIRNode]) -> bool:
     )
 
 
-def _as_it_wrote(node: Any) -> bool:
+def _as_it_wrote(node: nir.IF | nir.LIF | nir.CubaLIF | nir.LI) -> bool:
     if len({np.shape(getattr(node, name)) for name in PER_UNIT[type(node)]}) != 1:
         return False
     if any(np.any(getattr(node, name, 0)) for name in ("v_leak", "v_reset")) or np.any(getattr(node, "w_in", 1) != 1):
@@ -210,7 +210,7 @@ def _recurrent(graph: nir.NIRGraph, dt: float) -> nir.NIRGraph:
     return nir.NIRGraph(nodes, edges, type_check=False)
 
 
-def _channels_first(node: Any, flat: Layout) -> nir.NIRNode:
+def _channels_first(node: nir.NIRNode, flat: Layout) -> nir.NIRNode:
     """A node behind a flattened map, its units in NIR's order."""
     if isinstance(node, nir.NIRGraph):
         nodes = {name: _channels_first(inner, flat) for name, inner in node.nodes.items()}
@@ -226,7 +226,8 @@ def _channels_first(node: Any, flat: Layout) -> nir.NIRNode:
     if type(node) not in PER_UNIT:
         return node
     arrays = {name: flat.to_nir(np.asarray(getattr(node, name))) for name in PER_UNIT[type(node)]}
-    return type(node)(**arrays, metadata=node.metadata)
+    same = cast(Callable[..., nir.NIRNode], type(node))
+    return same(**arrays, metadata=node.metadata)
 
 
 def _decay(tau: np.ndarray, dt: float) -> np.ndarray:

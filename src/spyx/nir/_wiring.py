@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +12,9 @@ from flax import nnx
 from spyx import nn
 from spyx.graph import Graph, StatefulModel
 from spyx.nn.delayed import without_bias
+from spyx.nn.layer import Model
 
-Layers = dict[str, Any]  # whatever `nn.Sequential` takes
+Layers = dict[str, Model]
 DelayedEdge = tuple[str, str, int]
 Place = tuple[str, int]
 """A node, and the steps that the way to it, or from it, takes."""
@@ -33,7 +34,7 @@ class Wiring(NamedTuple):
         return sum(b == target for _, b, _ in self.edges)
 
 
-def wiring(model: object) -> Wiring:
+def wiring(model: Model) -> Wiring:
     """Take a model apart; a container inside a container is replaced by its contents."""
     if isinstance(model, Graph):
         layers = {name: model.nodes[name] for name in model.nodes}
@@ -65,7 +66,7 @@ def _numbered(model: StatefulModel) -> Wiring:
     return Wiring(layers, edges, inputs, ("output",), merges)
 
 
-def _named(layers: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+def _named(layers: Sequence[Model]) -> Iterator[tuple[str, Model]]:
     for place, layer in enumerate(layers):
         word = getattr(layer, "__name__", type(layer).__name__).lower().strip("_")
         yield f"{word if word.isidentifier() else 'function'}_{place}", layer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,16 @@ from flax import nnx
 from spyx.nn.inside import connections_before, fires, kernel_of, named_layers
 from spyx.nn.layer import as_layer, hashable, merged
 from spyx.nn.run import observe
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, ArrayLike, Float, Num
+
+    from spyx.nn.layer import Layer, Model
+    from spyx.nn.masks import Lengths
+
+    Network = TypeVar("Network", bound=Model)
+    Gains = dict[str, np.float32]
+    """What the weights of a connection are multiplied with, by its path."""
 
 OWNER = "spyx.nn.calibrate"
 BAND = 1.5
@@ -23,7 +34,9 @@ FARTHEST = 12.0
 SWEEPS, HALVINGS = 3, 12
 
 
-def calibrate(model: Any, x: Any, *, rate: float = 0.1, lengths: Any = None) -> Any:
+def calibrate(
+    model: Network, x: Num[ArrayLike, "batch time *features"], *, rate: float = 0.1, lengths: Lengths | None = None
+) -> Network:
     """Scale the weights in front of every spiking layer, `W' = g W`, until it fires in a share `rate` of all steps.
 
     Layers are taken in order, so that each is scaled for the spikes it will be given. A layer that fires at `rate`
@@ -76,7 +89,9 @@ def calibrate(model: Any, x: Any, *, rate: float = 0.1, lengths: Any = None) -> 
     structure = hashable(graphdef)
 
     @jax.jit
-    def measured(gains: dict[str, jax.Array], variables: Any, x: jax.Array) -> dict[str, jax.Array]:
+    def measured(
+        gains: dict[str, Float[Array, ""]], variables: nnx.State, x: Num[Array, "batch time *features"]
+    ) -> dict[str, Float[Array, ""]]:
         copy = merged(structure, variables)
         copy.eval()
         _scale(named_layers(copy, state), gains)
@@ -109,7 +124,9 @@ def calibrate(model: Any, x: Any, *, rate: float = 0.1, lengths: Any = None) -> 
     return model
 
 
-def _search(path: str, fed_by: tuple[str, ...], gains: dict[str, Any], rates: Any, rate: float) -> None:
+def _search(
+    path: str, fed_by: tuple[str, ...], gains: Gains, rates: Callable[[], dict[str, float]], rate: float
+) -> None:
     """Halve the range of the logarithm of a gain, which all connections into a layer share, until the rate fits."""
     start = {name: float(gains[name]) for name in fed_by}
     low, high = -FARTHEST, FARTHEST
@@ -128,7 +145,7 @@ def _search(path: str, fed_by: tuple[str, ...], gains: dict[str, Any], rates: An
     gains.update({name: np.float32(value * 2**best) for name, value in start.items()})
 
 
-def _scale(layers: dict[str, Any], gains: dict[str, Any]) -> None:
+def _scale(layers: dict[str, Layer], gains: Gains | dict[str, Float[Array, ""]]) -> None:
     for path, gain in gains.items():
-        kernel = kernel_of(layers[path]).kernel
+        kernel = kernel_of(layers[path]).kernel  # type: ignore[union-attr]
         kernel[...] = kernel[...] * jnp.asarray(gain, kernel[...].dtype)

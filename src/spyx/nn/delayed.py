@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from spyx.nn.parameters import Shape
 
 M = TypeVar("M", bound=nnx.Module)
+Connection = TypeVar("Connection", nnx.Linear, nnx.Conv)
 
 PER = ("synapse", "source", "target")
 KERNELS = ("gauss", "triangle", "fixed")
@@ -133,6 +134,7 @@ class Delayed(Layer):
             raise ValueError(f"{OWNER}(spread=): expected kernel='triangle'; got {kernel!r}. Leave spread out.")
         if kernel == "fixed" and width is not None:
             raise ValueError(f"{OWNER}(width=): expected None for kernel='fixed'; got {width!r}. Leave width out.")
+        # A shape, or nnx.Linear or nnx.Conv where `_has_product` says so.
         self.connection: Any = _checked_connection(connection, per)
         self.per = per if self._has_product else "source"
         self.kernel = kernel
@@ -296,12 +298,13 @@ class Delayed(Layer):
     def _synapses(self, kernels: jax.Array, seen: jax.Array) -> jax.Array:
         if isinstance(self.connection, nnx.Linear):
             return lagged.dense(seen, kernels, exact=self.kernel == "fixed")
-        graphdef, variables = nnx.split(like_conv(without_bias(self.connection)))
+        connection: nnx.Conv = without_bias(self.connection)
+        graphdef, variables = nnx.split(like_conv(connection))
         steps = seen.shape[0] - self.max_delay
 
         @jax.checkpoint
         def of_lag(kernel: jax.Array, window: jax.Array) -> jax.Array:
-            module: Any = nnx.merge(graphdef, variables, copy=True)
+            module = nnx.merge(graphdef, variables, copy=True)
             module.kernel = nnx.Param(kernel)
             return on_each_device(lambda x, module: module(x), module, window)
 
@@ -435,11 +438,11 @@ def _all_delayed(model: nnx.Module) -> list[Delayed]:
     return [module for _, module in nnx.iter_modules(model) if isinstance(module, Delayed)]
 
 
-def without_bias(module: nnx.Linear | nnx.Conv) -> Any:
+def without_bias(module: Connection) -> Connection:
     """The same connection on the same weights, without its bias."""
     if module.bias is None:
         return module
-    same: Any = nnx.merge(*nnx.split(module))
+    same = nnx.merge(*nnx.split(module))
     same.bias, same.use_bias = nnx.data(None), False
     return same
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import jax.numpy as jnp
 
@@ -213,7 +213,10 @@ class DynamicsField(Field):
         return value
 
 
-class PerInstance:
+Value = TypeVar("Value")
+
+
+class PerInstance(Generic[Value]):
     """A class attribute with another value for some instances.
 
     Args:
@@ -221,11 +224,11 @@ class PerInstance:
         of: the value for an instance.
     """
 
-    def __init__(self, plain: object, of: Callable[[Any], object]) -> None:
+    def __init__(self, plain: Value, of: Callable[[Any], Value]) -> None:
         self.plain = plain
         self.of = of
 
-    def __get__(self, instance: object, owner: type) -> Any:
+    def __get__(self, instance: object, owner: type) -> Value:
         return self.plain if instance is None else self.of(instance)
 
 

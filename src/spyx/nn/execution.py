@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -69,9 +69,9 @@ class Execution:
     path: tuple[str, ...] = ()
     recorder: Recorder | None = None
     tap: Tap | None = None
-    seen: dict[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
+    seen: dict[str, Outputs] = field(default_factory=dict, compare=False, hash=False, repr=False)
     mask: Mask | None = field(default=None, compare=False, hash=False, repr=False)
-    added: Mapping[str, Any] | None = field(default=None, compare=False, hash=False, repr=False)
+    added: Mapping[str, Inputs] | None = field(default=None, compare=False, hash=False, repr=False)
 
     def inside(self, name: str) -> Execution:
         """The request for the layer of that name in a container."""
@@ -89,7 +89,7 @@ class Execution:
         """The same request with every sample recorded, for a loop that learns only later which of them count."""
         return replace(self, tap=replace(self.tap, summed=False)) if wanted and self.tap is not None else self
 
-    def added_inside(self) -> dict[str, Any]:
+    def added_inside(self) -> dict[str, Inputs]:
         """What is added to the inputs of layers inside this one."""
         prefix = f"{self._name}." if self.path else ""
         return {path: a for path, a in (self.added or {}).items() if path.startswith(prefix) and path != self._name}
@@ -145,7 +145,7 @@ class Execution:
             if "state" in wanted or name in wanted:
                 self.seen[".".join((*self.path, name))] = self._as_asked(values)
 
-    def _as_asked(self, values: Any) -> Any:
+    def _as_asked(self, values: Outputs) -> Outputs:
         """All of (time, batch, ...), or the sums over the batch."""
         if self.tap is None or not self.tap.summed:
             return values
@@ -161,7 +161,7 @@ class Execution:
         return ".".join(self.path)
 
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+Method = TypeVar("Method", bound=Callable[..., object])
 
 
 def takes_masks(sequence: Method) -> Method:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,14 @@ from spyx.nn.parameters import constant_of, draw, parameter
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Key
 
+    from spyx.nn.parameters import ParameterLike
+
 Initializer = Callable[..., jax.Array]
+
+if TYPE_CHECKING:
+    Argument: TypeAlias = ParameterLike | Initializer | Hashable
+    """What a constructor takes for a field: that of a parameter, or whatever a neuron stores as it is."""
+
 WAYS = ("clip", "unit", "sigmoid", "exp")
 
 
@@ -83,7 +90,7 @@ class Field:
         argument: name of the argument, where it is not that of the attribute.
     """
 
-    default: Any = None
+    default: Argument = None
     doc: str = ""
     keyword: bool = False
     start: float | Initializer | None = None
@@ -91,7 +98,7 @@ class Field:
     tau: str = ""
     argument: str = ""
 
-    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: nnx.Rngs | None) -> Any:
+    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: nnx.Rngs | None) -> Argument:
         """What the attribute holds."""
         return value
 
@@ -105,7 +112,9 @@ class Field:
 class Number(Field):
     """A number that is not trained unless an `nnx.Param` or a trainable field is given."""
 
-    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: nnx.Rngs | None) -> Any:
+    def make(
+        self, owner: str, name: str, value: ParameterLike, shape: tuple[int, ...], rngs: nnx.Rngs | None
+    ) -> float | nnx.Variable:
         return constant_of(owner, name, value, shape)
 
     @property
@@ -117,7 +126,9 @@ class Number(Field):
 class Trainable(Field):
     """A trainable parameter."""
 
-    def make(self, owner: str, name: str, value: Any, shape: tuple[int, ...], rngs: nnx.Rngs | None) -> Any:
+    def make(
+        self, owner: str, name: str, value: ParameterLike, shape: tuple[int, ...], rngs: nnx.Rngs | None
+    ) -> nnx.Variable:
         if isinstance(value, nnx.Variable):
             return value
         if value is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,14 @@ from spyx.nn.delayed import Delayed
 from spyx.nn.layer import View, as_layer
 from spyx.nn.neuron import Neuron
 
+if TYPE_CHECKING:
+    from spyx.engine.types import State, Units
+    from spyx.nn.layer import Layer, Model
 
-def named_layers(layer: Any, state: Any, prefix: str = "") -> dict[str, Any]:
+
+def named_layers(layer: Layer, state: State, prefix: str = "") -> dict[str, Layer]:
     """Every layer of a container by its path, containers apart, in the order in which they are listed."""
-    found: dict[str, Any] = {}
+    found: dict[str, Layer] = {}
     for name, (module, inner) in layer.named_children(state).items():
         child = as_layer("spyx.nn", module)
         if child.container:
@@ -25,9 +29,9 @@ def named_layers(layer: Any, state: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def layers_with_state(layer: Any, state: Any, prefix: str = "") -> dict[str, Any]:
+def layers_with_state(layer: Layer, state: State, prefix: str = "") -> dict[str, Layer]:
     """Those of `named_layers` that have a state, or that see all of time at once."""
-    found: dict[str, Any] = {}
+    found: dict[str, Layer] = {}
     for name, (module, inner) in layer.named_children(state).items():
         child = as_layer("spyx.nn", module)
         if child.container:
@@ -37,25 +41,25 @@ def layers_with_state(layer: Any, state: Any, prefix: str = "") -> dict[str, Any
     return found
 
 
-def unwrapped(layer: Any) -> Any:
+def unwrapped(layer: Model) -> Model:
     """A foreign module without the view that makes it a layer."""
     return layer.module if isinstance(layer, View) else layer
 
 
-def kernel_of(layer: Any) -> Any:
+def kernel_of(layer: Model | None) -> nnx.Linear | nnx.Conv | None:
     """The dense or convolutional layer inside a layer, a `Delayed` for instance, whose products it is; None without."""
-    module = unwrapped(layer)
+    module = None if layer is None else unwrapped(layer)
     module = module.connection if isinstance(module, Delayed) else module
     return module if isinstance(module, (nnx.Linear, nnx.Conv)) else None
 
 
-def fires(layer: Any) -> bool:
+def fires(layer: Layer) -> bool:
     """A neuron whose step calls its activation."""
     if not isinstance(layer, Neuron):
         return False
     called: list[bool] = []
 
-    def spike(u: Any) -> Any:
+    def spike(u: Units) -> Units:
         called.append(True)
         return layer.activation(u)
 
@@ -65,7 +69,7 @@ def fires(layer: Any) -> bool:
     return bool(called)
 
 
-def connections_before(layer: Any, state: Any) -> dict[str, tuple[str, ...]]:
+def connections_before(layer: Layer, state: State) -> dict[str, tuple[str, ...]]:
     """For every neuron, by path, the layers with a kernel whose products reach it through no other neuron."""
     sources: dict[str, list[str]] = {}
     _collect(layer, state, "", [], sources)
@@ -88,7 +92,7 @@ def connections_before(layer: Any, state: Any) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _collect(layer: Any, state: Any, prefix: str, before: list[str], sources: dict[str, list[str]]) -> list[str]:
+def _collect(layer: Layer, state: State, prefix: str, before: list[str], sources: dict[str, list[str]]) -> list[str]:
     """Note what feeds every leaf inside; returns the leaves whose outputs leave the container."""
     children = {name: (as_layer("spyx.nn", module), s) for name, (module, s) in layer.named_children(state).items()}
     edges = layer.sources()

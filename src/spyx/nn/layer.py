@@ -219,10 +219,10 @@ class Stateless(View):
         return _without_state(self.module, xs), state
 
 
-def _without_state(module: Any, xs: Any) -> Any:
+def _without_state(module: Model, xs: Inputs) -> Outputs:
     """A module without state over all of time; inside a mesh, where it can be, without gathering samples."""
 
-    def merged_time(module: Any, xs: Any) -> Any:
+    def merged_time(module: Model, xs: Inputs) -> Outputs:
         return over_merged_time(lambda x: module(jax.tree.map(as_current, x)), xs)
 
     parts = spread.here()
@@ -235,13 +235,16 @@ def _without_state(module: Any, xs: Any) -> Any:
     return parts.per_device(lambda w, xs: merged_time(nnx.merge(graphdef, w), xs), weights, nothing, xs, False)
 
 
-def _takes_any_axes(module: Any) -> bool:
+def _takes_any_axes(module: Model) -> bool:
     """It gives the same numbers, and draws the same, whether time and batch are one axis or two."""
-    if type(module) is nnx.Dropout:
+    if type(module) not in (nnx.Dropout, nnx.BatchNorm, nnx.LayerNorm, nnx.RMSNorm):
+        return False
+    if isinstance(module, nnx.Dropout):
         return not module.broadcast_dims
-    if type(module) is nnx.BatchNorm:
+    if isinstance(module, nnx.BatchNorm):
         return module.axis == -1
-    return type(module) in (nnx.LayerNorm, nnx.RMSNorm) and (module.reduction_axes, module.feature_axes) == (-1, -1)
+    norm = isinstance(module, (nnx.LayerNorm, nnx.RMSNorm))
+    return norm and (module.reduction_axes, module.feature_axes) == (-1, -1)
 
 
 def over_time(layer: Layer, xs: Inputs, state: State, how: Execution = AUTO) -> tuple[Outputs, State]:
@@ -308,7 +311,7 @@ def hashable(graphdef: nnx.GraphDef) -> nnx.GraphDef | ByIdentity:
     return graphdef
 
 
-def merged(graphdef: nnx.GraphDef | ByIdentity, *states: nnx.State) -> Any:
+def merged(graphdef: nnx.GraphDef | ByIdentity, *states: nnx.State) -> Layer:
     """The module of a structure from `hashable`, on variables of its own."""
     structure = graphdef.value if isinstance(graphdef, ByIdentity) else graphdef
     return nnx.merge(structure, *states, copy=True)
@@ -378,7 +381,9 @@ class Added:
 
     step: Calls
 
-    def __call__(self, weights: Any, x: Any, s: Any) -> tuple[Any, Any]:
+    def __call__(
+        self, weights: nnx.State, x: tuple[Input, dict[str, Input]], s: Carried
+    ) -> tuple[tuple[Output, Seen], Carried]:
         x, added = x
         how = replace(self.step.how, added=jax.tree.map(lambda a: a[None], added))  # type: ignore[type-var]
         return replace(self.step, how=how)(weights, x, s)
@@ -388,11 +393,11 @@ class Added:
 class Masked:
     """Calls on inputs `(x, alive)`: a sample keeps its state at a step that does not count, and sends zeros."""
 
-    step: Any
+    step: Calls | Added
 
     def __call__(self, weights: nnx.State, x: tuple[Input, Array], s: Carried) -> tuple[tuple[Output, Seen], Carried]:
-        x, alive = x
-        (out, seen), (state, changing) = self.step(weights, x, s)
+        inner, alive = x
+        (out, seen), (state, changing) = self.step(weights, inner, s)
         return (where(alive, out), seen), (unless(alive, state, s[0]), changing)
 
 
@@ -403,7 +408,7 @@ def unless(alive: Bool[Array, " batch"], after: State, before: State) -> State:
     what every sample has gives a method `unless(alive, before)` of its own.
     """
 
-    def one(after: Any, before: Any) -> Any:
+    def one(after: State, before: State) -> State:
         if hasattr(after, "unless"):
             return after.unless(alive, before)
         shape = getattr(after, "shape", ())

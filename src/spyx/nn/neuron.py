@@ -28,7 +28,7 @@ from spyx.nn.parameters import Shape, as_rank, hidden_shape_of, public_name
 if TYPE_CHECKING:
     from jaxtyping import Array, DTypeLike, Float, Num, PyTree
 
-    from spyx.engine.types import Step, Units
+    from spyx.engine.types import StateType, Step, Tree, Units
 
 RESERVED = ("spike",)
 """Names in `p` that are not the neuron's to give."""
@@ -90,7 +90,7 @@ class Neuron(Layer):
     affine: ClassVar[Literal["always", "given_spikes", "never"]] = "never"
     local: ClassVar[bool] = True
     clipped: ClassVar[tuple[str, ...]] = ()
-    State: ClassVar[Any]
+    State: ClassVar[StateType]
     hidden_shape: tuple[int, ...]
     activation: Callable[..., Array]
     name: str | None
@@ -100,14 +100,15 @@ class Neuron(Layer):
         super().__init_subclass__(**kwargs)
         names = tuple(cls.state) if isinstance(cls.state, Mapping) else ()
         if names and names != getattr(getattr(cls, "State", None), "_fields", None):
-            cls.State = collections.namedtuple("State", names, module=cls.__module__)
-            cls.State.__name__ = f"{cls.__name__}State"  # a class of `type(name, ...)` may have any name
-            cls.State.__qualname__ = f"{cls.__qualname__}.State"
+            state = collections.namedtuple("State", names, module=cls.__module__)
+            state.__name__ = f"{cls.__name__}State"  # a class of `type(name, ...)` may have any name
+            state.__qualname__ = f"{cls.__qualname__}.State"
+            cls.State = state  # type: ignore[assignment]
         _construct(cls)
 
     if TYPE_CHECKING:  # what a subclass takes follows from its fields, which no type checker reads
 
-        def __init__(self, hidden_shape: Shape, *args: Any, **kwargs: Any) -> None: ...
+        def __init__(self, hidden_shape: Shape, *args: object, **kwargs: object) -> None: ...
 
     else:
 
@@ -340,7 +341,7 @@ def _check_class(cls: type[Neuron]) -> None:
         )
 
 
-def _kind_of(value: Any) -> str:
+def _kind_of(value: Tree) -> str:
     """A returned value in words."""
     if hasattr(value, "_fields"):
         return f"{type(value).__name__}({', '.join(value._fields)})"

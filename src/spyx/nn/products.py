@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,12 @@ from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Stateless, as_current, check_features, over_merged_time
 
 if TYPE_CHECKING:
+    from jax.sharding import NamedSharding, PartitionSpec
     from jaxtyping import Array, DTypeLike, Float, Num
 
     from spyx.engine.types import Input, Inputs, Output, Outputs, State
+
+Connection = TypeVar("Connection", bound=nnx.Module)
 
 WHY = "no state: one call over all of time"
 BY_EVENTS = f"{WHY}; zeros are skipped where few entries of the input are not zero"
@@ -45,10 +48,12 @@ class Linear(nnx.Linear):
     """
 
     def __call__(
-        self, inputs: Num[Array, "... features"], *args: Any, **kwargs: Any
+        self, inputs: Num[Array, "... features"], out_sharding: NamedSharding | PartitionSpec | None = None
     ) -> Float[Array, "... features_out"]:
-        found = None if args or kwargs else by_events(self, inputs)
-        return super().__call__(inputs, *args, **kwargs) if found is None else found
+        if out_sharding is not None:
+            return super().__call__(inputs, out_sharding)
+        found = by_events(self, inputs)
+        return super().__call__(inputs) if found is None else found
 
 
 class Conv(nnx.Conv):
@@ -70,9 +75,11 @@ class Conv(nnx.Conv):
         (3, 30, 30, 12)
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("conv_general_dilated", convolve)
-        super().__init__(*args, **kwargs)
+    if not TYPE_CHECKING:  # a type checker shows the arguments of Flax's class
+
+        def __init__(self, *args, **kwargs):
+            kwargs.setdefault("conv_general_dilated", convolve)
+            super().__init__(*args, **kwargs)
 
 
 class Product(Stateless):
@@ -106,7 +113,7 @@ class Product(Stateless):
         return outs, state
 
 
-def on_each_device(product: Any, module: Any, xs: Any) -> Any:
+def on_each_device(product: Callable[[Array, Connection], Array], module: Connection, xs: Inputs) -> Outputs:
     """`over_merged_time` of `product(x, module)`: inside a mesh, on each device's own samples.
 
     Args:
@@ -121,7 +128,7 @@ def on_each_device(product: Any, module: Any, xs: Any) -> Any:
     columns = isinstance(module, nnx.Linear) and module.out_features % parts.units == 0
     of_columns = jax.tree.map(lambda a: columns, weights)
 
-    def on_one(weights: Any, xs: Any) -> Any:
+    def on_one(weights: nnx.State, xs: Inputs) -> Outputs:
         return over_merged_time(lambda x: product(x, nnx.merge(graphdef, weights)), xs)
 
     return parts.per_device(on_one, weights, of_columns, xs, columns)

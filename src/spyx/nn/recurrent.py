@@ -103,7 +103,7 @@ class DelayedConnection:
 
     def module(self, p: Params) -> Delayed:
         """The layer with its variables in `p`."""
-        return merged(self.graphdef, p.via["variables"])
+        return merged(self.graphdef, p.via["variables"])  # type: ignore[return-value]
 
 
 class Recurrent(Neuron):
@@ -168,6 +168,7 @@ class Recurrent(Neuron):
         if via is None:
             self.recurrent_w = WEIGHT_FIELD.make("spyx.nn.Recurrent", "", recurrent_init, self.hidden_shape, rngs)
         else:
+            # A `Delayed` where `_delayed` says so, else any `Model`.
             self.via: Any = _checked_connection(via, self.hidden_shape)
         sent_late, spikes = _look_inside(neuron)
         self._carried = nnx.static(_carried(neuron, sent_late))
@@ -181,7 +182,7 @@ class Recurrent(Neuron):
     def step(self) -> RecurrentStep | Late:  # type: ignore[override]
         """The recurrent step, made of the neuron's own."""
         if self._delayed:
-            via: Any = DelayedConnection(hashable(nnx.split(self.via)[0]))
+            via = DelayedConnection(hashable(nnx.split(self.via)[0]))
             return Late(RecurrentStep(self.neuron.step, via, self._carried), self._ring)  # type: ignore[arg-type]
         via = WEIGHT if self._dense else ModuleConnection(hashable(nnx.split(self._connection())[0]))
         return RecurrentStep(self.neuron.step, via, self._carried)

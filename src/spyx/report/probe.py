@@ -238,9 +238,9 @@ def _measured(
     network = _network(structure, params, rest)
     layers = named_layers(network, network.state_for(x[:, 0]))
     what = ("inputs", "outputs", "state")
-    neurons = tuple(path for path, inner in layers.items() if isinstance(inner, Neuron))
-    outs, _, seen = nn.observe(network, x, what=what, where=neurons or None, lengths=lengths, mode="layer")
-    found = {path: _neuron(path, layers[path], seen) for path in neurons}
+    neurons = {path: inner for path, inner in layers.items() if isinstance(inner, Neuron)}
+    outs, _, seen = nn.observe(network, x, what=what, where=tuple(neurons) or None, lengths=lengths, mode="layer")
+    found = {path: _neuron(path, inner, seen) for path, inner in neurons.items()}
     if not more and not whole:
         return _Measured(found)
     given = lengths_for(loss, lengths)

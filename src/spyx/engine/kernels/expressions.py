@@ -6,8 +6,7 @@ here also lowers through Triton. What is not here makes a neuron run in another 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -40,7 +39,7 @@ def _logic(operator: str, boolean: str) -> Callable[..., str]:
     return lambda params, dtypes, result: boolean if result == np.bool_ else operator
 
 
-def _select(params: dict[str, Any], dtypes: tuple[np.dtype, ...], result: np.dtype) -> str:
+def _select(params: Mapping[str, object], dtypes: tuple[np.dtype, ...], result: np.dtype) -> str:
     return "({2} if {0} else {1})"
 
 
@@ -96,7 +95,7 @@ EXPRESSIONS: dict[str, Expression] = {
 }
 
 
-def expression(name: str, params: dict[str, Any], dtypes: tuple[np.dtype, ...], result: np.dtype) -> str:
+def expression(name: str, params: Mapping[str, object], dtypes: tuple[np.dtype, ...], result: np.dtype) -> str:
     """The template of one primitive with its parameters filled in."""
     found = EXPRESSIONS[name]
     return found if isinstance(found, str) else found(params, dtypes, result)

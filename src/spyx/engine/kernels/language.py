@@ -30,7 +30,7 @@ class Type(NamedTuple):
     kind: str
     bits: int
     exact: bool = False
-    element: Any = None
+    element: Type | None = None
 
     def pointer(self) -> Type:
         return Type("p", 64, element=self)
@@ -46,11 +46,15 @@ SCALARS = {
 }
 
 
+LITERAL = Type("literal", 0)
+"""The type of a number of Python's, until it takes that of another operand."""
+
+
 class Value(NamedTuple):
-    """A value of LLVM's with its type; a literal, a number of Python's, has none yet."""
+    """A value of LLVM's, `llvmlite.ir.Value`, with its type; or a number of Python's, whose type is `LITERAL`."""
 
     value: Any
-    type: Type | None
+    type: Type
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +73,7 @@ class Kernel:
 
     tree: ast.FunctionDef
     types: Mapping[str, str]
-    scope: Mapping[str, Any]
+    scope: Mapping[str, object]
     returns: str = "int"
     contract: bool = False
     wide: bool = False
@@ -94,19 +98,32 @@ def kernel(
     return mark
 
 
-def parse(text: str, type_of: Callable[[str, str], str], scope: Mapping[str, object], **flags: Any) -> dict[str, Any]:
+def parse(
+    text: str,
+    type_of: Callable[[str, str], str],
+    scope: Mapping[str, object],
+    *,
+    returns: str = "int",
+    contract: bool = False,
+    wide: bool = False,
+    inline: bool = False,
+) -> dict[str, Kernel]:
     """The kernels of a generated text by name, which may call each other and those of a scope.
 
     Args:
         text: functions.
         type_of: the type of an argument, from the names of its function and its own.
         scope: what other names mean.
-        flags: of each kernel, as in `Kernel`.
+        returns: of each kernel, as all that follows; see `Kernel`.
+        contract: products and sums may become one.
+        wide: all of a vector register.
+        inline: callers get a copy.
     """
     scope = dict(scope)
+    found: dict[str, Kernel] = {}
     for tree in ast.parse(text).body:
         if not isinstance(tree, ast.FunctionDef):
             raise KernelError("a kernel is a function")
         types = {a.arg: type_of(tree.name, a.arg) for a in tree.args.args}
-        scope[tree.name] = Kernel(tree, types, scope, **flags)
-    return scope
+        scope[tree.name] = found[tree.name] = Kernel(tree, types, scope, returns, contract, wide, inline)
+    return found

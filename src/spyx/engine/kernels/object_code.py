@@ -11,7 +11,7 @@ import platform
 import struct
 from collections.abc import Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llvmlite.binding import ExecutionEngine, TargetMachine
@@ -127,12 +127,14 @@ def _machine() -> TargetMachine:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    options: dict[str, Any] = dict(opt=3, jit=True, codemodel="jitdefault")
-    if platform.machine() in ("x86_64", "AMD64"):
-        options["reloc"] = "static"  # other processors need position-independent code
-    features = llvm.get_host_cpu_features().flatten()
+    static = platform.machine() in ("x86_64", "AMD64")  # other processors need position-independent code
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features, **options
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=3,
+        reloc="static" if static else "default",
+        codemodel="jitdefault",
+        jit=True,
     )
 
 

@@ -7,9 +7,9 @@ anything that mixes lanes is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ class Statement:
     value: int
     primitive: Primitive
     operands: tuple[Operand, ...]
-    params: dict[str, Any]
+    params: Mapping[str, object]
     dtype: np.dtype
     operand_dtypes: tuple[np.dtype, ...]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from spyx.engine.kernels.language import BOOL, BYTE, INT, SCALARS, Kernel, KernelError, Type, Value
+from spyx.engine.kernels.language import BOOL, BYTE, INT, LITERAL, SCALARS, Kernel, KernelError, Type, Value
 
 if TYPE_CHECKING:
     from llvmlite import ir
@@ -180,15 +180,15 @@ class _Function:
     def store(self, name: str, value: Value, node: ast.AST | None = None) -> None:
         """A variable has a place on the stack, which LLVM's first pass turns into a register."""
         if name not in self.places:
-            value = self.as_type(node, value, value.type or INT)
+            value = self.as_type(node, value, INT if value.type == LITERAL else value.type)
             with self.builder.goto_entry_block():
-                self.places[name] = self.builder.alloca(self.m.of(value.type)), value.type  # type: ignore[assignment]
+                self.places[name] = self.builder.alloca(self.m.of(value.type)), value.type
         place, t = self.places[name]
         self.builder.store(self.as_type(node or self.kernel.tree, value, t).value, place)
 
     def loop(self, name: str, args: list[ast.expr], body: list[ast.stmt]) -> None:
-        step = self.as_type(args[-1], self.expression(args[2]) if len(args) == 3 else Value(1, None), INT)
-        first = self.expression(args[0]) if len(args) > 1 else Value(0, None)
+        step = self.as_type(args[-1], self.expression(args[2]) if len(args) == 3 else Value(1, LITERAL), INT)
+        first = self.expression(args[0]) if len(args) > 1 else Value(0, LITERAL)
         end = self.as_type(args[-1], self.expression(args[min(1, len(args) - 1)]), INT)
         self.store(name, self.as_type(args[0], first, INT))
 
@@ -228,13 +228,13 @@ class _Function:
             case ast.Constant(value=bool() as value):
                 return Value(self.m.of(BOOL)(int(value)), BOOL)
             case ast.Constant(value=int() | float() as value):
-                return Value(value, None)
+                return Value(value, LITERAL)
             case ast.Name(id=name) if name in self.places:
                 return self.load(name)
             case ast.Name(id=name) if isinstance(self.kernel.scope.get(name), int | float):
-                return Value(self.kernel.scope[name], None)
+                return Value(self.kernel.scope[name], LITERAL)
             case ast.Name(id=name) if name in self.m.numbers:
-                return Value(self.m.numbers[name], None)
+                return Value(self.m.numbers[name], LITERAL)
             case ast.Subscript():
                 place, t = self.place(node)
                 return Value(self.builder.load(place), t)
@@ -268,14 +268,14 @@ class _Function:
 
     def place(self, node: ast.Subscript) -> tuple[ir.Value, Type]:
         pointer, index = self.expression(node.value), self.as_type(node, self.expression(node.slice), INT)
-        if pointer.type is None or pointer.type.kind != "p":
+        if pointer.type.element is None:
             raise self.error(node, "not a pointer")
         return self.builder.gep(pointer.value, [index.value], inbounds=True), pointer.type.element
 
     def truth(self, node: ast.expr) -> ir.Value:
         found = self.expression(node)
         if found.type != BOOL:
-            found = self.compare(node, ast.NotEq(), found, Value(0, None))
+            found = self.compare(node, ast.NotEq(), found, Value(0, LITERAL))
         return found.value
 
     def logic(self, all_of: bool, values: list[ast.expr]) -> Value:
@@ -311,8 +311,8 @@ class _Function:
         return Value(make(sign, a.value, b.value), BOOL)
 
     def binary(self, node: ast.AST, op: ast.operator, left: Value, right: Value) -> Value:
-        if left.type is None and right.type is None:
-            return Value(_OF_LITERALS[type(op)](left.value, right.value), None)
+        if left.type == right.type == LITERAL:
+            return Value(_OF_LITERALS[type(op)](left.value, right.value), LITERAL)
         a, b = self.alike(node, left, right)
         match type(op).__name__, a.type.kind:
             case ("Add" | "Sub" | "Mult") as name, "f":
@@ -337,13 +337,13 @@ class _Function:
 
     def arithmetic(self, name: str, a: Value, b: Value) -> Value:
         """Of integers; an `int` never overflows, which lets LLVM reason about loops."""
-        flags = ("nsw",) if a.type is not None and a.type.exact else ()
+        flags = ("nsw",) if a.type.exact else ()
         return Value(getattr(self.builder, name)(a.value, b.value, flags=flags), a.type)
 
     def floor_division(self, name: str, a: Value, b: Value) -> Value:
         """Python's, for a positive divisor."""
         b_ = self.builder
-        if a.type == INT or (a.type is not None and a.type.kind == "i"):
+        if a.type.kind == "i":
             rest = b_.srem(a.value, b.value)
             below = b_.icmp_signed("<", rest, rest.type(0))
             if name == "Mod":
@@ -355,7 +355,7 @@ class _Function:
         """Of integers, towards 0; where the processor would stop, what XLA has: by 0 it is -1, by -1 it wraps."""
         b_, one, minus_one = self.builder, b.value.type(1), b.value.type(-1)
         by_zero = b_.icmp_unsigned("==", b.value, b.value.type(0))
-        if a.type is None or a.type.kind != "i":
+        if a.type.kind != "i":
             found = b_.udiv(a.value, b_.select(by_zero, one, b.value))
             return Value(b_.select(by_zero, minus_one, found), a.type)
         wraps = b_.icmp_signed("==", b.value, minus_one)
@@ -364,23 +364,22 @@ class _Function:
         return Value(b_.select(by_zero, minus_one, found), a.type)
 
     def negative(self, node: ast.AST, found: Value) -> Value:
-        if found.type is None:
-            return Value(-found.value, None)
+        if found.type == LITERAL:
+            return Value(-found.value, LITERAL)
         if found.type.kind == "f":
             return Value(self.builder.fneg(found.value), found.type)
         return self.arithmetic("sub", Value(found.value.type(0), found.type), found)
 
     # Types
 
-    def alike(self, node: ast.AST, a: Value, b: Value) -> tuple[Any, Any]:
+    def alike(self, node: ast.AST, a: Value, b: Value) -> tuple[Value, Value]:
         """Both of one type: a literal takes the other's, and an `int` is any 64-bit integer."""
-        t = a.type or b.type or INT
-        if b.type is not None and t != b.type and t == INT:
-            t = b.type
+        t = a.type if a.type not in (LITERAL, INT) or b.type == LITERAL else b.type
+        t = INT if t == LITERAL else t
         return self.as_type(node, a, t), self.as_type(node, b, t)
 
     def as_type(self, node: ast.AST | None, found: Value, t: Type) -> Value:
-        if found.type is None:
+        if found.type == LITERAL:
             if isinstance(found.value, float) and t.kind != "f":
                 raise self.error(node or self.kernel.tree, "a fraction where an integer is expected")
             kind = self.m.of(t)
@@ -391,13 +390,13 @@ class _Function:
 
     def cast(self, found: Value, t: Type) -> Value:
         """To another type. From a fraction to an integer: towards 0, and the nearest that exists, as XLA has it."""
-        if found.type is None:
-            return self.as_type(None, Value(found.value if t.kind == "f" else int(found.value), None), t)
+        if found.type == LITERAL:
+            return self.as_type(None, Value(found.value if t.kind == "f" else int(found.value), LITERAL), t)
         a, b, kind, value = found.type, self.builder, self.m.of(t), found.value
         if a.kind == "p":  # int(pointer): its address
             return Value(b.ptrtoint(value, kind), t)
         if t.kind == "b":
-            return self.compare(ast.Pass(), ast.NotEq(), found, Value(0, None))
+            return self.compare(ast.Pass(), ast.NotEq(), found, Value(0, LITERAL))
         if a.kind == "f" and t.kind == "f":
             same = a.bits == t.bits
             return Value(value if same else (b.fpext if t.bits > a.bits else b.fptrunc)(value, kind), t)
@@ -426,7 +425,10 @@ class _Function:
             called = self.builder.call(function, values)
             return None if result is None else Value(called, result)
         if name == "address_of":  # address_of(kernel)
-            function, _, _ = self.m.function(self.kernel.scope[ast.unparse(node.args[0])])
+            other = self.kernel.scope.get(ast.unparse(node.args[0]))
+            if not isinstance(other, Kernel):
+                raise self.error(node, "no kernel")
+            function, _, _ = self.m.function(other)
             return Value(self.builder.ptrtoint(function, self.m.of(INT)), INT)
         if name == "reinterpret":  # reinterpret(real, x): the number with the bits of x
             t = self.m.named(ast.unparse(node.args[0]))
@@ -443,8 +445,8 @@ class _Function:
             return Value(builder.fptosi(values[0], self.m.of(t)), t)
         if name.endswith("_at"):  # real_at(address): a pointer, from an address or another pointer
             t = self.m.named(name.removesuffix("_at") + "*")
-            is_pointer = found[0].type is not None and found[0].type.kind == "p"
-            return Value((builder.bitcast if is_pointer else builder.inttoptr)(values[0], self.m.of(t)), t)
+            make = builder.bitcast if found[0].type.kind == "p" else builder.inttoptr
+            return Value(make(values[0], self.m.of(t)), t)
         if name in ("min", "max"):
             a, b = self.alike(node, *found)
             smaller = self.compare(node, ast.Lt(), a, b).value
@@ -453,11 +455,11 @@ class _Function:
             )
         if name == "quotient":
             return self.quotient(*self.alike(node, *found))
-        if name in _LLVM_FUNCTIONS and found[0].type is not None and found[0].type.kind == "f":
+        if name in _LLVM_FUNCTIONS and found[0].type.kind == "f":
             return self.by_name(f"llvm.{_LLVM_FUNCTIONS[name]}", found)
         if name == "abs":
             negative = self.negative(node, found[0])
-            below = self.compare(node, ast.Lt(), found[0], Value(0, None))
+            below = self.compare(node, ast.Lt(), found[0], Value(0, LITERAL))
             return Value(builder.select(below.value, negative.value, values[0]), negative.type)
         if name in _C_FUNCTIONS and len(found) == _C_FUNCTIONS[name]:
             return self.by_name(name, found)
@@ -483,7 +485,7 @@ class _Function:
 
     def by_name(self, name: str, found: list[Value]) -> Value:
         """A function of floating-point numbers: LLVM's or the C library's."""
-        t: Type = next(a.type for a in found if a.type is not None)
+        t = next(a.type for a in found if a.type != LITERAL)
         full = f"{name}.f{t.bits}" if name.startswith("llvm.") else name + ("f" if t.bits == 32 else "")
         function = self.m.external(full, t, [t] * len(found))
         return Value(self.builder.call(function, [self.as_type(None, a, t).value for a in found]), t)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,7 @@ class Pass(nnx.Module):
         return x
 
 
-def load_neuron(node: Any, site: Site, *, layer: type[NIRNeuron]) -> NIRNeuron:
+def load_neuron(node: nir.NIRNode, site: Site, *, layer: type[NIRNeuron]) -> NIRNeuron:
     """The exact neuron, with its parameters on spyx's axes."""
     arrays = {name: site.taken.to_spyx(np.asarray(getattr(node, name))) for name in PER_UNIT[type(node)]}
     tau = arrays.get("tau", arrays.get("tau_mem"))
@@ -63,7 +64,7 @@ def load_neuron(node: Any, site: Site, *, layer: type[NIRNeuron]) -> NIRNeuron:
 
 def save_neuron(layer: NIRNeuron, site: Site) -> nir.NIRNode:
     """NIR's node with the same parameters; what it does with them is written beside it."""
-    kind: Any = layer.node
+    kind, make = layer.node, cast(Callable[..., nir.NIRNode], layer.node)
     if abs(layer.dt / site.meaning.dt - 1) > 1e-6:
         raise ValueError(f"runs at dt = {layer.dt:g}, not at {site.meaning.dt:g}: export with its own dt")
     metadata: dict[str, object] = {"integration": layer.integration}
@@ -72,7 +73,7 @@ def save_neuron(layer: NIRNeuron, site: Site) -> nir.NIRNode:
         metadata |= {"multi_spike": True} if layer.multi_spike else {}
         metadata |= {} if layer.v_min is None else {"v_min": layer.v_min}
     arrays = {name: site.units(getattr(layer, name)[...], np.float32) for name in PER_UNIT[kind]}
-    return kind(**arrays, metadata=metadata)
+    return make(**arrays, metadata=metadata)
 
 
 def load_delay(node: nir.Delay, site: Site) -> Pass | Delayed:

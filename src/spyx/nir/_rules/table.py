@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,13 @@ import nir
 from spyx.nir._axes import KINDS, Layout
 from spyx.nir._discrete import Meaning
 from spyx.nir._flat import Shape
+from spyx.nn.layer import Model
+
+if TYPE_CHECKING:
+    from spyx.nn.parameters import ParameterLike
+
+OneLayer = TypeVar("OneLayer")
+OneNode = TypeVar("OneNode", bound=nir.NIRNode)
 
 
 class Site(NamedTuple):
@@ -33,14 +40,15 @@ class Site(NamedTuple):
     taken: Layout
     given: Layout
 
-    def units(self, value: Any, dtype: type = np.float64) -> np.ndarray:
+    def units(self, value: ParameterLike, dtype: type = np.float64) -> np.ndarray:
         """A layer's number or per-unit array as NIR wants it: one value per unit, on NIR's axes."""
         full = np.broadcast_to(np.asarray(value, dtype), self.taken.spyx_shape(self.shape))
         return np.ascontiguousarray(self.taken.to_nir(full))
 
 
+# Of the layer, or the node, of its rule: which class that is differs from rule to rule.
 Save = Callable[[Any, Site], nir.NIRNode]
-Load = Callable[[Any, Site], Any]
+Load = Callable[[Any, Site], Model | None]
 
 
 @dataclass(frozen=True)
@@ -81,11 +89,11 @@ RULES: list[Rule] = []
 
 
 def rule(
-    layer: type | None,
-    node: type | None,
+    layer: type[OneLayer] | None,
+    node: type[OneNode] | None,
     *,
-    save: Save | None = None,
-    load: Load | None = None,
+    save: Callable[[OneLayer, Site], nir.NIRNode] | None = None,
+    load: Callable[[OneNode, Site], Model | None] | None = None,
     kind: str = "units",
     latency: int = 0,
 ) -> Rule:

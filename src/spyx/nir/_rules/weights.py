@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,28 @@ from flax import nnx
 import nir
 from spyx import nn
 from spyx.nir._axes import Layout
-from spyx.nir._flat import CONVOLUTIONS, Shape, flattened_axes, flattened_shape, per_axis, window_of
-from spyx.nir._rules.table import Rule, Site
+from spyx.nir._flat import CONVOLUTIONS, Shape, Sizes, flattened_axes, flattened_shape, per_axis, window_of
+from spyx.nir._rules.table import Load, Rule, Site
 
 Ends = list[tuple[int, int]]
+
+Padding = str | int | Sequence[int | tuple[int, int]]
+"""As Flax takes it: a name, one number, or one number or pair of ends per spatial axis."""
+
+
+class Start(TypedDict):
+    """Arguments of a layer of Flax that is not drawn."""
+
+    use_bias: bool
+    kernel_init: Callable[..., jax.Array]
+    bias_init: Callable[..., jax.Array]
+    rngs: nnx.Rngs
 
 
 class Pool(nnx.Module):
     """Sum or average over windows (height and width) of a map, padded at both ends with zeros that count."""
 
-    def __init__(self, window: Any, stride: Any, padding: Any, average: bool) -> None:
+    def __init__(self, window: Sizes, stride: Sizes, padding: Sizes, average: bool) -> None:
         self.window, self.stride, self.padding = per_axis(window, 2), per_axis(stride, 2), per_axis(padding, 2)
         self.average = average
 
@@ -78,9 +90,9 @@ def load_convolution(node: nir.Conv1d | nir.Conv2d, site: Site) -> nn.Conv:
     )
 
 
-def _starting_from(kernel: jax.Array, bias: np.ndarray | None) -> dict[str, Any]:
+def _starting_from(kernel: jax.Array, bias: np.ndarray | None) -> Start:
     """Arguments with which a layer starts from these arrays, without drawing others first."""
-    return dict(
+    return Start(
         use_bias=bias is not None,
         kernel_init=lambda *_: kernel,
         bias_init=lambda *_: jnp.asarray(bias, jnp.float32),
@@ -114,7 +126,7 @@ def save_convolution(layer: nnx.Conv, site: Site) -> nir.Conv1d | nir.Conv2d:
     return nir.Conv2d(size, weight, **windows, groups=groups, bias=bias, metadata=metadata)  # type: ignore[arg-type]
 
 
-def symmetric(padding: Any, sizes: Shape, kernel: Sequence[int], stride: Shape, dilation: Shape) -> Shape | str:
+def symmetric(padding: Padding, sizes: Shape, kernel: Sequence[int], stride: Shape, dilation: Shape) -> Shape | str:
     """NIR's padding: one number per axis for both ends, or "same" where the ends differ and the stride is 1."""
     if isinstance(padding, str) and padding.upper() not in ("SAME", "VALID"):
         raise ValueError(f"pads {padding!r}: NIR pads with zeros, the same at both ends")
@@ -172,7 +184,7 @@ def save_pool(layer: Pool, site: Site) -> nir.SumPool2d | nir.AvgPool2d:
     return kind(np.array(layer.window), np.array(layer.stride), np.array(layer.padding))
 
 
-def _height_and_width(size: Any) -> Shape:
+def _height_and_width(size: int | Sequence[int]) -> Shape:
     sizes = per_axis(size, 2) if isinstance(size, int) or len(size) == 2 else tuple(size)
     if len(sizes) == 4 and sizes[0] == sizes[3] == 1:
         sizes = sizes[1:3]
@@ -213,7 +225,7 @@ def save_reshape(layer: Reshape, site: Site) -> nir.Flatten:
     return nir.Flatten({"input": np.array(site.shape)}, layer.first, layer.last)
 
 
-def _reads(load: Callable[..., Any], kind: str | Callable[..., str], *nodes: type) -> list[Rule]:
+def _reads(load: Load, kind: str | Callable[..., str], *nodes: type) -> list[Rule]:
     return [Rule(None, node, load=load, kind=kind, default=True) for node in nodes]
 
 

@@ -19,9 +19,9 @@ import numpy as np
 
 from benchmarks.cpu_kernels import medians
 from spyx.engine import convolution
-from spyx.engine.events.delays import by_lags
-from spyx.engine.kernels import maps, rows
-from spyx.engine.kernels.arrivals import arrivals
+from spyx.engine.events.sparse_delays import by_lags
+from spyx.engine.kernels import convolution_kernels, product_kernels
+from spyx.engine.kernels.delay_kernels import arrivals
 
 DENSITIES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
 
@@ -48,8 +48,8 @@ def product_pairs(sizes: tuple[int, int, int], x: jax.Array, rng: np.random.Gene
     many, inputs, outputs = sizes
     w, b, g = (_normal(rng, shape) for shape in ((inputs, outputs), (outputs,), (many, outputs)))
     return {
-        "forward": (rows.affine, lambda x, w, b: x @ w + b, (x, w, b)),
-        "weight gradient": (rows.outer, lambda x, g: x.T @ g, (x, g)),
+        "forward": (product_kernels.affine, lambda x, w, b: x @ w + b, (x, w, b)),
+        "weight gradient": (product_kernels.outer, lambda x, g: x.T @ g, (x, g)),
     }
 
 
@@ -63,17 +63,19 @@ def convolution_pairs(sizes: tuple[int, ...], x: jax.Array, rng: np.random.Gener
 
     return {
         "forward": (
-            lambda x, w: maps.scatter(x, w[::-1, ::-1].transpose(0, 2, 1, 3), (k - 1, k - 1), (out, out)),
+            lambda x, w: convolution_kernels.scatter(
+                x, w[::-1, ::-1].transpose(0, 2, 1, 3), (k - 1, k - 1), (out, out)
+            ),
             patches,
             (x, w),
         ),
         "weight gradient": (
-            lambda x, g: maps.gather(x, g, (k - 1, k - 1), (k, k)),
+            lambda x, g: convolution_kernels.gather(x, g, (k - 1, k - 1), (k, k)),
             lambda x, g: jax.vjp(partial(patches, x), w)[1](g),
             (x, g),
         ),
         "input gradient": (
-            lambda g, w: maps.scatter(g, w.transpose(0, 3, 1, 2), (0, 0), (side, side)),
+            lambda g, w: convolution_kernels.scatter(g, w.transpose(0, 3, 1, 2), (0, 0), (side, side)),
             lambda g, w: jax.vjp(lambda x: patches(x, w), x)[1](g),
             (g, w),
         ),

@@ -131,9 +131,9 @@ def checkpoints() -> None:
 
 def digits(seeds: list[int], together: bool) -> dict[str, Any]:
     """Train on digits as `spyx train` does, compilation included, the imports left out."""
-    from spyx.cli import inputs, network, score
+    from spyx.cli import inputs, make_network, score
     from spyx.cli.config import Config
-    from spyx.cli.solver import make_solver
+    from spyx.cli.make_solver import make_solver
 
     config = Config(epochs=EPOCHS)
     given = inputs.load_inputs(config)
@@ -146,7 +146,7 @@ def digits(seeds: list[int], together: bool) -> dict[str, Any]:
     def make(seed: int) -> Any:
         from dataclasses import replace
 
-        return network.make_network(replace(config, seed=seed), features, given.classes)
+        return make_network.make_network(replace(config, seed=seed), features, given.classes)
 
     if together:
         loss = score.make_loss(config)

@@ -15,7 +15,7 @@ from flax import nnx
 import spyx
 from benchmarks.accuracy import page, rows
 from spyx import data, nn, report, zoo
-from spyx.cli import inputs, network
+from spyx.cli import inputs, make_network
 from spyx.cli.runs import BEST, load_weights, open_run
 from spyx.cli.score import score
 from spyx.cli.zoo import DIGITS
@@ -46,7 +46,7 @@ def make(row: rows.Row, folder: Path, root: Path | None, cache: str, results: Pa
     config = replace(open_run(folder, row.neuron or None), data=str(root) if root else "", cache=cache)
     inputs.check_names(config)
     samples = inputs.load_inputs(config)
-    model = network.make_network(config, samples.x["test"].shape[-1], samples.classes, samples.frame)
+    model = make_network.make_network(config, samples.x["test"].shape[-1], samples.classes, samples.frame)
     load_weights(folder, model, BEST)
     model = folded(nn.rounded(model))
     shelf.mkdir(parents=True, exist_ok=True)

@@ -10,14 +10,14 @@ from flax import nnx
 
 from cli.conftest import spyx
 from spyx import data, nn
-from spyx.cli import inputs, network
+from spyx.cli import inputs, make_network
 from spyx.cli.config import Config, LayersTable, make_config
 from spyx.cli.errors import UserError
 
 
 def kinds(layers: LayersTable, frame: tuple[int, ...], **more: object) -> list[str]:
     config = Config(layers=layers, **{"hidden": (6,), **more})
-    model = network.make_network(config, int(np.prod(frame)), 3, frame)
+    model = make_network.make_network(config, int(np.prod(frame)), 3, frame)
     out, _ = nn.run(model, jnp.ones((2, 4, int(np.prod(frame)))))
     assert out.shape == (2, 4, 3)
     return [type(layer).__name__ for layer in model.layers]
@@ -35,7 +35,7 @@ def test_convolutions_normalisation_dropout_and_recurrence():
 
 def test_a_gain_scales_weights_and_the_recurrence_is_orthogonal():
     plain, louder = (
-        network.make_network(Config(hidden=(6,), layers=LayersTable(gain=gain, recurrent=True)), 5, 2).layers
+        make_network.make_network(Config(hidden=(6,), layers=LayersTable(gain=gain, recurrent=True)), 5, 2).layers
         for gain in (1.0, 3.0)
     )
     np.testing.assert_allclose(louder[0].kernel[...], 3 * plain[0].kernel[...], rtol=1e-6)
@@ -45,9 +45,9 @@ def test_a_gain_scales_weights_and_the_recurrence_is_orthogonal():
 
 def test_a_pool_that_leaves_nothing_and_a_neuron_that_cannot_be_fed_back_are_refused():
     with pytest.raises(UserError, match="leave nothing of frames of shape"):
-        network.make_network(Config(layers=LayersTable(conv=(2, 2, 2))), 32, 3, (4, 4, 2))
+        make_network.make_network(Config(layers=LayersTable(conv=(2, 2, 2))), 32, 3, (4, 4, 2))
     with pytest.raises(UserError, match=r"layers\.recurrent: RLIF cannot be fed back"):
-        network.check_names(Config(neuron="RLIF", layers=LayersTable(recurrent=True)))
+        make_network.check_names(Config(neuron="RLIF", layers=LayersTable(recurrent=True)))
 
 
 def test_the_table_is_written_and_read_again_and_its_mistakes_are_named(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from cli.conftest import spyx
 from spyx import compilation_cache, data, nn
-from spyx.cli import doctor, inputs, network
+from spyx.cli import doctor, inputs, make_network
 from spyx.cli.config import FILE_ONLY, AugmentTable, Config, RasterTable, make_config
 from spyx.cli.errors import UserError
 from spyx.cli.summary import hints
@@ -68,7 +68,7 @@ def test_the_doctor_looks_at_all_classes_of_a_part_that_is_in_their_order():
 def test_a_network_without_hidden_layers_is_asked_for_by_none(tmp_path):
     (tmp_path / "linear.toml").write_text("hidden = []")
     assert make_config(tmp_path / "linear.toml", {}).hidden == make_config(None, {"hidden": "none"}).hidden == ()
-    assert len(network.make_network(make_config(None, {"hidden": "none"}), 64, 10).layers) == 2
+    assert len(make_network.make_network(make_config(None, {"hidden": "none"}), 64, 10).layers) == 2
 
 
 def test_a_run_without_hidden_layers_is_scored_again(tmp_path):
@@ -161,24 +161,24 @@ def test_only_tables_that_say_something_are_written():
 
 def test_a_network_is_made_as_it_is_described():
     config = Config(hidden=(7, 3), beta=0.5, readout_beta=0.75, seed=4, neuron="ALIF", surrogate="arctan:3")
-    layers = network.make_network(config, 5, 2).layers
+    layers = make_network.make_network(config, 5, 2).layers
     assert [layer.kernel.shape for layer in layers[::2][:3]] == [(5, 7), (7, 3), (3, 2)]
     assert [layer.hidden_shape for layer in layers[1::2]] == [(7,), (3,), (2,)]
     assert [float(layer.beta[...]) for layer in layers[1::2]] == [0.5, 0.5, 0.75]
     assert repr(layers[1].activation) == "arctan(k=3.0)"
-    again, other = (network.make_network(Config(seed=seed), 5, 2).layers[0].kernel[...] for seed in (4, 5))
+    again, other = (make_network.make_network(Config(seed=seed), 5, 2).layers[0].kernel[...] for seed in (4, 5))
     assert not np.array_equal(again, other)
-    assert "custom" not in network.surrogates()
+    assert "custom" not in make_network.surrogates()
 
 
 def test_delays_lead_to_every_hidden_layer_and_shrink():
     config = Config(hidden=(7, 3), delays=4, epochs=10)
-    model = network.make_network(config, 5, 2)
+    model = make_network.make_network(config, 5, 2)
     assert [layer.delays.shape for layer in model.layers[::2][:2]] == [(5, 7), (7, 3)]
     assert not hasattr(model.layers[4], "delays")
     widths = [model.layers[0].width[...]]
     for epoch in (0, 2, 5, 9):
-        network.set_widths(config, epoch, model)
+        make_network.set_widths(config, epoch, model)
         widths.append(model.layers[2].width[...])
     np.testing.assert_allclose(widths, [2.0, 2.0, 0.24, 0.01, 0.01], atol=0.01)
 
@@ -275,31 +275,33 @@ def test_tables_are_written_as_they_are_read(tmp_path):
     assert (found.raster, found.augment) == (RasterTable(bin_ms=2.5), AugmentTable(mask_time=4))
 
 
-@pytest.mark.parametrize("name", list(network.neurons()))
+@pytest.mark.parametrize("name", list(make_network.neurons()))
 def test_every_neuron_makes_a_network(name):
-    model = network.make_network(Config(neuron=name, hidden=(5, 4)), 3, 2)
+    model = make_network.make_network(Config(neuron=name, hidden=(5, 4)), 3, 2)
     assert type(model.layers[1]) is getattr(nn, name)
     assert type(model.layers[3]) is getattr(nn, name)
     assert jax.eval_shape(lambda x: nn.run(model, x)[0], jnp.ones((2, 3, 3))).shape == (2, 3, 2)
 
 
 def test_dynamics_are_named_and_refused_where_they_do_not_apply():
-    model = network.make_network(Config(neuron="rlif", dynamics="Paper", hidden=(5,)), 3, 2)
+    model = make_network.make_network(Config(neuron="rlif", dynamics="Paper", hidden=(5,)), 3, 2)
     assert model.layers[1].dynamics == nn.Dynamics.preset("paper")
-    assert network.make_network(Config(neuron="PLIF", hidden=(5,)), 3, 2).layers[1].dynamics.reset == "zero"
+    assert make_network.make_network(Config(neuron="PLIF", hidden=(5,)), 3, 2).layers[1].dynamics.reset == "zero"
     with pytest.raises(UserError, match="--dynamics: adLIF has dynamics of its own. Those that take others: ALIF"):
-        network.check_names(Config(neuron="adLIF", dynamics="paper"))
+        make_network.check_names(Config(neuron="adLIF", dynamics="paper"))
     with pytest.raises(UserError, match="--dynamics: 'snntorch' does not suit ALIF: .*expected delayed=False"):
-        network.check_names(Config(neuron="ALIF", dynamics="snntorch"))
+        make_network.check_names(Config(neuron="ALIF", dynamics="snntorch"))
     with pytest.raises(UserError, match="unknown dynamics 'paperr'"):
-        network.check_names(Config(dynamics="paperr"))
+        make_network.check_names(Config(dynamics="paperr"))
 
 
 def test_every_surrogate_can_be_named():
-    assert {"superspike", "arctan", "triangular", "straight_through", "sigmoid_surrogate"} <= set(network.surrogates())
-    for name in network.surrogates():
-        assert network.make_surrogate(name)(jnp.float32(1.0)) == 1.0
-    assert dict(network.make_surrogate("SuperSpike:10").options) == {"k": 10.0}
+    assert {"superspike", "arctan", "triangular", "straight_through", "sigmoid_surrogate"} <= set(
+        make_network.surrogates()
+    )
+    for name in make_network.surrogates():
+        assert make_network.make_surrogate(name)(jnp.float32(1.0)) == 1.0
+    assert dict(make_network.make_surrogate("SuperSpike:10").options) == {"k": 10.0}
 
 
 def test_every_encoder_gives_samples_time_features(monkeypatch):

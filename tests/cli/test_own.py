@@ -16,7 +16,7 @@ from flax import nnx
 
 from cli.conftest import spyx
 from spyx import fn, nn
-from spyx.cli import inputs, progress, score, solver
+from spyx.cli import inputs, make_solver, progress, score
 from spyx.cli.config import Config, make_config
 from spyx.cli.errors import UserError
 from spyx.cli.provenance import digest
@@ -217,7 +217,7 @@ def test_the_optimiser_of_the_settings_averages_and_accumulates():
     config = Config(average=0.5, accumulate=3, precision="bfloat16")
     graphdef, params, rest = nnx.split(nn.LI(1, beta=0.5), nnx.Param, ...)
     objective = Objective("mine", lambda model, x: x.sum(), graphdef, rest)
-    impl = solver.make_solver(config, 9, (2,))(objective, params)
+    impl = make_solver.make_solver(config, 9, (2,))(objective, params)
     state = impl.init(jax.random.key(0))
     assert len(state) == 3  # what trains, the average, how many
     assert int(state[2]) == 0

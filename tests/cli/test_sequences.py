@@ -11,7 +11,7 @@ import pytest
 
 from cli.conftest import spyx
 from spyx import data, nn
-from spyx.cli import inputs, network, runs
+from spyx.cli import inputs, make_network, runs
 from spyx.cli import score as scoring
 from spyx.cli.config import Config
 
@@ -24,7 +24,7 @@ def numbers(folder):
 
 
 def outputs(config, samples, folder, part):
-    model = network.make_network(config, samples.x[part].shape[-1], samples.classes)
+    model = make_network.make_network(config, samples.x[part].shape[-1], samples.classes)
     runs.load_weights(folder, model)
     return np.asarray(nn.run(model, samples.x[part].astype(jnp.float32))[0])
 
@@ -92,7 +92,7 @@ def test_a_loss_of_a_batch_leaves_padding_out(unequal):
     """What training makes small is the mean over samples, each over its own steps."""
     config = Config(dataset="yinyang", smoothing=0.0)
     samples = inputs.load_inputs(config)
-    model = network.make_network(config, 4, 2)
+    model = make_network.make_network(config, 4, 2)
     lengths = samples.lengths["train"][:3]
     loss = scoring.make_loss(config)
     together = loss(model, samples.x["train"][:3], samples.y["train"][:3], lengths)

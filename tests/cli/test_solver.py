@@ -10,11 +10,11 @@ import pytest
 from flax import nnx
 
 from spyx import nn
-from spyx.cli import network
+from spyx.cli import make_network
 from spyx.cli import score as scoring
 from spyx.cli.config import AugmentTable, Config
+from spyx.cli.make_solver import make_solver
 from spyx.cli.score import make_loss, make_metric, score
-from spyx.cli.solver import make_solver
 
 
 def updates(config: Config, gradient: float, count: int) -> list[float]:
@@ -162,7 +162,7 @@ def test_every_augmentation_acts_along_its_own_axes():
 
 def test_delays_have_a_rate_of_their_own_and_are_scored_rounded():
     config = Config(hidden=(3,), delays=4, learning_rate=0.01, delay_learning_rate=0.5)
-    model = network.make_network(config, 2, 2)
+    model = make_network.make_network(config, 2, 2)
     params = nnx.state(model, nnx.Param)
     tx = make_solver(config, 100, (2,))
     with jax.numpy_dtype_promotion("standard"):  # Optax mixes dtypes

@@ -16,9 +16,9 @@ from spyx.cli import runs
 from spyx.cli import train as training
 from spyx.cli.config import Config, make_config
 from spyx.cli.errors import UserError
-from spyx.cli.network import make_network
+from spyx.cli.make_network import make_network
+from spyx.cli.make_solver import make_solver
 from spyx.cli.score import score
-from spyx.cli.solver import make_solver
 from spyx.cli.trained import open_trained
 
 

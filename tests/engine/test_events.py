@@ -13,7 +13,7 @@ from flax import nnx
 from spyx import nn
 from spyx.engine import device, events
 from spyx.engine.events import choice
-from spyx.engine.kernels import maps, rows
+from spyx.engine.kernels import convolution_kernels, product_kernels
 
 
 @pytest.fixture(autouse=True)
@@ -51,16 +51,18 @@ def operands(share, dtype=jnp.float32, number=jnp.float32):
 def test_the_kernels_answer_what_the_dense_products_answer(share, dtype):
     x, w, b, g = operands(share, dtype)
     exact = np.asarray(x, np.float64)
-    np.testing.assert_allclose(rows.affine(x, w, b), exact @ np.asarray(w, np.float64) + np.asarray(b), atol=1e-4)
-    np.testing.assert_allclose(rows.outer(x, g), exact.T @ np.asarray(g, np.float64), atol=1e-3)
+    np.testing.assert_allclose(
+        product_kernels.affine(x, w, b), exact @ np.asarray(w, np.float64) + np.asarray(b), atol=1e-4
+    )
+    np.testing.assert_allclose(product_kernels.outer(x, g), exact.T @ np.asarray(g, np.float64), atol=1e-3)
 
 
 @needs_compiler
 def test_the_kernels_in_double_precision():
     with jax.enable_x64(True):
         x, w, b, g = operands(0.1, jnp.float64, jnp.float64)
-        np.testing.assert_allclose(rows.affine(x, w, b), x @ w + b[None], atol=1e-12)
-        np.testing.assert_allclose(rows.outer(x, g), np.asarray(x).T @ g, atol=1e-12)
+        np.testing.assert_allclose(product_kernels.affine(x, w, b), x @ w + b[None], atol=1e-12)
+        np.testing.assert_allclose(product_kernels.outer(x, g), np.asarray(x).T @ g, atol=1e-12)
 
 
 @needs_compiler
@@ -68,8 +70,12 @@ def test_the_kernels_in_double_precision():
 def test_the_kernels_at_the_edges(shape):
     many, inputs, outputs = shape
     x, w = jnp.ones((many, inputs)), jnp.ones((inputs, outputs))
-    np.testing.assert_array_equal(rows.affine(x, w, jnp.ones(outputs)), np.full((many, outputs), inputs + 1.0))
-    np.testing.assert_array_equal(rows.outer(x, jnp.ones((many, outputs))), np.full((inputs, outputs), float(many)))
+    np.testing.assert_array_equal(
+        product_kernels.affine(x, w, jnp.ones(outputs)), np.full((many, outputs), inputs + 1.0)
+    )
+    np.testing.assert_array_equal(
+        product_kernels.outer(x, jnp.ones((many, outputs))), np.full((inputs, outputs), float(many))
+    )
 
 
 def test_a_small_product_is_dense(monkeypatch):
@@ -82,8 +88,8 @@ def test_a_small_product_is_dense(monkeypatch):
 @needs_compiler
 def test_the_density_decides(monkeypatch):
     """A kernel that answers something else shows where it ran."""
-    monkeypatch.setattr(rows, "affine", lambda x, w, b: jnp.full((x.shape[0], w.shape[1]), 7.0))
-    monkeypatch.setattr(rows, "outer", lambda x, g: jnp.full((x.shape[1], g.shape[1]), 7.0))
+    monkeypatch.setattr(product_kernels, "affine", lambda x, w, b: jnp.full((x.shape[0], w.shape[1]), 7.0))
+    monkeypatch.setattr(product_kernels, "outer", lambda x, g: jnp.full((x.shape[1], g.shape[1]), 7.0))
     for share, by_events in ((0.1, True), (0.4, False)):
         x, w, b, g = operands(share)
         assert bool((events.affine(x, w, b) == 7).all()) is by_events
@@ -167,7 +173,9 @@ def test_convolutions_and_all_their_derivatives(share, pads):
 @needs_compiler
 def test_the_density_decides_for_maps_too(monkeypatch):
     """A silent cotangent and a full one, a sparse input and a full one: where the kernels ran shows in the sum."""
-    monkeypatch.setattr(maps, "scatter", lambda x, w, offset, size: jnp.full((x.shape[0], *size, w.shape[-1]), 7.0))
+    monkeypatch.setattr(
+        convolution_kernels, "scatter", lambda x, w, offset, size: jnp.full((x.shape[0], *size, w.shape[-1]), 7.0)
+    )
     for share, kernel in ((0.3, True), (0.8, False)):
         x = (jax.random.uniform(jax.random.key(0), (5, 9, 7, 6)) < share).astype(jnp.float32)
         out = convolution_by_events(x, jnp.ones((3, 2, 6, 4)), PADS[0])

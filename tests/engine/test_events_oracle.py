@@ -9,7 +9,7 @@ import pytest
 
 from spyx.engine import convolution, device, events
 from spyx.engine.events import choice
-from spyx.engine.kernels import maps, rows
+from spyx.engine.kernels import convolution_kernels, product_kernels
 
 pytestmark = pytest.mark.skipif(not device.has_compiler(), reason="needs llvmlite: pip install 'spyx-jax[cpu]'")
 
@@ -40,7 +40,7 @@ def test_gather_counts_every_image_once(images):
     expected = np.zeros((ROWS, CHANNELS, COLUMNS, FEATURES))
     for (y, x), (k, o), (down, right) in places(offset, size):
         expected[k, :, o] += source[:, y, x].T @ g[:, down, right]
-    got = maps.gather(jnp.asarray(source), jnp.asarray(g), offset, (ROWS, COLUMNS))
+    got = convolution_kernels.gather(jnp.asarray(source), jnp.asarray(g), offset, (ROWS, COLUMNS))
     np.testing.assert_array_equal(got, expected)
 
 
@@ -52,8 +52,10 @@ def test_scatter_and_gather_are_their_sums(offset, size):
     for (y, x), (k, o), (down, right) in places(offset, size):
         out[:, down, right] += source[:, y, x] @ w[k, :, o]
         gradient[k, :, o] += source[:, y, x].T @ g[:, down, right]
-    np.testing.assert_array_equal(maps.scatter(jnp.asarray(source), jnp.asarray(w), offset, size), out)
-    np.testing.assert_array_equal(maps.gather(jnp.asarray(source), jnp.asarray(g), offset, (ROWS, COLUMNS)), gradient)
+    np.testing.assert_array_equal(convolution_kernels.scatter(jnp.asarray(source), jnp.asarray(w), offset, size), out)
+    np.testing.assert_array_equal(
+        convolution_kernels.gather(jnp.asarray(source), jnp.asarray(g), offset, (ROWS, COLUMNS)), gradient
+    )
 
 
 @pytest.mark.parametrize("spikes", [0, 1, 3, 4, 7, 8, 9, 17])
@@ -64,10 +66,10 @@ def test_rows_of_any_number_of_spikes(spikes):
     for row in x:
         row[rng.permutation(20)[:spikes]] = rng.integers(1, 4, spikes)
     w, b, g = (rng.integers(-4, 5, shape).astype(np.float32) for shape in ((20, 5), 5, (131, 5)))
-    np.testing.assert_array_equal(rows.affine(x, w, b), x @ w + b)
-    np.testing.assert_array_equal(rows.outer(x, g), x.T @ g)
+    np.testing.assert_array_equal(product_kernels.affine(x, w, b), x @ w + b)
+    np.testing.assert_array_equal(product_kernels.outer(x, g), x.T @ g)
     few = np.where(np.arange(131)[:, None] < spikes, x, 0)
-    np.testing.assert_array_equal(rows.outer(few, g), few.T @ g)
+    np.testing.assert_array_equal(product_kernels.outer(few, g), few.T @ g)
 
 
 @pytest.mark.parametrize(("full", "by_events"), [(3, True), (4, True), (5, False)])
@@ -103,8 +105,8 @@ def test_the_rule_counts_multiplications_on_one_cpu(monkeypatch):
 def test_the_size_of_a_product_is_rows_times_inputs_times_outputs(monkeypatch):
     """From the first size on that is worth it, and for a convolution times the window, the density is looked at."""
     sizes = []
-    monkeypatch.setattr("spyx.engine.events.products.by_events", lambda n: sizes.append(n) or False)
-    monkeypatch.setattr("spyx.engine.events.convolution.by_events", lambda n: sizes.append(n) or False)
+    monkeypatch.setattr("spyx.engine.events.sparse_products.by_events", lambda n: sizes.append(n) or False)
+    monkeypatch.setattr("spyx.engine.events.sparse_convolution.by_events", lambda n: sizes.append(n) or False)
     x, w, g = jnp.ones((6, 5)), jnp.ones((5, 7)), jnp.ones((6, 7))
     events.affine(x, w, jnp.ones(7))
     events.outer(x, g)
@@ -151,4 +153,4 @@ def test_entries_that_are_not_zero_are_counted(dtype, shape, stride):
     with jax.enable_x64(True):
         x = jnp.asarray(values).astype(dtype)
         x = -x if jnp.issubdtype(x.dtype, jnp.floating) else x  # a zero with a sign is a zero
-        assert int(rows.count_nonzero(x, stride)) == np.count_nonzero(values[::stride])
+        assert int(product_kernels.count_nonzero(x, stride)) == np.count_nonzero(values[::stride])

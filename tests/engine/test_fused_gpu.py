@@ -14,7 +14,7 @@ from tests.engine import every_primitive
 
 from spyx import engine, nn
 from spyx.engine import device
-from spyx.engine.kernels import pallas, plain
+from spyx.engine.kernels import pallas, plain_loops
 from spyx.engine.kernels.spec import spec_of
 
 # jax 0.12 announces that Pallas will hand Triton over to a package of its own; jax is pinned below 0.13.
@@ -69,8 +69,8 @@ def assert_same(got, expected):
 )
 def test_interpreted_kernels_equal_the_loop(name, steps, lanes, io):
     spec, forward, backward = flat_problem(build(name, lanes[1:]), steps, lanes, io)
-    assert_same(pallas.forward(spec, *forward, interpret=True), plain.forward(spec, *forward))
-    assert_same(pallas.backward(spec, *backward, interpret=True), plain.backward(spec, *backward))
+    assert_same(pallas.forward(spec, *forward, interpret=True), plain_loops.forward(spec, *forward))
+    assert_same(pallas.backward(spec, *backward, interpret=True), plain_loops.backward(spec, *backward))
 
 
 def test_block_sizes_are_powers_of_two_that_fit():

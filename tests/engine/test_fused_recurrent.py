@@ -13,8 +13,8 @@ from tests.reference.loop_oracle import scan
 
 from spyx import engine, nn
 from spyx.engine import device, fused
+from spyx.engine.feedback import Dense, Recurrent
 from spyx.engine.plan import KERNEL_UNITS
-from spyx.engine.recurrent import Dense, Recurrent
 
 FUSED = engine.MODES["fused"]
 

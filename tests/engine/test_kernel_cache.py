@@ -20,7 +20,7 @@ import pytest
 
 import spyx
 from spyx.engine import device
-from spyx.engine.kernels import kernel_cache, native, object_code
+from spyx.engine.kernels import kernel_cache, object_code, xla_call
 from spyx.engine.kernels.language import parse
 
 pytestmark = pytest.mark.skipif(
@@ -351,18 +351,18 @@ def test_two_processes_at_once(tmp_path: Path):
 
 
 def test_threads_compile_a_kernel_once(kernel: Kernel):
-    share, compiled = native.Share(0, 1, 1), []
+    share, compiled = xla_call.Share(0, 1, 1), []
 
     def build() -> Any:
         compiled.append(True)
         return kernel.build()
 
-    threads = [threading.Thread(target=native.register, args=("once", "", {}, share, build)) for _ in range(8)]
+    threads = [threading.Thread(target=xla_call.register, args=("once", "", {}, share, build)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    native._compiling().submit(int).result()
+    xla_call._compiling().submit(int).result()
     assert len(compiled) == 1
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from spyx.engine import device
-from spyx.engine.kernels import call_frame, functions, native, object_code
+from spyx.engine.kernels import call_frame, kernel_functions, object_code, xla_call
 from spyx.engine.kernels.expressions import EXPRESSIONS, expression
 from spyx.engine.kernels.language import KernelError, parse
 from spyx.engine.kernels.translation import translate
@@ -118,7 +118,7 @@ def of_numbers(form, operand, result, *arrays):
     text = f"def main(n, y, {', '.join(names)}):\n    for i in range(n):\n{reads}"
     text += f"        {result}_at(y)[i] = {form.format(*(f'v{k}' for k in range(count)), T=result)}\n"
     y = np.zeros(arrays[0].size, result)
-    compiled(text, scope=vars(functions))(y.size, y, *arrays)
+    compiled(text, scope=vars(kernel_functions))(y.size, y, *arrays)
     return y
 
 
@@ -224,8 +224,8 @@ def test_a_header_that_is_not_understood_is_a_line_of_the_plan(monkeypatch):
 
 def test_a_kernel_that_cannot_be_compiled_is_an_error_of_the_call(caplog):
     caplog.set_level(logging.ERROR, "spyx")
-    share = native.Share(0, 1, 1)
-    target = native.register(
+    share = xla_call.Share(0, 1, 1)
+    target = xla_call.register(
         "broken", "broken", {}, share, lambda: parse("def e(c, f, l):\n    oops\n", lambda *_: "int", {})["e"]
     )
     run = jax.jit(lambda x: jax.ffi.ffi_call(target, jax.ShapeDtypeStruct((3,), jnp.float32))(x))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spyx.engine.kernels.expressions import EXPRESSIONS, expression
-from spyx.engine.kernels.source import _operand
+from spyx.engine.kernels.lane_source import _operand
 
 NAN, INF = float("nan"), float("inf")
 

@@ -9,8 +9,8 @@ import pytest
 from jax.experimental import pallas as pl
 
 from spyx.engine.kernels import pallas
-from spyx.engine.kernels.program import Unsupported, evaluate, select, trace
-from spyx.engine.kernels.source import Lines, write
+from spyx.engine.kernels.lane_program import Unsupported, evaluate, select, trace
+from spyx.engine.kernels.lane_source import Lines, write
 
 LANES = (2, 3)
 F32 = np.dtype(np.float32)

@@ -123,7 +123,7 @@ def test_the_command_line(tmp_path):
     pytest.importorskip("typer")
     from cli.conftest import spyx
     from spyx.cli.config import make_config
-    from spyx.cli.network import make_network
+    from spyx.cli.make_network import make_network
     from spyx.cli.runs import save_weights
 
     run, path = tmp_path / "run", tmp_path / "model.nir"

@@ -9,7 +9,7 @@ import pytest
 from scaling import trainee
 from spyx import optimize
 from spyx.cli.errors import UserError
-from spyx.cli.spread import spread_over
+from spyx.cli.many_devices import spread_over
 
 MESHES = [
     (4, TypeError, "expected a jax.sharding.Mesh; got int"),

@@ -258,8 +258,8 @@ def train_command(
     """See `TRAIN`."""
     given = {name: value for name, value in locals().items() if name in Config.__dataclass_fields__}
     from spyx.cli import train as training
+    from spyx.cli.many_devices import spread_over
     from spyx.cli.resume import are_seeds
-    from spyx.cli.spread import spread_over
 
     settings = make_config(config, given) if resume is None else None
     several = seeds is not None or (resume is not None and are_seeds(resume))

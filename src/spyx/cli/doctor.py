@@ -17,7 +17,7 @@ from spyx import nn, report
 from spyx.cli import inputs
 from spyx.cli.config import Config
 from spyx.cli.errors import UserError
-from spyx.cli.network import make_network
+from spyx.cli.make_network import make_network
 from spyx.cli.runs import SETTINGS, read_history
 from spyx.cli.score import make_loss
 from spyx.cli.summary import advice, options_for

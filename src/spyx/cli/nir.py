@@ -177,13 +177,13 @@ def convert_command(
 ) -> None:
     """Write the network of a finished run as a NIR graph."""
     from spyx import nn
-    from spyx.cli import network
+    from spyx.cli import make_network
     from spyx.cli.runs import naming_settings, open_run, read_network
 
     bridge, console = _bridge(), Console()
     config = open_run(run)
     with naming_settings(run):
-        network.check_names(config)
+        make_network.check_names(config)
     if config.layers.conv:
         raise UserError(f"{run} has convolutions, whose frames its weights do not tell. Use spyx.nir.to_nir in Python.")
     model = nn.rounded(read_network(run))

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from spyx import optimize
-from spyx.cli import inputs, network, train
+from spyx.cli import inputs, make_network, train
 from spyx.cli.compare import compare
 from spyx.cli.config import LIMITS, OWN, Config
 from spyx.cli.doctor import fresh_network
 from spyx.cli.errors import Interrupted, UserError
+from spyx.cli.make_solver import make_solver
 from spyx.cli.own import is_own
 from spyx.cli.progress import Shown
 from spyx.cli.provenance import record_of
@@ -47,7 +48,6 @@ from spyx.cli.runs import (
     save_weights,
 )
 from spyx.cli.score import batches, class_weights, make_loss, make_metric, weighed
-from spyx.cli.solver import make_solver
 from spyx.cli.text import safe
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _together(
                 resume=resume,
                 settings=settings_of(config),
                 on_start=start,
-                on_epoch_start=partial(network.set_widths, config) if network.learns_delays(config) else None,
+                on_epoch_start=partial(make_network.set_widths, config) if make_network.learns_delays(config) else None,
                 on_epoch_end=note,
                 on_signal=partial(acknowledge, finishing="epoch"),
                 notify=partial(train.warn, console),

@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from spyx import nn, optimize, report
-from spyx.cli import inputs, network, page
+from spyx.cli import inputs, make_network, page
 from spyx.cli.config import Config
 from spyx.cli.doctor import SAMPLES, diagnose, fresh_network
 from spyx.cli.errors import Interrupted, UserError
+from spyx.cli.make_solver import make_solver
+from spyx.cli.many_devices import ALONE, Spread
 from spyx.cli.progress import Shown, working
 from spyx.cli.provenance import Seconds, record_of, write
 from spyx.cli.resume import CHECKPOINTS, acknowledge, at_once, go_on, in_words_of_options, resumed, settings_of, stopped
@@ -37,8 +39,6 @@ from spyx.cli.runs import (
     save_weights,
 )
 from spyx.cli.score import batches, check_loss, class_weights, make_loss, make_metric, score, weighed
-from spyx.cli.solver import make_solver
-from spyx.cli.spread import ALONE, Spread
 from spyx.cli.summary import NO_NEURONS, activity_lines, hidden_words, hints, next_commands
 from spyx.cli.text import safe
 
@@ -75,9 +75,9 @@ def prepared(
     """Settings with everything in them that the data decide, and the data; nothing is written."""
     check_output(output) if spread.first else None
     inputs.check_names(config)
-    network.check_names(config)
+    make_network.check_names(config)
     check_loss(config)
-    config = replace(config, neuron=network.full_name(config.neuron), dataset=inputs.full_name(config.dataset))
+    config = replace(config, neuron=make_network.full_name(config.neuron), dataset=inputs.full_name(config.dataset))
     if config.data:
         config = replace(config, data=_place("--data", config.data), cache=_place("--cache", config.cache))
     with working(console, f"loading {config.dataset}"):
@@ -106,7 +106,7 @@ def loaded(folder: Path, config: Config, console: Console) -> inputs.Inputs:
     """The data of a run that is to go on; what its settings name wrongly is told with their file."""
     with naming_settings(folder):
         inputs.check_names(config)
-        network.check_names(config)
+        make_network.check_names(config)
         check_loss(config)
     with working(console, f"loading {config.dataset}"):
         return inputs.load_inputs(config)
@@ -305,7 +305,7 @@ def _learn(
             best=CHOSEN_BY,
             settings=settings_of(config),
             on_start=start,
-            on_epoch_start=partial(network.set_widths, config) if network.learns_delays(config) else None,
+            on_epoch_start=partial(make_network.set_widths, config) if make_network.learns_delays(config) else None,
             on_epoch_end=note,
             on_epoch_model=log,
             on_step=shown.step,

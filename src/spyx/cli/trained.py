@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spyx.cli import inputs, network
+from spyx.cli import inputs, make_network
 from spyx.cli.config import Config
 from spyx.cli.runs import WEIGHTS, load_weights, naming_settings, open_run
 
@@ -30,8 +30,8 @@ def open_trained(
     config = open_run(folder, neuron, dataset=dataset)
     with naming_settings(folder):
         inputs.check_names(config)
-        network.check_names(config)
+        make_network.check_names(config)
     samples = inputs.load_inputs(config)
-    model = network.make_network(config, samples.x["test"].shape[-1], samples.classes, samples.frame)
+    model = make_network.make_network(config, samples.x["test"].shape[-1], samples.classes, samples.frame)
     load_weights(folder, model, weights)
     return config, samples, model

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from spyx.engine.definitions import jit
 from spyx.engine.derivative import Changes, Rule, Same, call
+from spyx.engine.feedback import Recurrent
+from spyx.engine.jit_cache import jit
 from spyx.engine.loop import Loop, layer
 from spyx.engine.params import Params
-from spyx.engine.recurrent import Recurrent
 
 if TYPE_CHECKING:
     from spyx.engine.derivative import Arguments, Tangents

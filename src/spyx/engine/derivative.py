@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
-from spyx.engine.definitions import jit
+from spyx.engine.jit_cache import jit
 
 if TYPE_CHECKING:
     from jax.core import ShapedArray

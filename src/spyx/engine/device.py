@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import jax
 
-from spyx.engine import spread
+from spyx.engine import over_devices
 
 CACHE_BYTES = 2 * 2**20
 """Second-level cache of a CPU core, on which the sizes of chunks were measured."""
@@ -20,7 +20,7 @@ def backend() -> str:
 
 def one_cpu() -> bool:
     """What runs here runs on one CPU device: over several devices a CPU kernel would gather the batch."""
-    return backend() == "cpu" and (jax.device_count() == 1 or spread.on_one_device())
+    return backend() == "cpu" and (jax.device_count() == 1 or over_devices.on_one_device())
 
 
 NO_COMPILER = "llvmlite is not installed: pip install 'spyx-jax[cpu]'"

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from spyx.engine import affine
 from spyx.engine.affine import AtOnce
-from spyx.engine.definitions import jit
 from spyx.engine.derivative import call, together
+from spyx.engine.jit_cache import jit
 from spyx.engine.loop import layer
 from spyx.engine.params import Params
 

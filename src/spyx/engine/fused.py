@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine import derivative, device, events
-from spyx.engine.definitions import jit
 from spyx.engine.derivative import Changes, Rule, Same, call
-from spyx.engine.kernels import calls, native
-from spyx.engine.kernels.program import Unsupported as Unsupported
-from spyx.engine.kernels.source import backward_source, check_dtypes, forward_source
+from spyx.engine.feedback import Recurrent
+from spyx.engine.jit_cache import jit
+from spyx.engine.kernels import kernel_primitives, xla_call
+from spyx.engine.kernels.lane_program import Unsupported as Unsupported
+from spyx.engine.kernels.lane_source import backward_source, check_dtypes, forward_source
 from spyx.engine.kernels.spec import Spec, spec_of
 from spyx.engine.loop import Loop, layer
-from spyx.engine.recurrent import Recurrent
 
 if TYPE_CHECKING:
     from spyx.engine.derivative import Arguments, Tangents
@@ -88,7 +88,7 @@ def unavailable(*, recurrent: bool = False) -> str | None:
     """Why this platform has no fused kernels, of local steps or of `recurrent` ones; None if it has."""
     platform = device.backend()
     if platform == "cpu":
-        return native.obstacle() if device.has_compiler() else device.NO_COMPILER
+        return xla_call.obstacle() if device.has_compiler() else device.NO_COMPILER
     if platform == "gpu" and recurrent:
         return "kernels of recurrent neurons exist for cpu"
     return None if platform == "gpu" else f"kernels exist for cpu and gpu, not for {platform}"
@@ -139,7 +139,7 @@ class ByKernel(Rule):
         spec, shape = self.spec, self.spec.shape
         s_leaves, s_tree = jax.tree.flatten(s0)
         x_flat, p_flat, w = self._flat(p, xs)
-        ys, ends, marks = calls.forward(spec, x_flat, p_flat, [s.reshape(self._lanes) for s in s_leaves], w)
+        ys, ends, marks = kernel_primitives.forward(spec, x_flat, p_flat, [s.reshape(self._lanes) for s in s_leaves], w)
         out_tree = spec.out_tree.children()[0] if spec.recurrent else spec.out_tree
         outs = [y.astype(self._io(xs)).reshape(-1, *shape) for y in ys[: out_tree.num_leaves]]
         results = jax.tree.unflatten(out_tree, outs), jax.tree.unflatten(s_tree, [e.reshape(shape) for e in ends])
@@ -153,7 +153,7 @@ class ByKernel(Rule):
         n, steps = spec.n_y - spec.recurrent, x_flat[0].shape[0]
         g_ys = [g.astype(spec.io).reshape(steps, *self._lanes) for g in cotangents[:n]]
         g_ends = [g.reshape(self._lanes) for g in cotangents[n:]]
-        g_xs, g_ps, g_ss = calls.backward(spec, x_flat, p_flat, marks, g_ys, g_ends, sent, w)
+        g_xs, g_ps, g_ss = kernel_primitives.backward(spec, x_flat, p_flat, marks, g_ys, g_ends, sent, w)
         local = self._local(p)
         shapes = [a.shape for a in jax.tree.leaves(local)]
         g_p = [_unbroadcast(g.reshape(shape), like) for g, like in zip(g_ps, shapes, strict=True)]

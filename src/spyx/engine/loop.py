@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from spyx.engine.definitions import jit
 from spyx.engine.derivative import Changes, Rule, call, filled, inexact, pull, push
-from spyx.engine.recurrent import Recurrent
+from spyx.engine.feedback import Recurrent
+from spyx.engine.jit_cache import jit
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from spyx.engine import loop
+from spyx.engine.feedback import Recurrent
 from spyx.engine.params import Params
-from spyx.engine.recurrent import Recurrent
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Shaped

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Literal
 
 import jax
 
-from spyx.engine import device, fused, masks, spread
+from spyx.engine import device, fused, masks, over_devices
 from spyx.engine.affine import parallel, runs_at_once
+from spyx.engine.delayed_feedback import Late
+from spyx.engine.delayed_feedback import layer as late_layer
+from spyx.engine.feedback import Recurrent
 from spyx.engine.fixed_point import exact
-from spyx.engine.late import Late
-from spyx.engine.late import layer as late_layer
 from spyx.engine.loop import layer, single
-from spyx.engine.recurrent import Recurrent
 
 if TYPE_CHECKING:
     from spyx.engine.types import Inputs, Leaves, Outputs, Parameters, State, Step
@@ -102,7 +102,7 @@ def neuron(
         ends: of a `Mask`, None without one.
     """
     asked = partial(_neuron, mode, name, step, affine=affine, local=local, ends=ends)
-    parts, shape = spread.here(), tuple(getattr(xs, "shape", ()))
+    parts, shape = over_devices.here(), tuple(getattr(xs, "shape", ()))
     if parts is None or mode == "step" or 0 in shape:
         return asked(p, xs, s0, alone=device.one_cpu())
     over = parts.neuron(p, s0, local)
@@ -229,7 +229,7 @@ def cut(
         changes: the model changes itself as it runs (BatchNorm means all of time at once): it is not cut.
         whole: a layer needs all of time in one call: the model is not cut.
     """
-    parts = spread.here()
+    parts = over_devices.here()
     batch = batch if parts is None else -(-batch // parts.samples)
     if device.backend() != "cpu" or changes or whole or 4 * batch * units * steps < 3 * device.CACHE_BYTES:
         return None  # memory of less than three chunks is not given back to the system, and is fresh only once

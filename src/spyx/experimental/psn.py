@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from spyx.axn import Activation, superspike
-from spyx.experimental.layout import batch_major, time_major
+from spyx.experimental.sequences import batch_major, time_major
 from spyx.nn.execution import AUTO, Execution
 from spyx.nn.layer import Layer
 from spyx.nn.neuron import like
@@ -17,7 +17,7 @@ from spyx.nn.parameters import Shape, draw, hidden_shape_of
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Num
 
-    from spyx.experimental.layout import PerStep, Sequences, TimeMajor
+    from spyx.experimental.sequences import PerStep, Sequences, TimeMajor
 
 
 class TimeWeighted(Layer):

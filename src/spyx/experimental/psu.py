@@ -11,7 +11,7 @@ from flax import nnx
 from spyx import engine
 from spyx.axn import arctan
 from spyx.engine.masks import Mask, gated
-from spyx.experimental.layout import batch_major, check_start, time_major
+from spyx.experimental.sequences import batch_major, check_start, time_major
 from spyx.nn import Neuron, constant, decay
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.neuron import like
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from spyx.engine.params import Params
     from spyx.engine.types import State, Units
-    from spyx.experimental.layout import PerStep, Sequences, TimeMajor
+    from spyx.experimental.sequences import PerStep, Sequences, TimeMajor
     from spyx.nn.parameters import ParameterLike
 
 

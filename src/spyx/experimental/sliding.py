@@ -9,8 +9,8 @@ from flax import nnx
 
 from spyx.axn import Activation
 from spyx.engine.masks import last_of_each
-from spyx.experimental.layout import batch_major, check_start, time_major
 from spyx.experimental.psn import TimeWeighted
+from spyx.experimental.sequences import batch_major, check_start, time_major
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.parameters import Shape, parameter
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, DTypeLike, Float, Num
 
     from spyx.engine.types import Units
-    from spyx.experimental.layout import PerStep, Sequences, TimeMajor
+    from spyx.experimental.sequences import PerStep, Sequences, TimeMajor
     from spyx.nn.parameters import ParameterLike
 
     Last: TypeAlias = Float[Array, "batch order-1 *hidden"]

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.core import Tracer
 
 from spyx.experimental.bernoulli import sigmoid_bernoulli
-from spyx.experimental.layout import time_major
+from spyx.experimental.sequences import time_major
 from spyx.experimental.stochastic import StochasticNeuron
 from spyx.nn import decay
 from spyx.nn.execution import Execution
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from spyx.engine.params import Params
     from spyx.engine.types import Units
-    from spyx.experimental.layout import Sequences, TimeMajor
+    from spyx.experimental.sequences import Sequences, TimeMajor
     from spyx.nn.parameters import ParameterLike
 
 GAINS = {

@@ -11,7 +11,7 @@ from flax import nnx
 from spyx import engine
 from spyx.experimental.bernoulli import Bernoulli, refractory_sigmoid_bernoulli, sigmoid_bernoulli
 from spyx.experimental.keys import NoisyState, checked_key, uniform, with_key
-from spyx.experimental.layout import batch_major, check_start, time_major
+from spyx.experimental.sequences import batch_major, check_start, time_major
 from spyx.nn import Neuron, decay
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.neuron import compute_dtype, like
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from spyx.engine.params import Params
     from spyx.engine.types import State, Units
-    from spyx.experimental.layout import PerStep, Sequences, TimeMajor
+    from spyx.experimental.sequences import PerStep, Sequences, TimeMajor
     from spyx.nn.fields import Field
     from spyx.nn.parameters import ParameterLike
 

@@ -23,8 +23,8 @@ from spyx.graph.arguments import own_merge
 from spyx.graph.delay import Ring
 from spyx.graph.execute import GraphState
 from spyx.graph.merge import MERGES, merge
-from spyx.graph.plan import Plan, raise_all
 from spyx.graph.schedule import Edge, reachable
+from spyx.graph.topology import Plan, raise_all
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Layer, Stateless, as_layer, checked_module, step_through
 

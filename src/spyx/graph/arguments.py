@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from spyx.graph.merge import MERGES
-from spyx.graph.plan import Plan
 from spyx.graph.schedule import Edge
+from spyx.graph.topology import Plan
 from spyx.nn.delayed import Delayed
 from spyx.nn.layer import checked_module
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from spyx.graph.network import Graph
-    from spyx.graph.plan import Plan
+    from spyx.graph.graph import Graph
     from spyx.graph.schedule import Edge
+    from spyx.graph.topology import Plan
 
 COLUMN, ROW, LANE = 2.5, 1.15, 0.36  # distances in inches
 WIDTH, HEIGHT, MARGIN = 1.7, 0.62, 0.35  # of a box; around the picture

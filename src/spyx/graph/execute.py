@@ -10,8 +10,8 @@ from flax import nnx
 
 from spyx.graph.delay import Ring, after, delayed, push, read
 from spyx.graph.merge import merge, text
-from spyx.graph.plan import Plan
 from spyx.graph.schedule import Edge
+from spyx.graph.topology import Plan
 from spyx.nn.execution import AUTO, Execution
 from spyx.nn.layer import Layer, as_layer, over_time, step_through
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from spyx.graph.plan import Plan
 from spyx.graph.schedule import Edge
+from spyx.graph.topology import Plan
 
 SWEEPS = 12
 WIDEST = 8

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from spyx.graph.merge import conflict, merge, text
-from spyx.graph.plan import Plan
+from spyx.graph.topology import Plan
 from spyx.nn.layer import Layer, step_shape
 from spyx.nn.neuron import Neuron
 

@@ -13,7 +13,7 @@ import numpy as np
 import nir
 from spyx import nn
 from spyx.graph import Graph
-from spyx.graph.plan import raise_all
+from spyx.graph.topology import raise_all
 from spyx.nir import _axes, _spyx1
 from spyx.nir._axes import Layouts
 from spyx.nir._discrete import Choices, Meaning, instant_cycle, meaning_at, read_meaning, steps_of, text, whole_steps

@@ -12,7 +12,7 @@ import nir
 import spyx
 from spyx import nn
 from spyx.graph import Graph
-from spyx.graph.plan import raise_all
+from spyx.graph.topology import raise_all
 from spyx.nir import _axes, _flat
 from spyx.nir._discrete import Meaning, closing_edges
 from spyx.nir._flat import Edge, Identity, Nodes, Shape, Sizes, shape_tuple

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spyx.nn.inside import connections_before, fires, kernel_of, named_layers
 from spyx.nn.layer import as_layer, hashable, merged
+from spyx.nn.layers_by_path import connections_before, fires, kernel_of, named_layers
 from spyx.nn.run import observe
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Float, Num
 
     from spyx.nn.layer import Layer, Model
-    from spyx.nn.masks import Lengths
+    from spyx.nn.mask_arguments import Lengths
 
     Network = TypeVar("Network", bound=Model)
     Gains = dict[str, np.float32]

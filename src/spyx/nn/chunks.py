@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.core import Tracer
 
-from spyx.engine.definitions import jit
 from spyx.engine.derivative import Changes, Rule, push, together
+from spyx.engine.jit_cache import jit
 from spyx.engine.loop import STATES
 from spyx.engine.masks import Mask
 from spyx.engine.plan import Again, Cut
 from spyx.nn.execution import Execution, check_granted
 from spyx.nn.layer import merged, over_time, step_through
-from spyx.nn.masks import without_rest
+from spyx.nn.mask_arguments import without_rest
 from spyx.nn.parameters import UNCHANGING
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from spyx.engine import delays as lagged
 from spyx.engine import events
 from spyx.engine.derivative import together
 from spyx.engine.masks import last_of_each
+from spyx.nn.delay_arguments import OWNER, checked_delay, checked_width, positions, whole
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.fields import Within
 from spyx.nn.layer import Layer, as_layer
+from spyx.nn.linear_and_conv import has_own_product, like_conv, on_each_device
 from spyx.nn.parameters import Constant, hidden_shape_of
-from spyx.nn.positions import OWNER, checked_delay, checked_width, positions, whole
-from spyx.nn.products import has_own_product, like_conv, on_each_device
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, DTypeLike, Float, Num

@@ -8,7 +8,7 @@ from flax import nnx
 
 from spyx.nn.dynamics import Dynamics
 from spyx.nn.fields import between, constant, decay, per_unit
-from spyx.nn.integrate import LIF
+from spyx.nn.integrate_and_fire import LIF
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import Shape, hidden_shape_of
 from spyx.nn.sequential import Sequential

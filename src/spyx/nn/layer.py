@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from spyx.engine import loop, spread
+from spyx.engine import loop, over_devices
 from spyx.engine.derivative import together
 from spyx.engine.masks import where
 from spyx.nn.execution import AUTO, Execution, takes_masks
@@ -133,7 +133,7 @@ def as_layer(owner: str, module: Model) -> Layer:
     if callable(getattr(module, "initial_state", None)) and callable(module):
         return Stateful(module)
     if isinstance(module, (nnx.Linear, nnx.Conv)):
-        from spyx.nn.products import Product
+        from spyx.nn.linear_and_conv import Product
 
         return Product(module)
     if callable(module):
@@ -148,7 +148,7 @@ def checked_module(owner: str, module: Model) -> Model:
     """What a container stores: the module itself, an Equinox module wrapped, or the error of `as_layer`."""
     equinox = sys.modules.get("equinox")  # whoever holds an Equinox module has imported it
     if equinox is not None and isinstance(module, equinox.Module):
-        from spyx.nn.foreign import EquinoxLayer
+        from spyx.nn.equinox_layer import EquinoxLayer
 
         return EquinoxLayer(module)
     as_layer(owner, module)
@@ -225,7 +225,7 @@ def _without_state(module: Model, xs: Inputs) -> Outputs:
     def merged_time(module: Model, xs: Inputs) -> Outputs:
         return over_merged_time(lambda x: module(jax.tree.map(as_current, x)), xs)
 
-    parts = spread.here()
+    parts = over_devices.here()
     if parts is not None and _takes_any_axes(module):
         return module(as_current(xs))
     if parts is None or not getattr(module, "each_sample_alone", False) or not parts.rows(xs):

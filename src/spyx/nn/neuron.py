@@ -19,7 +19,7 @@ from spyx.axn import superspike
 from spyx.engine import plan
 from spyx.engine.derivative import together
 from spyx.engine.params import Params
-from spyx.nn import declare, traits
+from spyx.nn import constructor, traits
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.fields import Field, Within
 from spyx.nn.layer import Layer
@@ -122,7 +122,7 @@ class Neuron(Layer):
                     f"{public_name(self)}(activation=): expected a surrogate from spyx.axn; "
                     f"got {activation!r}. For example spyx.axn.superspike()."
                 )
-            declare.fill(self, self._fields, values, rngs)
+            constructor.fill(self, self._fields, values, rngs)
 
     @staticmethod
     def step(p: Params, x: Units, s: PyTree[Units], /) -> tuple[Units, PyTree[Units]]:
@@ -311,13 +311,13 @@ def like(out: Float[Array, "*shape"], x: Num[Array, "*shape"]) -> Float[Array, "
 
 def _construct(cls: type[Neuron]) -> None:
     """Make constructor, signature and documentation of a subclass from its fields."""
-    cls._fields = MappingProxyType(declare.declared(cls, Neuron))
+    cls._fields = MappingProxyType(constructor.declared(cls, Neuron))
     if cls._fields and "__init__" not in vars(cls) and (cls.__init__ is Neuron.__init__ or _is_derived(cls)):
-        cls.__init__ = declare.constructor(cls._fields, Neuron)
+        cls.__init__ = constructor.constructor(cls._fields, Neuron)
     takes = inspect.signature(cls.__init__)
     cls.__signature__ = takes.replace(parameters=list(takes.parameters.values())[1:])  # type: ignore[attr-defined]
     if "__doc__" in vars(cls) and cls.__doc__ and _is_derived(cls):
-        cls.__doc__ = declare.documentation(cls.__doc__, cls._fields)
+        cls.__doc__ = constructor.documentation(cls.__doc__, cls._fields)
 
 
 def _is_derived(cls: type[Neuron]) -> bool:

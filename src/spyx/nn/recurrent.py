@@ -15,15 +15,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from spyx.engine.late import Late
+from spyx.engine.delayed_feedback import Late
+from spyx.engine.feedback import Carried, Dense
+from spyx.engine.feedback import Recurrent as RecurrentStep
 from spyx.engine.loop import depends
 from spyx.engine.params import Params
-from spyx.engine.recurrent import Carried, Dense
-from spyx.engine.recurrent import Recurrent as RecurrentStep
 from spyx.nn.delayed import Delayed
 from spyx.nn.dynamics import PerInstance
 from spyx.nn.fields import Field
-from spyx.nn.integrate import ALIF, IF, LIF, CuBaLIF
+from spyx.nn.integrate_and_fire import ALIF, IF, LIF, CuBaLIF
 from spyx.nn.layer import Layer, Stateful, as_layer, checked_module, hashable, merged, step_shape
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import UNCHANGING, draw

@@ -16,11 +16,11 @@ from jax.core import Tracer
 from spyx.engine import plan
 from spyx.engine.derivative import call, together
 from spyx.engine.plan import Cut, Plan
-from spyx.nn import masks
+from spyx.nn import mask_arguments
 from spyx.nn.chunks import Chunks
 from spyx.nn.execution import Execution, Recorder, Tap, check_granted, known_mode
-from spyx.nn.inside import named_layers
 from spyx.nn.layer import Layer, Stateless, as_layer, hashable, over_time, step_through
+from spyx.nn.layers_by_path import named_layers
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import UNCHANGING
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from spyx.engine.types import Data, Inputs, Outputs, State, Tree
     from spyx.nn.layer import Model
-    from spyx.nn.masks import Lengths
+    from spyx.nn.mask_arguments import Lengths
 
 
 def run(
@@ -255,7 +255,7 @@ class _Job(NamedTuple):
         return self.cut is not None or self.how.mode == "step" or self.how.tap is not None
 
     def time_major(self) -> Inputs:
-        return masks.without_rest(jax.tree.map(lambda a: jnp.moveaxis(a, self.axis, 0), self.x), self.how.mask)
+        return mask_arguments.without_rest(jax.tree.map(lambda a: jnp.moveaxis(a, self.axis, 0), self.x), self.how.mask)
 
     def as_given(self, outs: Outputs) -> PyTree[Shaped[Array, "batch time ..."]]:
         return jax.tree.map(lambda a: jnp.moveaxis(a, 0, self.axis), outs)
@@ -284,7 +284,7 @@ def _prepare(
     axis = _checked_axis(x, axis)
     if lengths is not None or mask is not None:
         _check_takes_masks(layer)
-        how = replace(how, mask=masks.asked(x, axis, lengths, mask))
+        how = replace(how, mask=mask_arguments.asked(x, axis, lengths, mask))
     if state is None:
         state = layer.state_for(jax.tree.map(lambda a: jax.ShapeDtypeStruct(_without(a.shape, axis), a.dtype), x))
     x, state = _varying_together(layer, x, state)
@@ -337,7 +337,7 @@ def _in_chunks(job: _Job, cut: Cut) -> tuple[Outputs, State, dict[str, Outputs]]
         how.recorder.time = f"time is cut into chunks of {cut.steps(steps)} of {steps} steps: {cut.why}"
     mask = job.how.mask
     rule = Chunks(hashable(graphdef), how, job.axis, cut, None if mask is None else mask.ends)
-    x = job.x if mask is None else (job.x, masks.placed(mask.alive, job.axis))
+    x = job.x if mask is None else (job.x, mask_arguments.placed(mask.alive, job.axis))
     outs, state, after, seen = call(rule, weights, changing, x, job.state)
     if jax.tree.leaves(changing):
         nnx.update(job.layer, after)

@@ -13,14 +13,14 @@ import numpy as np
 from flax import nnx
 
 from spyx.engine import device
-from spyx.engine.definitions import cache
-from spyx.engine.kernels import chain
-from spyx.engine.kernels.program import Unsupported
+from spyx.engine.jit_cache import cache
+from spyx.engine.kernels import stepper_kernel
+from spyx.engine.kernels.lane_program import Unsupported
 from spyx.engine.plan import Plan
 from spyx.nn.layer import Layer, Stateless, _token, as_layer, step_shape
+from spyx.nn.linear_and_conv import Product, has_own_product
 from spyx.nn.neuron import Neuron
 from spyx.nn.parameters import UNCHANGING
-from spyx.nn.products import Product, has_own_product
 from spyx.nn.run import Explanation
 from spyx.nn.sequential import Flatten, Sequential
 
@@ -196,13 +196,13 @@ class _Native:
         self,
         layer: Layer,
         shape: tuple[int, ...],
-        stages: list[chain.Product | chain.Lanes],
+        stages: list[stepper_kernel.Product | stepper_kernel.Lanes],
         plan: Explanation,
         flat: bool,
     ) -> None:
         out = step_shape(layer, jax.ShapeDtypeStruct(shape, jnp.float32))  # refuses layers that do not fit
         self.plan, self._shape, self._flat = plan, shape, flat
-        self._chain = chain.Chain(shape, stages)
+        self._chain = stepper_kernel.Chain(shape, stages)
         self._x, self.out = self._chain.x.reshape(shape), self._chain.y.reshape(out.shape)
         leaves, self._tree = jax.tree.flatten(layer.initial_state(shape[0]))
         self._rest = [np.array(leaf) for leaf in leaves]
@@ -359,7 +359,7 @@ def _is_flatten(layer: Layer) -> bool:
 
 def _stages(
     layers: list[tuple[tuple[str, ...], Layer]], shape: tuple[int, ...]
-) -> tuple[list[chain.Product | chain.Lanes], Explanation]:
+) -> tuple[list[stepper_kernel.Product | stepper_kernel.Lanes], Explanation]:
     """What the native step does, and its plan, for input of this shape.
 
     Raises:
@@ -372,7 +372,7 @@ def _stages(
         except Unsupported as reason:
             raise Unsupported(f"{_named(path, layer)} has no kernel for one step, {reason}") from reason
         plan.append(Plan(layer._kind, (1, *shape), "fused", f"one native step: {what}"))
-        if isinstance(stage, chain.Product):
+        if isinstance(stage, stepper_kernel.Product):
             shape = (*shape[:-1], stage.weight.shape[1])
         elif stage is None:
             shape = (shape[0], math.prod(shape[1:]))
@@ -380,13 +380,15 @@ def _stages(
     return stages, plan
 
 
-def _stage(layer: Layer, batch: int) -> tuple[chain.Product | chain.Lanes | None, str]:
+def _stage(layer: Layer, batch: int) -> tuple[stepper_kernel.Product | stepper_kernel.Lanes | None, str]:
     if isinstance(layer, Product) and isinstance(layer.module, nnx.Linear):
         module = layer.module
         if has_own_product(module, jnp.float32):
             raise Unsupported("which has a __call__, a dtype or a product of its own")
         bias = None if module.bias is None else np.asarray(module.bias[...], np.float32)
-        return chain.Product(np.asarray(module.kernel[...]), bias), "adds the rows of its kernel that spikes name"
+        return stepper_kernel.Product(
+            np.asarray(module.kernel[...]), bias
+        ), "adds the rows of its kernel that spikes name"
     if _is_flatten(layer):
         return None, "nothing to do, samples are flat in memory"
     if not isinstance(layer, Neuron) or type(layer).__call__ is not Neuron.__call__:
@@ -394,7 +396,7 @@ def _stage(layer: Layer, batch: int) -> tuple[chain.Product | chain.Lanes | None
     s = layer.initial_state(batch)
     p, x = layer.params().astype(jnp.float32), jax.ShapeDtypeStruct((batch, *layer.hidden_shape), jnp.float32)
     step = layer._checked_step(p, jax.ShapeDtypeStruct((1, *x.shape), x.dtype), s, x.dtype)
-    return chain.lanes(step, p, x, s), "a kernel generated from step"
+    return stepper_kernel.lanes(step, p, x, s), "a kernel generated from step"
 
 
 def _named(path: tuple[str, ...], layer: Layer) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flax import nnx
 
-from spyx.engine.definitions import jit
+from spyx.engine.jit_cache import jit
 from spyx.nn.execution import known_mode
 from spyx.nn.layer import Stateful, as_layer, hashable, merged
 from spyx.nn.run import run

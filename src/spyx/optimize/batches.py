@@ -18,7 +18,7 @@ from spyx.fn.traces import TraceFunction
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Int
 
-    from spyx.nn.masks import Lengths
+    from spyx.nn.mask_arguments import Lengths
     from spyx.optimize.types import Loss, Metric, OneBatch, Scores
 
 ADVICE = {

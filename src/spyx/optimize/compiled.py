@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from spyx.data import Batch, SequenceBatch
-from spyx.engine.definitions import jit
+from spyx.engine.jit_cache import jit
 from spyx.fn.labels import strict_labels
 from spyx.optimize.batches import ADVICE, call, takes_mask
 from spyx.optimize.devices import places, split_rows

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from spyx.engine.spread import BATCH, UNITS, here
+from spyx.engine.over_devices import BATCH, UNITS, here
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Shaped

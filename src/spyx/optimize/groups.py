@@ -22,7 +22,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from spyx.engine.definitions import jit
+from spyx.engine.jit_cache import jit
 from spyx.fn.labels import strict_labels
 from spyx.optimize.checkpoint import Checkpoints
 from spyx.optimize.compiled import (

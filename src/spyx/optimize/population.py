@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spyx.optimize.arguments import check_run
 from spyx.optimize.checkpoint import Checkpoints
 from spyx.optimize.compiled import staged, with_lengths, with_rows
 from spyx.optimize.fit import History
 from spyx.optimize.groups import OWNER, STOPPED, Run, settings_of, solver_with, usual_width
+from spyx.optimize.run_arguments import check_run
 from spyx.optimize.signals import Asked, listening
 from spyx.optimize.solver import as_solver
 from spyx.optimize.sources import mark_of

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from spyx.data import Batch, Loader, SequenceBatch
-from spyx.engine.definitions import jit
+from spyx.engine.jit_cache import jit
 from spyx.fn.labels import strict_labels
 from spyx.optimize.batches import rows_of, without_padding
 from spyx.optimize.compiled import (

@@ -15,7 +15,7 @@ from spyx.optimize.solver import Objective
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-    from spyx.nn.masks import Lengths
+    from spyx.nn.mask_arguments import Lengths
     from spyx.optimize.types import BatchLike, EvalStep, Loss, Metric, OneBatch, Scores, TrainStep
 
 M = TypeVar("M", bound=nnx.Module)

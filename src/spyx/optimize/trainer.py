@@ -15,8 +15,7 @@ import numpy as np
 from flax import nnx
 
 from spyx.data import Loader
-from spyx.engine.definitions import jit
-from spyx.optimize.arguments import check_run
+from spyx.engine.jit_cache import jit
 from spyx.optimize.checkpoint import CheckpointError, Checkpoints
 from spyx.optimize.checkup import Checkup
 from spyx.optimize.compiled import check_eval_labels, metric_of, rest_of, solver_of, start_of
@@ -25,6 +24,7 @@ from spyx.optimize.diagnose import stop
 from spyx.optimize.fit import History
 from spyx.optimize.processes import arrays_from_first, from_first, gathered
 from spyx.optimize.resuming import bytes_of, check_same, newest, save_and_stop, save_if_due, unsound, waiting, words_of
+from spyx.optimize.run_arguments import check_run
 from spyx.optimize.signals import Asked, listening
 from spyx.optimize.solver import as_solver
 from spyx.optimize.sources import OWNER, Arrays, Batches, as_source, evaluate, on_device

@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Int, Integer, PRNGKeyArray, PyTree, Real, Shaped
 
-from spyx.nn.masks import Lengths
+from spyx.nn.mask_arguments import Lengths
 from spyx.optimize.solver import Solver, SolverImpl
 
 M = TypeVar("M", bound=nnx.Module)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx import fn, nn
-from spyx.nn.inside import named_layers
 from spyx.nn.layer import as_layer
+from spyx.nn.layers_by_path import named_layers
 from spyx.report.data_checks import of_history, of_input, of_labels, of_parts, of_range
 from spyx.report.findings import Diagnosis, Finding
 from spyx.report.layer_checks import of_gradients, of_layers

@@ -17,10 +17,10 @@ import numpy as np
 from flax import nnx
 
 from spyx import nn
-from spyx.engine.late import Late
-from spyx.engine.recurrent import Dense, Recurrent
-from spyx.nn.inside import kernel_of, named_layers, unwrapped
+from spyx.engine.delayed_feedback import Late
+from spyx.engine.feedback import Dense, Recurrent
 from spyx.nn.layer import as_layer
+from spyx.nn.layers_by_path import kernel_of, named_layers, unwrapped
 from spyx.nn.neuron import Neuron
 
 if TYPE_CHECKING:

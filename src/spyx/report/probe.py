@@ -12,12 +12,12 @@ import numpy as np
 from flax import nnx
 
 from spyx import nn
-from spyx.engine.late import Late
-from spyx.engine.recurrent import Recurrent
+from spyx.engine.delayed_feedback import Late
+from spyx.engine.feedback import Recurrent
 from spyx.fn.traces import TraceFunction
 from spyx.nn.fields import Within
-from spyx.nn.inside import kernel_of, named_layers, unwrapped
 from spyx.nn.layer import hashable, merged
+from spyx.nn.layers_by_path import kernel_of, named_layers, unwrapped
 from spyx.nn.neuron import Neuron
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 from flax import nnx
 
 from spyx import nn
-from spyx.nn.inside import layers_with_state, named_layers
 from spyx.nn.layer import as_layer, hashable, merged
+from spyx.nn.layers_by_path import layers_with_state, named_layers
 from spyx.nn.neuron import Neuron
 from spyx.report.doctor import default_loss
 from spyx.report.probe import lengths_for

@@ -13,8 +13,8 @@ from flax import nnx
 
 from spyx import axn, nn
 from spyx.nn.fields import Within
-from spyx.nn.inside import kernel_of, named_layers
 from spyx.nn.layer import as_layer
+from spyx.nn.layers_by_path import kernel_of, named_layers
 from spyx.nn.neuron import Neuron
 from spyx.report.data_checks import leaking
 from spyx.report.doctor import Examination, examine, taken_apart

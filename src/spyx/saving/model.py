@@ -14,7 +14,7 @@ from flax import nnx
 
 import spyx
 from spyx.saving import tensors
-from spyx.saving.describe import Describer, Unknown
+from spyx.saving.description import Describer, Unknown
 from spyx.saving.rebuild import abstract, otherwise
 from spyx.saving.registry import named
 from spyx.saving.tensors import Damaged

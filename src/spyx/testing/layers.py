@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from spyx import nn
-from spyx.testing.compare import require, require_close
+from spyx.testing.agreement import require, require_close
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -8,7 +8,7 @@ from flax import nnx
 
 from spyx import nn
 from spyx.nn.traits import affine_kind, is_local
-from spyx.testing.compare import require, require_docstring
+from spyx.testing.agreement import require, require_docstring
 from spyx.testing.layers import check_batch_independence, check_gradients, check_layer, check_streaming
 
 _SECTIONS = ("Args", "Shapes", "Example", "Reference")

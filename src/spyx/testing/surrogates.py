@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from spyx.testing.compare import require, require_close
+from spyx.testing.agreement import require, require_close
 
 if TYPE_CHECKING:
     from spyx.axn import Surrogate

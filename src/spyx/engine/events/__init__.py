@@ -8,10 +8,10 @@ is not finite counts as zero here.
 from __future__ import annotations
 
 from spyx.engine.events.choice import by_events as by_events
-from spyx.engine.events.convolution import convolve as convolve
-from spyx.engine.events.delays import delayed as delayed
-from spyx.engine.events.delays import may_skip as may_skip
-from spyx.engine.events.products import affine as affine
-from spyx.engine.events.products import outer as outer
+from spyx.engine.events.sparse_convolution import convolve as convolve
+from spyx.engine.events.sparse_delays import delayed as delayed
+from spyx.engine.events.sparse_delays import may_skip as may_skip
+from spyx.engine.events.sparse_products import affine as affine
+from spyx.engine.events.sparse_products import outer as outer
 
 __all__ = ["affine", "by_events", "convolve", "delayed", "may_skip", "outer"]

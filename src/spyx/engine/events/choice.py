@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine import device
-from spyx.engine.kernels import native, rows
+from spyx.engine.kernels import product_kernels, xla_call
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Shaped
@@ -27,7 +27,7 @@ SMALLEST = 2**20
 
 def by_events(multiplications: int) -> bool:
     """May this product skip zeros: it is large enough, on one CPU with the extra `cpu`?"""
-    return multiplications >= SMALLEST and device.one_cpu() and device.has_compiler() and native.obstacle() is None
+    return multiplications >= SMALLEST and device.one_cpu() and device.has_compiler() and xla_call.obstacle() is None
 
 
 def choose(plain: Callable[..., Array], events: Callable[..., Array], most: float, *operands: Array) -> Array:
@@ -48,4 +48,4 @@ def density(x: Shaped[Array, "rows ..."]) -> Float[Array, ""]:
     """Share of the entries of x (rows, ...) that are not zero, from a sample of its rows."""
     stride = max((s for s in STRIDES if s * SAMPLED_ROWS <= x.shape[0]), default=1)
     size = x.size // x.shape[0] * -(-x.shape[0] // stride)
-    return rows.count_nonzero(x, stride).astype(jnp.float32) / np.float32(size)
+    return product_kernels.count_nonzero(x, stride).astype(jnp.float32) / np.float32(size)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from spyx.engine.kernels import functions, native
+from spyx.engine.kernels import kernel_functions, xla_call
+from spyx.engine.kernels.lane_source import backward_source, forward_source
 from spyx.engine.kernels.language import Kernel, parse
-from spyx.engine.kernels.source import backward_source, forward_source
 from spyx.engine.kernels.spec import Spec
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from spyx.engine.types import Checkpoints, Leaves, OverTime, PerLane
 
-LANES = native.Share(axis=1, smallest=64, largest=1024)
+LANES = xla_call.Share(axis=1, smallest=64, largest=1024)
 """Of a local step: a block's state fits the first-level cache and its loop is made of whole vectors."""
 
-SAMPLES = native.Share(axis=1, smallest=4, largest=32)
+SAMPLES = xla_call.Share(axis=1, smallest=4, largest=32)
 """Of a recurrent step: four samples share every row of W that the backward pass loads; the states of 32 stay in the
 cache."""
 
@@ -42,18 +42,18 @@ def backward(
 def _call(spec: Spec, name: str, source: str, arrays: Leaves, shapes: list[jax.ShapeDtypeStruct]) -> Leaves:
     share, count = SAMPLES if spec.recurrent else LANES, len(arrays) + len(shapes)
     types = {"real": spec.dtype.name, "spikes": spec.dtype.name}
-    target = native.register(name, source, types, share, lambda: _entry(name, source, count))
+    target = xla_call.register(name, source, types, share, lambda: _entry(name, source, count))
     return list(jax.ffi.ffi_call(target, shapes)(*arrays))
 
 
 def _entry(name: str, source: str, pointers: int) -> Kernel:
     """`entry(context, first, last)`: the kernel of a source on the buffers of a context."""
-    arguments = ", ".join(f"real_at(c[{native.BUFFERS + 2 * k}])" for k in range(pointers))
+    arguments = ", ".join(f"real_at(c[{xla_call.BUFFERS + 2 * k}])" for k in range(pointers))
     entry = (
-        f"def entry(context, first, last):\n    c = int_at(context)\n    size = int_at(c[{native.BUFFERS + 1}])\n"
+        f"def entry(context, first, last):\n    c = int_at(context)\n    size = int_at(c[{xla_call.BUFFERS + 1}])\n"
         f"    {name}(first, last, size[0], size[1], size[2], {arguments})\n    return 0\n"
     )
-    return parse(source + entry, functools.partial(_type, name), vars(functions))["entry"]
+    return parse(source + entry, functools.partial(_type, name), vars(kernel_functions))["entry"]
 
 
 def _type(kernel: str, function: str, argument: str) -> str:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from spyx.engine.kernels.program import evaluate
+from spyx.engine.kernels.lane_program import evaluate
 
 if TYPE_CHECKING:
     from jax import Ref

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spyx.engine.definitions import cache
-from spyx.engine.kernels.program import Operand, Program, Unsupported, select, trace
+from spyx.engine.feedback import Dense, Recurrent
+from spyx.engine.jit_cache import cache
+from spyx.engine.kernels.lane_program import Operand, Program, Unsupported, select, trace
 from spyx.engine.params import Params
-from spyx.engine.recurrent import Dense, Recurrent
 
 if TYPE_CHECKING:
     from spyx.engine.types import Inputs, Parameters, State, Step, Structure, Units

@@ -11,8 +11,8 @@ from flax import nnx
 
 from spyx import nn
 from spyx.fn.traces import TraceFunction
-from spyx.nn.inside import layers_with_state, named_layers
 from spyx.nn.layer import as_layer, hashable, merged
+from spyx.nn.layers_by_path import layers_with_state, named_layers
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Num

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from spyx import nn
-from spyx.nn.inside import layers_with_state
+from spyx.nn.layers_by_path import layers_with_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable

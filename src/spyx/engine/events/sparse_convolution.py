@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from spyx.engine import convolution
 from spyx.engine.derivative import Bilinear, Changes, call
 from spyx.engine.events.choice import by_events, choose
-from spyx.engine.kernels import maps
+from spyx.engine.kernels import convolution_kernels
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Shaped
@@ -81,7 +81,9 @@ class _Map(Bilinear):
         size = _moved(x.shape[1:3], self.pads, w.shape[:2], 1)
 
         def events(x: Array, w: Array) -> Array:
-            return maps.scatter(x, w[::-1, ::-1].transpose(0, 2, 1, 3), _offset(self.pads, w.shape), size)
+            return convolution_kernels.scatter(
+                x, w[::-1, ::-1].transpose(0, 2, 1, 3), _offset(self.pads, w.shape), size
+            )
 
         return choose(partial(_by_patches, self.pads), events, DENSITY, x, w)
 
@@ -100,7 +102,7 @@ class _InputGradient(Bilinear):
         size = _moved(g.shape[1:3], self.pads, w.shape[:2], -1)
 
         def events(g: Array, w: Array) -> Array:
-            return maps.scatter(g, w.transpose(0, 3, 1, 2), (self.pads[0][0], self.pads[1][0]), size)
+            return convolution_kernels.scatter(g, w.transpose(0, 3, 1, 2), (self.pads[0][0], self.pads[1][0]), size)
 
         def by_patches(g: Array, w: Array) -> Array:
             x = jnp.zeros((g.shape[0], *size, w.shape[2]), g.dtype)
@@ -122,7 +124,7 @@ class _WeightGradient(Bilinear):
 
     def forward(self, x: Array, g: Array) -> Array:
         def events(x: Array, g: Array) -> Array:
-            found = maps.gather(x, g, _offset(self.pads, self.window), self.window)
+            found = convolution_kernels.gather(x, g, _offset(self.pads, self.window), self.window)
             return found.transpose(0, 2, 1, 3)[::-1, ::-1]
 
         def by_patches(x: Array, g: Array) -> Array:

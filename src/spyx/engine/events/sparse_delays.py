@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from spyx.engine import delays as lagged
 from spyx.engine.derivative import Changes, Rule, call, push
 from spyx.engine.events.choice import by_events, choose
-from spyx.engine.kernels.arrivals import arrivals
+from spyx.engine.kernels.delay_kernels import arrivals
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn import dtypes
 
-from spyx.engine import events, spread
+from spyx.engine import events, over_devices
 from spyx.engine.convolution import convolve
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Stateless, as_current, check_features, over_merged_time
@@ -121,7 +121,7 @@ def on_each_device(product: Callable[[Array, Connection], Array], module: Connec
         module: it; where a mesh splits units, those of a `Linear` are its columns.
         xs: inputs, time on axis 0.
     """
-    parts = spread.here()
+    parts = over_devices.here()
     if parts is None or not parts.rows(xs):
         return over_merged_time(lambda x: product(x, module), xs)
     graphdef, weights = nnx.split(module)

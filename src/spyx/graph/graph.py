@@ -22,7 +22,7 @@ from spyx.graph.arguments import (
 from spyx.graph.delay import silent
 from spyx.graph.describe import describe
 from spyx.graph.execute import GraphState
-from spyx.graph.plan import Plan, merge_problems, raise_all, structure_problems
+from spyx.graph.topology import Plan, merge_problems, raise_all, structure_problems
 from spyx.nn.execution import AUTO, Execution, takes_masks
 from spyx.nn.layer import Layer, as_layer, step_through
 

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from spyx.engine.kernels import functions as library
+from spyx.engine.feedback import Dense, Recurrent
 from spyx.engine.kernels import kernel_cache
+from spyx.engine.kernels import kernel_functions as library
 from spyx.engine.kernels import spec as parts
-from spyx.engine.kernels.functions import add_rows as add_rows
+from spyx.engine.kernels.kernel_functions import add_rows as add_rows
+from spyx.engine.kernels.lane_program import Program, Unsupported
+from spyx.engine.kernels.lane_source import Lines, write
 from spyx.engine.kernels.language import Kernel, kernel, parse
-from spyx.engine.kernels.program import Program, Unsupported
-from spyx.engine.kernels.source import Lines, write
 from spyx.engine.kernels.spec import Spec, spec_of
 from spyx.engine.params import Params
-from spyx.engine.recurrent import Dense, Recurrent
 
 if TYPE_CHECKING:
     from jaxtyping import ArrayLike

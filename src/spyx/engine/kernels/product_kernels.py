@@ -14,15 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine.derivative import together
-from spyx.engine.kernels import native
-from spyx.engine.kernels.functions import add_rows as add_rows
+from spyx.engine.kernels import xla_call
+from spyx.engine.kernels.kernel_functions import add_rows as add_rows
 from spyx.engine.kernels.language import SCALARS, kernel
-from spyx.engine.kernels.native import BUFFERS
+from spyx.engine.kernels.xla_call import BUFFERS
 
-ROWS, INPUTS = native.Share(axis=0, smallest=8, largest=64), native.Share(axis=1, smallest=16, largest=256)
+ROWS, INPUTS = xla_call.Share(axis=0, smallest=8, largest=64), xla_call.Share(axis=1, smallest=16, largest=256)
 """What is shared out: rows of the result, that is rows of `x` for `affine` and columns of `x` for `outer`."""
 
-ALL = native.Share(axis=0, smallest=2**40, largest=2**40)
+ALL = xla_call.Share(axis=0, smallest=2**40, largest=2**40)
 """One thread does everything: it is less work than asking another one."""
 
 TILE = 128
@@ -47,9 +47,9 @@ def count_nonzero(x: jax.Array, stride: int) -> jax.Array:
     return _call("count", ALL, jax.ShapeDtypeStruct((), np.dtype(np.int32)), flat, jnp.full((), stride, jnp.int32))
 
 
-def _call(name: str, share: native.Share, out: jax.ShapeDtypeStruct, x: jax.Array, *rest: jax.Array) -> jax.Array:
+def _call(name: str, share: xla_call.Share, out: jax.ShapeDtypeStruct, x: jax.Array, *rest: jax.Array) -> jax.Array:
     types = {"spikes": "uint8" if x.dtype == np.bool_ else x.dtype.name, "real": out.dtype.name}
-    target = native.register(name, name, types, share, lambda: _ENTRIES[name])
+    target = xla_call.register(name, name, types, share, lambda: _ENTRIES[name])
     return together(jax.ffi.ffi_call(target, out)(x, *rest), x, *rest)[0]
 
 

@@ -17,7 +17,7 @@ from jax.interpreters import batching, mlir
 
 from spyx.engine import device
 from spyx.engine.derivative import types
-from spyx.engine.kernels import cpu, pallas, plain
+from spyx.engine.kernels import cpu, pallas, plain_loops
 from spyx.engine.kernels.spec import Spec
 
 if TYPE_CHECKING:
@@ -133,11 +133,11 @@ _forward = _new_primitive(
     "spyx_kernel_forward",
     _run_forward,
     Spec.forward_shapes,
-    {None: plain.forward, "cpu": _on_cpu(cpu.forward, plain.forward), "cuda": pallas.forward},
+    {None: plain_loops.forward, "cpu": _on_cpu(cpu.forward, plain_loops.forward), "cuda": pallas.forward},
 )
 _backward = _new_primitive(
     "spyx_kernel_backward",
     _run_backward,
     Spec.backward_shapes,
-    {None: plain.backward, "cpu": _on_cpu(cpu.backward, plain.backward), "cuda": pallas.backward},
+    {None: plain_loops.backward, "cpu": _on_cpu(cpu.backward, plain_loops.backward), "cuda": pallas.backward},
 )

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spyx.engine.definitions import cache
+from spyx.engine.jit_cache import cache
 from spyx.engine.kernels import spec as parts
 from spyx.engine.kernels.expressions import DTYPES, expression
-from spyx.engine.kernels.program import Operand, Program, Unsupported
+from spyx.engine.kernels.lane_program import Operand, Program, Unsupported
 from spyx.engine.kernels.spec import SPECS, Spec
 
 _LEGEND = """\

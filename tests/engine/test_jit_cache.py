@@ -11,7 +11,7 @@ from flax import nnx
 
 from spyx import nn
 from spyx.axn import superspike
-from spyx.engine import definitions
+from spyx.engine import jit_cache
 
 X = jnp.ones((2, 6, 3))
 
@@ -48,7 +48,7 @@ RUNS = {
 
 @pytest.mark.parametrize("how", RUNS)
 def test_memory_of_a_class_that_is_defined_again_is_given_back(how, monkeypatch):
-    monkeypatch.setattr(definitions, "KEPT", 1)
+    monkeypatch.setattr(jit_cache, "KEPT", 1)
     counts = []
     for i in range(4):
         RUNS[how](nn.Sequential(cell(1.0 + i, own_class=how == "run")(3)))
@@ -57,7 +57,7 @@ def test_memory_of_a_class_that_is_defined_again_is_given_back(how, monkeypatch)
 
 
 def test_a_surrogate_that_is_defined_again_is_dropped(monkeypatch):
-    monkeypatch.setattr(definitions, "KEPT", 1)
+    monkeypatch.setattr(jit_cache, "KEPT", 1)
     counts = []
     for _ in range(4):
         nn.run(nn.LIF(3, beta=0.9, activation=lambda v: superspike()(v)), X)
@@ -82,15 +82,15 @@ def function(n: int):
 
 
 def test_the_last_definitions_of_a_name_are_kept():
-    kept = definitions.Generations()
+    kept = jit_cache.Generations()
     made = [function(n) for n in range(20)]
     found = [kept.of((f,)) for f in made]
     assert [kept.of((f,)) is own for f, own in zip(made[-4:], found[-4:], strict=True)] == [True] * 4
-    assert len(kept._live) == definitions.KEPT
+    assert len(kept._live) == jit_cache.KEPT
 
 
 def test_classes_of_one_name_that_are_used_in_turn_are_all_kept():
-    kept = definitions.Generations()
+    kept = jit_cache.Generations()
     made = [function(n) for n in range(20)]
     for _ in range(3):
         found = [kept.of((f,)) for f in made]
@@ -98,8 +98,8 @@ def test_classes_of_one_name_that_are_used_in_turn_are_all_kept():
 
 
 def test_names_are_bounded(monkeypatch):
-    monkeypatch.setattr(definitions, "NAMES", 8)
-    kept = definitions.Generations()
+    monkeypatch.setattr(jit_cache, "NAMES", 8)
+    kept = jit_cache.Generations()
     made = [type(f"Numbered{n}", (), {}) for n in range(20)]
     for cls in made:
         kept.of((cls,))
@@ -110,6 +110,6 @@ def test_functions_and_classes_are_found_in_static_arguments():
     f, own = function(0), cell(1.0)
     tree = jax.tree.structure(own(2, activation=f).params())
     net = nnx.graphdef(nn.Sequential(own(2)))
-    assert f in definitions.definitions((tree,))
-    assert own in definitions.definitions((net,))
-    assert f in definitions.definitions((jax.jit(f), 1, None))
+    assert f in jit_cache.definitions((tree,))
+    assert own in jit_cache.definitions((net,))
+    assert f in jit_cache.definitions((jax.jit(f), 1, None))

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine.derivative import together
-from spyx.engine.kernels import native
+from spyx.engine.kernels import xla_call
 from spyx.engine.kernels.language import kernel
-from spyx.engine.kernels.native import BUFFERS
+from spyx.engine.kernels.xla_call import BUFFERS
 
-SAMPLES = native.Share(axis=1, smallest=1, largest=8)
+SAMPLES = xla_call.Share(axis=1, smallest=1, largest=8)
 
 
 def arrivals(seen: jax.Array, w: jax.Array, delays: jax.Array, lags: int) -> jax.Array:
@@ -32,7 +32,7 @@ def arrivals(seen: jax.Array, w: jax.Array, delays: jax.Array, lags: int) -> jax
     out = jax.ShapeDtypeStruct((seen.shape[0] - lags + 1, seen.shape[1], outputs), w.dtype)
     places = delays * np.int32(outputs) + jnp.arange(outputs, dtype=jnp.int32)[None]
     types = {"spikes": seen.dtype.name, "real": w.dtype.name}
-    target = native.register("arrivals", "arrivals", types, SAMPLES, lambda: _enter)
+    target = xla_call.register("arrivals", "arrivals", types, SAMPLES, lambda: _enter)
     return together(jax.ffi.ffi_call(target, out)(seen, w, places), seen, w, places)[0]
 
 

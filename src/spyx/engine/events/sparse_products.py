@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from spyx.engine.derivative import Changes, Rule, call, filled
 from spyx.engine.events.choice import by_events, choose
-from spyx.engine.kernels import rows
+from spyx.engine.kernels import product_kernels
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Shaped
@@ -65,7 +65,7 @@ class _Affine(Rule):
     most: float
 
     def forward(self, x: Array, w: Array, b: Array) -> Array:
-        return choose(lambda x, w, b: x.astype(w.dtype) @ w + b[None], rows.affine, self.most, x, w, b)
+        return choose(lambda x, w, b: x.astype(w.dtype) @ w + b[None], product_kernels.affine, self.most, x, w, b)
 
     def tangent(self, args: Arguments, tangents: tuple[Tangents, ...]) -> Changes:
         x, w, b = args
@@ -84,7 +84,7 @@ class _Outer(Rule):
     """Likewise."""
 
     def forward(self, x: Array, g: Array) -> Array:
-        return choose(lambda x, g: x.astype(g.dtype).T @ g, rows.outer, DENSITY, x, g)
+        return choose(lambda x, g: x.astype(g.dtype).T @ g, product_kernels.outer, DENSITY, x, g)
 
     def tangent(self, args: Arguments, tangents: tuple[Tangents, ...]) -> Changes:
         x, g = args

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from spyx.engine.derivative import together
-from spyx.engine.kernels import native
+from spyx.engine.kernels import xla_call
 from spyx.engine.kernels.language import kernel
-from spyx.engine.kernels.native import BUFFERS
+from spyx.engine.kernels.xla_call import BUFFERS
 
-IMAGES, PARTS = native.Share(axis=0, smallest=1, largest=8), native.Share(axis=0, smallest=1, largest=1)
+IMAGES, PARTS = xla_call.Share(axis=0, smallest=1, largest=8), xla_call.Share(axis=0, smallest=1, largest=1)
 
 SUMMANDS = 16
 """Sums that `gather` keeps, each over some of the images, so that threads need not share one."""
@@ -46,8 +46,8 @@ def _place(offset: Offset) -> jax.Array:
     return jnp.asarray(np.asarray(offset, np.int32))
 
 
-def _call(name: str, share: native.Share, out: jax.ShapeDtypeStruct, *operands: jax.Array) -> jax.Array:
-    target = native.register(name, name, {"real": out.dtype.name}, share, lambda: _ENTRIES[name])
+def _call(name: str, share: xla_call.Share, out: jax.ShapeDtypeStruct, *operands: jax.Array) -> jax.Array:
+    target = xla_call.register(name, name, {"real": out.dtype.name}, share, lambda: _ENTRIES[name])
     return together(jax.ffi.ffi_call(target, out)(*operands), *operands)[0]
 
 

@@ -10,7 +10,7 @@ import optax
 
 from spyx import data, optimize
 from spyx.cli.config import AugmentTable, Config
-from spyx.cli.network import learns_delays
+from spyx.cli.make_network import learns_delays
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Num

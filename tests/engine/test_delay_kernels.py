@@ -12,7 +12,7 @@ from reference import delays_oracle as oracle
 from spyx import nn
 from spyx.engine import device, events
 from spyx.engine.events import choice
-from spyx.engine.events import delays as by_arrival
+from spyx.engine.events import sparse_delays as by_arrival
 
 pytestmark = pytest.mark.skipif(not device.has_compiler(), reason="needs llvmlite: pip install 'spyx-jax[cpu]'")
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from spyx.engine.kernels import spec as parts
-from spyx.engine.kernels.program import evaluate
+from spyx.engine.kernels.lane_program import evaluate
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

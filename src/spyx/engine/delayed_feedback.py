@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from spyx.engine.definitions import jit
 from spyx.engine.derivative import Changes, call, inexact, pull, together
+from spyx.engine.feedback import Carried, Recurrent, _as_dict
+from spyx.engine.jit_cache import jit
 from spyx.engine.loop import STATES, Loop, _split
 from spyx.engine.params import Params, without
-from spyx.engine.recurrent import Carried, Recurrent, _as_dict
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

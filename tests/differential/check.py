@@ -160,7 +160,8 @@ def _input(group: Group, layer: Any, subject: Subject) -> Any:
     shape = (CANDIDATES, STEPS, *layer.hidden_shape)
     if group.input_dtype == "uint8":
         return jnp.asarray(draw.integers(0, 2, shape), jnp.uint8)
-    return jnp.asarray(0.3 + subject.scale * draw.normal(size=shape), group.input_dtype)
+    most = float(jnp.finfo(group.input_dtype).max) / 2  # currents in picoampere may pass what float16 holds
+    return jnp.asarray(np.clip(0.3 + subject.scale * draw.normal(size=shape), -most, most), group.input_dtype)
 
 
 def _margins(by_oracle: Any, weights: Any, x: Any, state: Any) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What a training loop costs above its compiled step, what checkpoints cost, and what a population saves.
 
 python -m benchmarks.training loops            # fit with a Loader, and compile_fit, over the bare step on W1
+python -m benchmarks.training delays           # compile_fit over the bare step, with a learned delay for every synapse
 python -m benchmarks.training checkpoints      # train with a folder over train without, on W1
 python -m benchmarks.training population       # 16 seeds on digits in one program over 16 runs of their own
 
@@ -59,10 +60,10 @@ def samples() -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([np.ascontiguousarray(x.swapaxes(0, 1))] * BATCHES), np.concatenate([y] * BATCHES)
 
 
-def bare_epoch() -> Any:
+def bare_epoch(model: nn.Sequential, x: np.ndarray, y: np.ndarray) -> Any:
     """The compiled step on batches that are on the device, with nothing around it."""
-    x, y = (a.reshape(BATCHES, -1, *a.shape[1:]) for a in map(jnp.asarray, samples()))
-    graphdef, params, rest = nnx.split(network(), nnx.Param, ...)
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     adam, loss_fn = optax.adam(LEARNING_RATE), fn.integral_crossentropy()
 
     def loss(params: Any, rest: Any, x: Any, y: Any) -> Any:
@@ -79,7 +80,7 @@ def bare_epoch() -> Any:
 
     def epoch() -> None:
         nonlocal carry
-        for batch in range(BATCHES):
+        for batch in range(len(x)):
             carry, value = compiled(carry, rest, x[batch], y[batch])
         jax.block_until_ready(carry)
 
@@ -87,9 +88,10 @@ def bare_epoch() -> Any:
 
 
 def loops() -> None:
-    bare, adam, loss_fn = bare_epoch(), optax.adam(LEARNING_RATE), fn.integral_crossentropy()
+    adam, loss_fn = optax.adam(LEARNING_RATE), fn.integral_crossentropy()
     loader = data.Loader(data.Split(*samples()), WORKLOADS["W1"].batch, key=0)
     x, y = (a.reshape(BATCHES, -1, *a.shape[1:]) for a in samples())
+    bare = bare_epoch(network(), x, y)
 
     def fit(hook: Any) -> None:
         optimize.fit(network(), adam, loss_fn, lambda: loader, epochs=ROUNDS + 1, on_epoch_end=hook)
@@ -110,6 +112,30 @@ def loops() -> None:
 
         run(turn)
         report(f"{name} : bare step, W1", pairs)
+
+
+def delays() -> None:
+    """20 inputs, 48 LIF units with delays of up to 20 steps, 50 steps, batches of 100: what `spyx train --delays` runs."""
+    rngs, draw = nnx.Rngs(0), np.random.default_rng(0)
+    x = (draw.random((BATCHES, 100, 50, 20)) < 0.02).astype(np.float32)
+    y = draw.integers(0, 10, (BATCHES, 100))
+
+    def model() -> nn.Sequential:
+        connection = nn.Delayed(nn.Linear(20, 48, rngs=rngs), 20, rngs=rngs)
+        return nn.Sequential(connection, nn.LIF(48, beta=0.9), nn.Linear(48, 10, rngs=rngs), nn.LI(10, beta=0.9))
+
+    bare, clock, pairs = bare_epoch(model(), x, y), Clock(), []
+
+    def turn(epoch: int, numbers: dict[str, float]) -> None:
+        mine = clock.look()
+        bare()
+        theirs = clock.look()
+        if epoch:  # the first compiles
+            pairs.append((mine, theirs))
+
+    given = dict(epochs=4 * ROUNDS + 1, key=jax.random.key(0), on_epoch_end=turn)
+    optimize.compile_fit(model(), optax.adam(LEARNING_RATE), fn.integral_crossentropy(), (x, y), **given)
+    report("compile_fit : bare step, 48 units with delays", pairs)
 
 
 def checkpoints() -> None:
@@ -192,14 +218,14 @@ def report(name: str, pairs: list[Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.training", description=__doc__)
-    parser.add_argument("what", choices=("loops", "checkpoints", "population", "digits"))
+    parser.add_argument("what", choices=("loops", "delays", "checkpoints", "population", "digits"))
     parser.add_argument("--seeds", default="0", help="for digits, what population starts as processes of their own")
     parser.add_argument("--together", action="store_true")
     arguments = parser.parse_args()
     if arguments.what == "digits":
         print(json.dumps(digits([int(seed) for seed in arguments.seeds.split(",")], arguments.together)))
         return
-    {"loops": loops, "checkpoints": checkpoints, "population": population}[arguments.what]()
+    {"loops": loops, "delays": delays, "checkpoints": checkpoints, "population": population}[arguments.what]()
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def loops() -> None:
 
 
 def delays() -> None:
-    """20 inputs, 48 LIF units with delays of up to 20 steps, 50 steps, batches of 100: what `spyx train --delays` runs."""
+    """20 inputs, 48 LIF units with delays of up to 20 steps, 50 steps, batches of 100: as in `spyx train --delays`."""
     rngs, draw = nnx.Rngs(0), np.random.default_rng(0)
     x = (draw.random((BATCHES, 100, 50, 20)) < 0.02).astype(np.float32)
     y = draw.integers(0, 10, (BATCHES, 100))

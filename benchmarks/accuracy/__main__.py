@@ -3,6 +3,7 @@
 python -m benchmarks.accuracy list
 python -m benchmarks.accuracy run nmnist-conv-lif --data FOLDER           # what is finished is not run again
 python -m benchmarks.accuracy run nmnist-conv-lif --data FOLDER --seeds 2 --first 100 --runs runs/mine
+python -m benchmarks.accuracy run shd-adlif --data FOLDER                 # data that were not at hand, by name alone
 python -m benchmarks.accuracy page                              # docs/results from benchmarks/accuracy/results
 """
 
@@ -19,7 +20,7 @@ def main() -> None:
         "python -m benchmarks.accuracy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=("list", "run", "collect", "page"))
-    parser.add_argument("rows", nargs="*", metavar="ROW", help="all by default")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="by default all whose data are at hand")
     parser.add_argument("--data", type=Path, help="folder with the files of the data sets, named as in rows.toml")
     parser.add_argument("--cache", type=Path, help="where frames of recordings are stored; default ~/.cache/spyx")
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), help="default runs/accuracy")
@@ -34,9 +35,10 @@ def main() -> None:
     chosen = [known[name] for name in arguments.rows or known]
     if arguments.command == "list":
         for row in chosen:
-            print(f"{row.name:32} {row.data.title}: {row.model}; {len(row.runs())} runs")
+            runs = f"{len(row.runs())} runs" + (f"; not at hand: {row.data.needs}" if row.data.needs else "")
+            print(f"{row.name:32} {row.data.title}: {row.model}; {runs}")
     elif arguments.command == "run":
-        _run(parser, chosen, arguments)
+        _run(parser, [row for row in chosen if arguments.rows or not row.data.needs], arguments)
     elif arguments.command == "collect":
         for row in chosen:
             page.collect(row, arguments.runs, arguments.results)

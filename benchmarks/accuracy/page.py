@@ -70,6 +70,7 @@ def text(rows: dict[str, Row], results: Path) -> str:
     measured = {name: runs for name in rows if (runs := read(results, name))}
     parts = [HEAD, _summary(rows, measured), "![Every seed of every row, and the bars](accuracy.png)\n"]
     parts += [_costs(rows, measured), _ablations(rows, measured), _whole(measured), _absent(rows, measured)]
+    parts += [_not_at_hand(rows, measured)]
     return "\n".join(part for part in parts if part)
 
 
@@ -131,8 +132,27 @@ def _whole(measured: dict[str, Any]) -> str:
 
 
 def _absent(rows: dict[str, Row], measured: dict[str, Any]) -> str:
-    names = [f"`{name}`" for name in rows if name not in measured]
+    names = [f"`{name}`" for name, row in rows.items() if name not in measured and not row.data.needs]
     return "" if not names else f"## Not run yet\n\nSettings are there, results are not: {', '.join(names)}.\n"
+
+
+def _not_at_hand(rows: dict[str, Row], measured: dict[str, Any]) -> str:
+    """Rows that who has the data can run: what is needed and the command, and no number that looks like a result."""
+    missing = [row for name, row in rows.items() if name not in measured and row.data.needs]
+    if not missing:
+        return ""
+    head = ["data", "model", "run it with"]
+    lines = [
+        [row.data.title, row.model, f"`python -m benchmarks.accuracy run {row.name} --data FOLDER`"] for row in missing
+    ]
+    folders = {row.data.title: f"FOLDER holds {row.data.needs}. Test part: {row.data.test}" for row in missing}
+    listed = "\n".join(f"- {title}: {folder}." for title, folder in folders.items())
+    return (
+        "## No results: data not at hand\n\n**None of these rows was trained: the data were not at hand.** Their "
+        "settings, `benchmarks/accuracy/settings`, follow the papers that each file names and say where they differ. "
+        "They were run on small files of the published layout, which shows that they work and nothing else.\n\n"
+        f"{_table(head, lines)}\n\n{listed}\n"
+    )
 
 
 def _seeds(runs: list[dict[str, Any]]) -> str:

@@ -19,6 +19,7 @@ class Data:
         name: its heading's key in `rows.toml`.
         title: in words.
         file: what `--data` takes, inside the folder that the study is given; empty where no files are needed.
+        needs: what that folder has to hold, in words, where the data are not at hand; else empty.
         simple: what a simple method reaches, in words.
         published: what is published, in words.
         bar: mean test accuracy that the study aims at, or None.
@@ -28,6 +29,7 @@ class Data:
     name: str
     title: str
     file: str = ""
+    needs: str = ""
     simple: str = "-"
     published: str = "-"
     bar: float | None = None

@@ -12,12 +12,14 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
+from benchmarks.accuracy import __main__ as accuracy  # noqa: E402
 from benchmarks.accuracy import page, rows, study  # noqa: E402
 
 from spyx.cli import inputs, network  # noqa: E402
 from spyx.cli.config import make_config  # noqa: E402
 
 ROWS = rows.read()
+RESULT = {"test_best": 1.0, "test_last": 1.0, "best_epoch": 1, "epochs": 1}
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
@@ -41,6 +43,34 @@ def test_results_are_those_of_the_committed_settings(row):
 
 def test_the_page_is_made_of_the_results():
     assert (page.DOCS / "index.md").read_text(encoding="utf-8") == page.text(ROWS, page.RESULTS)
+
+
+def test_rows_without_data_are_no_results_and_have_their_command():
+    there, command = (
+        [row for row in ROWS.values() if row.data.needs],
+        "python -m benchmarks.accuracy run {} --data FOLDER",
+    )
+    absent = page._not_at_hand(ROWS, {})
+    assert {row.data.name for row in there} == {"shd", "ssc", "dvs_gesture", "cifar10_dvs"}
+    assert [line for line in absent.split("\n") if re.search(r"\d %|\d\.\d", line)] == []
+    assert "None of these rows was trained" in absent
+    pages = [absent, (REPOSITORY / "docs" / "how-to" / "event-data.md").read_text(encoding="utf-8")]
+    for text in pages:
+        assert re.findall(r"benchmarks\.accuracy run (\S+)", text) == [row.name for row in there]
+        assert all(command.format(row.name) in text for row in there)
+    assert page._not_at_hand(ROWS, {row.name: [] for row in there}) == ""
+
+
+def test_rows_without_data_run_by_name_alone(monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(study, "run", lambda row, *rest, **how: ran.append((row.name, how["data"])) or RESULT)
+    monkeypatch.setattr(sys, "argv", ["accuracy", "run", "shd-adlif", "--data", str(tmp_path), "--seeds", "1"])
+    accuracy.main()
+    assert ran == [("shd-adlif", tmp_path)]
+    ran.clear()
+    monkeypatch.setattr(sys, "argv", ["accuracy", "run", "--data", str(tmp_path), "--seeds", "1"])
+    accuracy.main()
+    assert {name for name, _ in ran} == {name for name, row in ROWS.items() if not row.data.needs}
 
 
 def test_a_seed_without_all_its_folds_does_not_count():

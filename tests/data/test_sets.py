@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.data import event_files
 from tests.data.event_files import columns
+from tests.data.published import write_cifar10_dvs, write_dvs_gesture, write_heidelberg, write_shd, write_ssc
 
 from spyx.data import EventFileError, load
 from spyx.data.sets import NAMES, heidelberg
@@ -76,31 +77,8 @@ def test_randman_is_smooth_and_learnable():
     assert (data.train.y[distance.argmin(1)] == data.test.y).mean() > 0.95
 
 
-def write_heidelberg(path, count: int, num_classes: int, speakers: list[int] | None = None) -> list[tuple]:
-    """A file of exactly the published layout: ragged float16 seconds and uint16 units, labels, speakers, keys."""
-    h5py = pytest.importorskip("h5py")
-    rng = np.random.default_rng(count)
-    written = []
-    with h5py.File(path, "w") as file:
-        ragged = {"times": h5py.vlen_dtype(np.float16), "units": h5py.vlen_dtype(np.uint16)}
-        sets = {name: file.create_dataset(f"spikes/{name}", (count,), dtype) for name, dtype in ragged.items()}
-        for i in range(count):
-            size = int(rng.integers(5, 40))
-            times = np.sort(rng.uniform(0, 1, size)).astype(np.float16)
-            units = rng.integers(0, 700, size).astype(np.uint16)
-            sets["times"][i], sets["units"][i] = times, units
-            written.append((times, units))
-        file["labels"] = (np.arange(count) % num_classes).astype(np.uint16)
-        if speakers is not None:
-            file["extra/speaker"] = np.array(speakers, np.uint16)
-        file["extra/keys"] = np.array([b"zero", b"one"])
-    return written
-
-
 def test_shd_holds_out_speakers(tmp_path):
-    speakers = [0, 1, 10, 11, 0, 10, 2, 3]
-    written = write_heidelberg(tmp_path / "shd_train.h5", 8, 20, speakers)
-    write_heidelberg(tmp_path / "shd_test.h5", 4, 20, [4, 5, 4, 5])
+    written = write_shd(tmp_path)
     data = load("shd", root=tmp_path)
     assert [len(data.train), len(data.validation), len(data.test)] == [5, 3, 4]
     assert data.validation.x.names == ["shd_train.h5#2", "shd_train.h5#3", "shd_train.h5#5"]
@@ -114,10 +92,10 @@ def test_shd_holds_out_speakers(tmp_path):
 
 
 def test_ssc_uses_the_published_parts(tmp_path):
-    for name, count in (("train", 5), ("valid", 3), ("test", 2)):
-        write_heidelberg(tmp_path / f"ssc_{name}.h5", count, 35)
+    write_ssc(tmp_path)
     data = load("ssc", root=tmp_path)
     assert [len(data.train), len(data.validation), len(data.test)] == [5, 3, 2]
+    assert [name.split("#")[0] for name in data.validation.x.names] == ["ssc_valid.h5"] * 3
     assert data.num_classes == 35
     (tmp_path / "ssc_test.h5").unlink()
     with pytest.raises(ValueError, match=r"ssc: expected the file ssc_test.h5 in .*; got no such file"):
@@ -135,13 +113,7 @@ def test_damaged_heidelberg_files_are_refused(tmp_path):
 
 
 def test_dvs_gesture_cuts_trials_into_gestures_and_holds_out_people(tmp_path):
-    c = columns(400, 128, 128)
-    for user in ("user01_led", "user21_lab", "user24_fluorescent"):
-        (tmp_path / f"{user}.aedat").write_bytes(event_files.aedat3(c))
-        table = "class,startTime_usec,endTime_usec\n1,0,100000\n11,100000,200000\n"
-        (tmp_path / f"{user}_labels.csv").write_text(table)
-    (tmp_path / "trials_to_train.txt").write_text("user01_led.aedat\nuser21_lab.aedat\n")
-    (tmp_path / "trials_to_test.txt").write_text("user24_fluorescent.aedat\n")
+    c = write_dvs_gesture(tmp_path)
     data = load("dvs_gesture", root=tmp_path)
     assert data.validation.x.names == ["user21_lab.aedat#0-100000", "user21_lab.aedat#100000-200000"]
     assert data.train.y.tolist() == data.test.y.tolist() == [0, 10]
@@ -158,12 +130,7 @@ def test_dvs_gesture_cuts_trials_into_gestures_and_holds_out_people(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["aedat", "aedat4"])
 def test_cifar10_dvs_tests_on_the_last_recordings(tmp_path, suffix):
-    c = columns(30, 128, 128)
-    content = event_files.aedat2(c) if suffix == "aedat" else event_files.aedat4(c)
-    for name in ("airplane", "truck"):
-        (tmp_path / name).mkdir()
-        for number in (0, 1, 2, 3, 900, 901):
-            (tmp_path / name / f"cifar10_{name}_{number}.{suffix}").write_bytes(content)
+    c = write_cifar10_dvs(tmp_path, suffix, training=4)
     data = load("cifar10_dvs", root=tmp_path, validation=0.25)
     assert [len(data.train), len(data.validation), len(data.test)] == [6, 2, 4]
     assert data.test.y.tolist() == [0, 0, 9, 9]

@@ -15,7 +15,7 @@ sys.path.insert(0, str(REPOSITORY))
 from benchmarks.accuracy import __main__ as accuracy  # noqa: E402
 from benchmarks.accuracy import page, rows, study  # noqa: E402
 
-from spyx.cli import inputs, network  # noqa: E402
+from spyx.cli import inputs, make_network  # noqa: E402
 from spyx.cli.config import make_config  # noqa: E402
 
 ROWS = rows.read()
@@ -27,7 +27,7 @@ def test_settings_of_a_row_are_whole_and_known(row):
     given = {"data": "somewhere" if row.data.file else None, "neuron": row.neuron or None}
     config = make_config(row.settings, given | {"hold_out_speaker": (row.folds or (None,))[0]})
     inputs.check_names(config)
-    network.check_names(config)
+    make_network.check_names(config)
     assert row.data.test
 
 

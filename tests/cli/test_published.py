@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from pathlib import Path
 
 import pytest
-from benchmarks.accuracy import rows
-from tests.data.published import WRITERS
 
-from cli.conftest import spyx
-from spyx.cli.config import make_config
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.accuracy import rows  # noqa: E402
+from tests.data.published import WRITERS  # noqa: E402
+
+from cli.conftest import spyx  # noqa: E402
+from spyx.cli.config import make_config  # noqa: E402
 
 ROWS = {name: row for name, row in rows.read().items() if row.data.needs}
 FILES = {

@@ -14,8 +14,8 @@ from spyx.graph.blocks import residual as residual
 from spyx.graph.blocks import spiking_resnet_block as spiking_resnet_block
 from spyx.graph.delay import Ring as Ring
 from spyx.graph.execute import GraphState as GraphState
-from spyx.graph.graph import Graph as Graph
 from spyx.graph.merge import MERGES as MERGES
+from spyx.graph.network import Graph as Graph
 
 __all__ = [
     "MERGES",

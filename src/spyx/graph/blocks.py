@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flax import nnx
 
 from spyx import nn
-from spyx.graph.graph import Graph
+from spyx.graph.network import Graph
 
 if TYPE_CHECKING:
     from spyx.graph.types import WrittenEdge

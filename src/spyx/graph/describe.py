@@ -10,7 +10,7 @@ from jax.core import Tracer
 from spyx.nn.delayed import Delayed
 
 if TYPE_CHECKING:
-    from spyx.graph.graph import Graph
+    from spyx.graph.network import Graph
     from spyx.nn.layer import Model
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from spyx.graph.graph import Graph
+    from spyx.graph.network import Graph
     from spyx.graph.schedule import Edge
     from spyx.graph.topology import Plan
 

@@ -57,6 +57,8 @@ LARGEST = 1 << 26
 SHARE = 30
 """A checkpoint is due when training has taken so many times as long as the last one took to write: with the first and
 the last of a run, 5 % at most."""
+FIRST_S = 0.1
+"""What the first one is taken to cost: a run of less than three seconds has its last one alone."""
 
 
 class CheckpointError(ValueError):
@@ -94,7 +96,7 @@ class Checkpoints:
             )
         self.damaged: set[Path] = set()
         self.newest: Path | None = None
-        self._cost_s, self._saved_at = 0.0, time.monotonic()
+        self._cost_s, self._saved_at = FIRST_S, time.monotonic()
         self._writer: threading.Thread | None = None
         self._fault: Exception | None = None
 

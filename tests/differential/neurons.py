@@ -573,7 +573,7 @@ SUBJECTS: dict[str, Subject] = {
         Subject("RLIF-paper", recurrent_of_paper, FUSED, fed_back_itself(of_class(nn.LIF), dense)),
         Subject("Refractory", refractory, FUSED, resting),
         Subject("adLIF", lambda: nn.adLIF(UNITS, rngs=rngs()), scale=30.0),
-        Subject("EFadLIF", lambda: nn.EFadLIF(UNITS, rngs=rngs()), scale=30.0),
+        Subject("EFadLIF", lambda: nn.EFadLIF(UNITS, rngs=rngs()), scale=30.0, tolerance=2.0),  # q = 120 times rounding
         Subject("cAdLIF", lambda: nn.cAdLIF(UNITS, rngs=rngs()), scale=4.0),
         Subject("SiLIF", lambda: nn.SiLIF(UNITS, rngs=rngs()), scale=4.0),
         Subject("CSiLIF", lambda: nn.CSiLIF(UNITS, rngs=rngs())),

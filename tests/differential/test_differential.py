@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from differential.cases import DTYPES, groups, programs
+from differential.cases import groups, programs
 from differential.check import failures, legal
 from differential.neurons import SUBJECTS
 from spyx import nn
@@ -23,7 +23,7 @@ from spyx import nn
 SIZE = os.environ.get("SPYX_DIFFERENTIAL", "48")
 SEED = int(os.environ.get("SPYX_DIFFERENTIAL_SEED") or datetime.date.today().toordinal())  # another one every day
 EVERYTHING = SIZE == "all"
-PARTS = len(DTYPES) * len(SUBJECTS) if EVERYTHING else 12
+PARTS = len(groups()) if EVERYTHING else 12
 PER_GROUP = 4
 
 

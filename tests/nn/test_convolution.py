@@ -89,6 +89,19 @@ def test_over_time_it_equals_flax_too(geometry, kind, monkeypatch):
         np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("cls", [nn.Conv, nnx.Conv])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_type_of_the_sums_that_is_asked_for_is_kept(cls, groups):
+    narrow = dict(dtype=jnp.bfloat16, preferred_element_type=jnp.float32, feature_group_count=groups, use_bias=False)
+    x = jnp.ones((2, 3, 5, 4), jnp.bfloat16)
+    layer, plain = (kind(4, 4, (3,), rngs=nnx.Rngs(0), **narrow) for kind in (cls, nnx.Conv))
+    expected = plain(x.reshape(6, 5, 4)).reshape(2, 3, 5, 4)
+    found = nn.run(nn.Sequential(layer), x)[0]
+    assert expected.dtype == jnp.float32
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
 def convolutions(jaxpr, inside=False):
     """`(equation, is it inside a loop)` for every convolution of a program."""
     for equation in jaxpr.eqns:

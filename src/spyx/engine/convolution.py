@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     class Options(Numerics, total=False):
         """Those, and what else `dense_pads` overlooks."""
 
+        feature_group_count: int
         batch_group_count: int
 
 
@@ -77,7 +78,9 @@ def convolve(
         **options,
     )
     pads = dense_pads(lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, numbers)
-    if device.backend() != "cpu" or pads is None or lhs.dtype != rhs.dtype or batch_group_count != 1:
+    # What patches do not know: the type of the sums, and where on a mesh the result lies.
+    more = any(value is not None for name, value in options.items() if name != "precision")
+    if device.backend() != "cpu" or pads is None or lhs.dtype != rhs.dtype or batch_group_count != 1 or more:
         return plain(lhs, rhs)
     dilation = tuple(rhs_dilation or (1,) * len(pads))
     how = _Convolution(tuple(window_strides), pads, dilation, options.get("precision"), feature_group_count)

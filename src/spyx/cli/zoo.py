@@ -29,7 +29,7 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(help="A network of spyx zoo list.", metavar="NAME", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 DIGITS = 6
-"""Of an accuracy: means of float32 differ behind them, a single answer does not."""
+"""Of an accuracy: means of float32 differ behind them, a single prediction does not."""
 
 
 @app.command("list")

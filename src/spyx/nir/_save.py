@@ -139,7 +139,7 @@ def _saved(model: Model, meaning: Meaning, input_shape: InputShape, nir_axes: bo
 def _assembled(
     parts: Wiring, rules: Mapping[str, Rule], sites: Mapping[str, Site], label: Mapping[str, str], meaning: Meaning
 ) -> nir.NIRGraph:
-    nodes: Nodes = {name: nir.Input({"input": np.array(sites[name].answer)}) for name in parts.inputs}
+    nodes: Nodes = {name: nir.Input({"input": np.array(sites[name].output_shape)}) for name in parts.inputs}
     problems: list[str] = []
     edges: list[Edge] = []
     saves = {name: rule.save for name, rule in rules.items() if rule.save}
@@ -147,13 +147,15 @@ def _assembled(
         site: Site = sites[name]
         try:
             node = saves[name](layer, site)
-            if _flat.output_shape(node, site.shape) != site.answer:
-                raise ValueError(f"becomes a {type(node).__name__} whose output has another shape than {site.answer}")
-            nodes[name] = _typed(node, site.shape, site.answer)
+            if _flat.output_shape(node, site.shape) != site.output_shape:
+                raise ValueError(
+                    f"becomes a {type(node).__name__} whose output has another shape than {site.output_shape}"
+                )
+            nodes[name] = _typed(node, site.shape, site.output_shape)
             if type(layer) not in NEURONS:
                 node.metadata = {**node.metadata, "layer": type(layer).__name__}
             if type(layer) in RECURRENT:
-                nodes[f"{name}.w_rec"] = _typed(_recurrence(layer, site), site.answer, site.answer)  # type: ignore[arg-type]
+                nodes[f"{name}.w_rec"] = _typed(_recurrence(layer, site), site.output_shape, site.output_shape)  # type: ignore[arg-type]
                 edges += [(name, f"{name}.w_rec"), (f"{name}.w_rec", name)]
         except ValueError as error:
             problems.append(f"{label[name]}: {error}")
@@ -164,7 +166,7 @@ def _assembled(
     for source, target, delay in _timed_edges(parts, rules):
         if delay:
             between = _flat.free_name(f"{source}.delay", nodes)
-            nodes[between] = nir.Delay(np.full(sites[source].answer, delay * meaning.dt))
+            nodes[between] = nir.Delay(np.full(sites[source].output_shape, delay * meaning.dt))
             edges += [(source, between), (between, target)]
         else:
             edges.append((source, target))

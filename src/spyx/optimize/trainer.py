@@ -241,7 +241,7 @@ class _Saved(TypedDict):
     best: Variables | tuple[()]
 
 
-class _Said(TypedDict):
+class _Found(TypedDict):
     """What process 0 has found in the folder: why nothing can be used, or the numbers of a checkpoint."""
 
     fault: str | None
@@ -286,12 +286,12 @@ class _Run:
             found = None if store is None else newest(OWNER, store, resume, lambda *_: tree, notify, bytes_of(tree))
         except CheckpointError as error:
             fault = error
-        said: _Said = from_first({"fault": str(fault) if fault else None, "info": found[1] if found else None})
-        if said["fault"] is not None:
-            raise fault or CheckpointError(said["fault"])
-        if said["info"] is not None:
+        seen: _Found = from_first({"fault": str(fault) if fault else None, "info": found[1] if found else None})
+        if seen["fault"] is not None:
+            raise fault or CheckpointError(seen["fault"])
+        if seen["info"] is not None:
             tree = arrays_from_first(tree if found is None else found[0])
-            self._take(tree, said["info"], "" if store is None else str(store.newest))
+            self._take(tree, seen["info"], "" if store is None else str(store.newest))
 
     def _take(self, tree: _Saved, info: Info, where: str) -> None:
         check_same(OWNER, self.same, info, where)

@@ -64,7 +64,7 @@ def of_input(x: Input) -> list[Finding]:
     empty = int((x == 0).reshape(len(x), -1).all(1).sum())
     if empty > max(1, EMPTY * len(x)):
         number = f"{empty} of {len(x)} samples have no input at all"
-        why = "All of them get the same answer."
+        why = "All of them have one label."
         return [Finding("empty samples", "input", number, why, "a lower threshold of the encoder, or drop them.", 58)]
     return []
 

@@ -28,7 +28,7 @@ class Site(NamedTuple):
         name: of the node.
         meaning: time step and conventions.
         shape: NIR's shape of the node's input.
-        answer: NIR's shape of its output.
+        output_shape: NIR's shape of its output.
         taken: axes of the input.
         given: axes of the output.
     """
@@ -36,7 +36,7 @@ class Site(NamedTuple):
     name: str
     meaning: Meaning
     shape: Shape
-    answer: Shape
+    output_shape: Shape
     taken: Layout
     given: Layout
 

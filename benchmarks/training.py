@@ -3,6 +3,7 @@
 python -m benchmarks.training loops            # fit with a Loader, and compile_fit, over the bare step on W1
 python -m benchmarks.training delays           # compile_fit over the bare step, with a learned delay for every synapse
 python -m benchmarks.training checkpoints      # train with a folder over train without, on W1
+python -m benchmarks.training recording        # report.record of rates over the same samples run plainly, on W1
 python -m benchmarks.training population       # 16 seeds on digits in one program over 16 runs of their own
 
 Every ratio is one of turns that follow each other, so that a busy machine hits both alike; CPU time (user and system)
@@ -29,6 +30,7 @@ from flax import nnx
 from benchmarks.peers import flax_steps, ours
 from benchmarks.workloads import LEARNING_RATE, WORKLOADS
 from spyx import data, fn, nn, optimize
+from spyx import report as report_of
 
 BATCHES, ROUNDS = 8, 7
 SEEDS, EPOCHS, SINGLES = 16, 40, 4
@@ -155,6 +157,31 @@ def checkpoints() -> None:
     report("train with checkpoints : without, W1, 12 epochs", pairs)
 
 
+def recording() -> None:
+    """`report.record(what="rates")` over a jitted `nn.run`, both over all batches of W1, one after the other."""
+    model, (x, y) = network(), samples()
+    size = WORKLOADS["W1"].batch
+    graphdef, weights = nnx.split(model)
+    run = jax.jit(lambda weights, x: nn.run(nnx.merge(graphdef, weights), x)[0])
+
+    def plain() -> None:
+        for first in range(0, len(x), size):
+            jax.block_until_ready(run(weights, jnp.asarray(x[first : first + size])))
+
+    def record() -> None:
+        report_of.record(model, x, what="rates", batch_size=size)
+
+    pairs = []
+    for turn in range(2 * ROUNDS + 1):
+        clock = Clock()
+        record()
+        mine = clock.look()
+        plain()
+        if turn:  # the first compiles
+            pairs.append((mine, clock.look()))
+    report("record of rates : run, W1", pairs)
+
+
 def digits(seeds: list[int], together: bool) -> dict[str, Any]:
     """Train on digits as `spyx train` does, compilation included, the imports left out."""
     from spyx.cli import inputs, make_network, score
@@ -218,14 +245,15 @@ def report(name: str, pairs: list[Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.training", description=__doc__)
-    parser.add_argument("what", choices=("loops", "delays", "checkpoints", "population", "digits"))
+    parser.add_argument("what", choices=("loops", "delays", "checkpoints", "recording", "population", "digits"))
     parser.add_argument("--seeds", default="0", help="for digits, what population starts as processes of their own")
     parser.add_argument("--together", action="store_true")
     arguments = parser.parse_args()
     if arguments.what == "digits":
         print(json.dumps(digits([int(seed) for seed in arguments.seeds.split(",")], arguments.together)))
         return
-    {"loops": loops, "delays": delays, "checkpoints": checkpoints, "population": population}[arguments.what]()
+    runs = dict(loops=loops, delays=delays, checkpoints=checkpoints, recording=recording, population=population)
+    runs[arguments.what]()
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def checkpoints() -> None:
 
 def recording() -> None:
     """`report.record(what="rates")` over a jitted `nn.run`, both over all batches of W1, one after the other."""
-    model, (x, y) = network(), samples()
+    model, (x, _) = network(), samples()
     size = WORKLOADS["W1"].batch
     graphdef, weights = nnx.split(model)
     run = jax.jit(lambda weights, x: nn.run(nnx.merge(graphdef, weights), x)[0])

@@ -403,3 +403,19 @@ def test_a_cache_of_jax_that_is_set_already_stays(tmp_path: Path):
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
         spyx.compilation_cache("off")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read as Linux tells it")
+def test_compiling_leaves_nothing_but_the_object_in_memory():
+    """A pipeline of passes is 160 kB, which llvmlite 0.50 does not free by itself."""
+    text = "define i64 @f(i64 %a) {\n  %b = mul i64 %a, %a\n  ret i64 %b\n}\n"
+
+    def pages() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    for _ in range(3):
+        object_code.compiled(text)
+    before = pages()
+    for _ in range(40):
+        object_code.compiled(text)
+    assert (pages() - before) * os.sysconf("SC_PAGE_SIZE") < 2 * 2**20

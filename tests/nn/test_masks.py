@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from spyx import experimental, graph, nn
+from spyx.engine.masks import before_end
 
 LENGTHS = np.array([9, 4, 0, 4])
 GAPS = np.array([[1, 0, 1, 1, 0, 0, 1, 0, 0], [0, 1, 1, 0, 1, 1, 0, 0, 0], [0] * 9, [1] * 9], bool)
@@ -188,6 +189,27 @@ def test_under_jit_and_vmap_lengths_may_be_traced():
     np.testing.assert_allclose(one, expected, atol=1e-6)
     by_mask = jax.jit(lambda x, mask: nn.run(model, x, mask=mask)[0])(x, ENDS)
     np.testing.assert_allclose(by_mask, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8"])
+def test_lengths_are_of_any_kind_of_integer(dtype):
+    """Also with x64, where JAX counts in int64, without implicit promotion, and with more steps than int8 can count."""
+    model, x = nn.LI(UNITS, beta=0.8), jnp.zeros((BATCH, 300, UNITS))
+    with jax.enable_x64(True):
+        lengths = jnp.asarray(LENGTHS, dtype)
+        assert (before_end(lengths, 300).sum(1) == LENGTHS).all()
+        jax.eval_shape(lambda x, lengths: nn.run(model, x, lengths=lengths)[0], x, lengths)
+
+
+def test_networks_are_calibrated_on_samples_of_unequal_length_with_x64():
+    network, x = (
+        nn.Sequential(nn.Linear(UNITS, UNITS, rngs=nnx.Rngs(0)), nn.LIF(UNITS, beta=0.8)),
+        draw(BATCH, STEPS, UNITS),
+    )
+    with jax.enable_x64(True):
+        nn.calibrate(network, x, rate=0.2, lengths=jnp.asarray(LENGTHS))
+    rates = float(nn.run(network, x, lengths=LENGTHS)[0].sum()) / (LENGTHS.sum() * UNITS)
+    assert 0.1 < rates < 0.4
 
 
 def test_time_may_be_any_axis():

@@ -18,7 +18,8 @@ from spyx.engine.feedback import Recurrent
 from spyx.engine.params import Params
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Shaped
+    from jax.typing import ArrayLike
+    from jaxtyping import Array, Bool, Int, Shaped
 
     from spyx.engine.types import Alive, Input, Inputs, Output, Outputs, Parameters, Run, State, Step, Tree, Units
 
@@ -33,6 +34,12 @@ class Mask(NamedTuple):
 
     alive: Alive
     ends: bool
+
+
+def before_end(lengths: Int[ArrayLike, " samples"], steps: int, *, every: int = 1) -> Bool[Array, "samples time"]:
+    """Which of `steps` steps, each `every` of the samples' own, come before each sample's end."""
+    count = jnp.asarray(lengths).astype(jnp.int32)  # of any kind of integer, of which some could not hold `steps`
+    return every * jnp.arange(steps, dtype=jnp.int32)[None] < count[:, None]
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def calibrate(
         copy.eval()
         _scale(named_layers(copy, state), gains)
         seen = observe(copy, x, where=tuple(spiking), lengths=lengths)[2]
-        share = 1.0 if lengths is None else jnp.mean(jnp.asarray(lengths)) / x.shape[1]
+        share = 1.0 if lengths is None else jnp.mean(jnp.asarray(lengths), dtype=jnp.float32) / x.shape[1]
         return {path: jnp.mean((seen[path] != 0).astype(jnp.float32)) / share for path in spiking}
 
     gains = {path: np.float32(1.0) for paths in (before[path] for path in spiking) for path in paths}

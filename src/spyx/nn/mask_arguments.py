@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from spyx.engine.masks import Mask, where
+from spyx.engine.masks import Mask, before_end, where
 
 if TYPE_CHECKING:
     from jaxtyping import Array, ArrayLike, Bool, Int
@@ -35,7 +35,7 @@ def asked(x: Tree, axis: int, lengths: Lengths | None, mask: ArrayLike | None) -
     shape = jax.tree.leaves(x)[0].shape
     batch, steps = shape[0 if axis else 1], shape[axis]
     if mask is None:
-        return Mask(jnp.arange(steps)[:, None] < _lengths(lengths, batch, steps)[None], True)  # type: ignore[arg-type]
+        return Mask(before_end(_lengths(lengths, batch, steps), steps).T, True)  # type: ignore[arg-type]
     mask = mask if isinstance(mask, jax.Array) else np.asarray(mask)
     if mask.dtype != jnp.bool_:
         raise TypeError(f"spyx.nn.run(mask=): expected bool; got {mask.dtype}. Write mask != 0.")

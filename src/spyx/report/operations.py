@@ -19,6 +19,7 @@ from flax import nnx
 from spyx import nn
 from spyx.engine.delayed_feedback import Late
 from spyx.engine.feedback import Dense, Recurrent
+from spyx.engine.masks import before_end
 from spyx.nn.layer import as_layer
 from spyx.nn.layers_by_path import kernel_of, named_layers, unwrapped
 from spyx.nn.neuron import Neuron
@@ -241,7 +242,7 @@ def _count(
         _, _, seen = nn.observe(copy, x, what=("inputs", "outputs", *membranes), lengths=lengths, mode="layer")
         steps = jnp.ones(x.shape[:2], jnp.int32)
         if lengths is not None:
-            steps = (jnp.arange(x.shape[1])[None] < jnp.asarray(lengths)[:, None]).astype(jnp.int32)
+            steps = before_end(lengths, x.shape[1]).astype(jnp.int32)
         found: dict[str, Counts] = {}
         for path, inner in named_layers(copy, copy.state_for(x[:, 0])).items():
             found |= _numbers(path, inner, seen, steps)

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from spyx import nn
+from spyx.engine.masks import before_end
 from spyx.nn.layer import as_layer, hashable, merged
 from spyx.nn.layers_by_path import layers_with_state, named_layers
 from spyx.nn.neuron import Neuron
@@ -243,9 +244,11 @@ def _recorded_of(structure: Structure, spec: _Spec, variables: nnx.State, arrays
     x, y, lengths, rows = arrays
     network = merged(structure, variables)
     network.eval()
-    ends = jnp.full(len(rows), jax.tree.leaves(x)[0].shape[1]) if lengths is None else jnp.asarray(lengths)
-    clock = jnp.arange(0, jax.tree.leaves(x)[0].shape[1], spec.every)
-    alive = ((clock[:, None] < ends[None]) & (rows[None] > 0)).sum(1).astype(jnp.float32)
+    steps = -(-jax.tree.leaves(x)[0].shape[1] // spec.every)
+    counts = jnp.broadcast_to(rows[:, None] > 0, (len(rows), steps))
+    if lengths is not None:
+        counts &= before_end(lengths, steps, every=spec.every)
+    alive = counts.sum(0).astype(jnp.float32)
 
     def run(
         added: Mapping[str, Array] | None = None, tapped: tuple[str, ...] = spec.tapped(), mode: str = "auto"
@@ -292,7 +295,7 @@ def _moments(
     """Sums over samples and steps that count."""
     counts = jnp.broadcast_to(rows[:, None] > 0, value.shape[:2])
     if lengths is not None:
-        counts &= jnp.arange(value.shape[1])[None] * every < jnp.asarray(lengths)[:, None]
+        counts &= before_end(lengths, value.shape[1], every=every)
     shaped = counts.reshape(*counts.shape, *(1,) * (value.ndim - 2))
     value = value.astype(jnp.float32)
     kept = jnp.where(shaped, value, 0)

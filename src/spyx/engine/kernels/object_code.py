@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llvmlite.binding import ExecutionEngine, TargetMachine
+    from llvmlite.binding.newpassmanagers import ModulePassManager
 
 _MATHS = """
     acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 floor fma fmax fmin fmod
@@ -37,11 +38,13 @@ def compiled(text: str) -> bytes:
     import llvmlite.binding as llvm
 
     machine = _machine()
-    module = llvm.parse_assembly(text)
+    module = llvm.parse_assembly(text, llvm.create_context())  # types and constants live as long as their context
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = True
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
+    builder = llvm.create_pass_builder(machine, options)
+    passes = builder.getModulePassManager()
+    passes.run(module, builder)
+    _free_passes(passes)
     return machine.emit_object(module)
 
 
@@ -119,6 +122,16 @@ def facts() -> dict[str, str]:
 
 
 _numbers = itertools.count()
+
+
+def _free_passes(passes: ModulePassManager) -> None:
+    """Free what llvmlite 0.50 loses: its class inherits the release that does nothing before the one that frees."""
+    from llvmlite.binding.newpassmanagers import NewPassManager
+
+    free = getattr(NewPassManager, "_dispose", None)
+    if free is not None and not passes.closed:
+        free(passes)
+        passes.detach()  # so that nothing frees it again
 
 
 def _machine() -> TargetMachine:

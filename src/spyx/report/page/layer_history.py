@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from spyx import nn
+from spyx.engine.masks import before_end
 from spyx.fn.traces import TraceFunction
 from spyx.nn.layer import as_layer, hashable, merged
 from spyx.nn.layers_by_path import layers_with_state, named_layers
@@ -120,7 +121,7 @@ class LayerHistory:
         model = network(params)
         state = model.state_for(x[:, 0])
         watched = layers_with_state(model, state)
-        alive = None if lengths is None else jnp.arange(x.shape[1])[None] < lengths[:, None]
+        alive = None if lengths is None else before_end(lengths, x.shape[1])
         found: dict[str, Numbers] = {}
         if watched:
             _, _, seen = nn.observe(model, _floating(x), where=tuple(watched), lengths=lengths)

@@ -184,6 +184,24 @@ def wild_recurrence():
     return network(recurrent), data()
 
 
+class Rates(nn.Layer):
+    """A recurrent layer that is no neuron."""
+
+    def __init__(self, gain):
+        self.back = nnx.Linear(16, 16, kernel_init=nnx.initializers.normal(gain), rngs=nnx.Rngs(3))
+
+    def initial_state(self, batch_size):
+        return jnp.zeros((batch_size, 16))
+
+    def __call__(self, x, h):
+        h = x + self.back(h)
+        return h, h
+
+
+def exploding_layer_of_ones_own():
+    return network(Rates(1.0)), data()
+
+
 def backwards(**changed):
     """A graph whose nodes are listed from the output to the input."""
     nodes = {
@@ -270,6 +288,7 @@ def leak_in_every_step():
 
 
 BROKEN = {
+    exploding_layer_of_ones_own: ("exploding states", "1 Rates"),
     silent_behind_itself_in_the_list: ("silent layer", "a LIF"),
     forgetful_readout_of_a_graph: ("readout without memory", "out LI"),
     forgetful_readout_of_spikes: ("readout without memory", "3 LIF"),
@@ -345,6 +364,7 @@ def branching():
 
 
 HEALTHY = {
+    "own layer": lambda: (network(Rates(0.1)), data()[0]),
     "listed backwards": lambda: (backwards(), data()[0]),
     "in mV": lambda: (nn.calibrate(network(nn.Izhikevich(16)), data()[0], rate=0.05), data()[0]),
     "noisy": lambda: (network(experimental.SPSN(16, noise=nnx.Rngs(1), rngs=nnx.Rngs(0))), data()[0]),
@@ -420,6 +440,7 @@ def test_labels_per_step_and_lengths():
     steps = np.repeat(y[:, None], STEPS, axis=1)
     steps[:, ::3] = -1
     assert not doctor(network(), (x, steps))
+    assert doctor(network(), (x, y), lengths=10 + 5 * y)[0].what == "label leak"
     x[4, 10:] = 0
     assert not doctor(network(), (x, y), lengths=np.where(np.arange(BATCH) == 4, 10, STEPS))
 

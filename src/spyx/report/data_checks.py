@@ -13,7 +13,7 @@ from spyx.report.findings import Finding
 if TYPE_CHECKING:
     from jaxtyping import Bool, Num
 
-    from spyx.report.types import History, Part
+    from spyx.report.types import History, Lengths, Part
 
     Input = Num[np.ndarray, "samples time *features"]
     Targets = Num[np.ndarray, "samples *time"]
@@ -143,6 +143,19 @@ def _of_steps(x: Input, y: Targets, counts: Bool[np.ndarray, "samples time"]) ->
     number = f"input {where} has one value for each class, in the very step of the label"
     why = "The network learns to read the label, and nothing of the data."
     return [Finding("label leak", "input", number, why, "remove that input.", 96)]
+
+
+def of_lengths(lengths: Lengths, y: Targets) -> list[Finding]:
+    """Lengths that give the label away."""
+    lengths, classes = np.asarray(lengths), np.unique(y)
+    groups = [lengths[y == label] for label in classes]
+    usual = [group[0] for group in groups]
+    own = all((group == value).all() for group, value in zip(groups, usual, strict=True))
+    if not own or len(set(usual)) < len(classes) or len(classes) < 2 or min(map(len, groups)) < MANY:
+        return []
+    why = "The network learns to read the label, and nothing of the data."
+    number = f"all samples of a class have one length, and every class has its own, from {min(usual)} to {max(usual)}"
+    return [Finding("label leak", "input", number, why, "samples of one length, cut or padded.", 96)]
 
 
 def of_targets(x: Input, y: Targets) -> list[Finding]:

@@ -15,7 +15,7 @@ from flax import nnx
 from spyx import fn, nn
 from spyx.fn.traces import TraceFunction
 from spyx.nn.layer import as_layer
-from spyx.report.data_checks import of_history, of_input, of_labels, of_parts, of_range, of_targets
+from spyx.report.data_checks import of_history, of_input, of_labels, of_lengths, of_parts, of_range, of_targets
 from spyx.report.findings import Diagnosis, Finding
 from spyx.report.layer_checks import of_gradients, of_layers
 from spyx.report.probe import Probe, probe
@@ -108,6 +108,8 @@ def examine(
         whole = np.issubdtype(y.dtype, np.integer)
         labelled = labelled and whole and (y.ndim == 1 or y.shape[:1] != x.shape[:1] or y.shape == x.shape[:2])
         found = of_input(x, y) + (of_labels(x, y) if labelled else [] if whole else of_targets(x, y))
+    if labelled and y.ndim == 1 and np.shape(lengths) == y.shape:  # type: ignore[union-attr]
+        found += of_lengths(lengths, y)  # type: ignore[arg-type]
     if held_out and not any(finding.what == "samples that look alike" for finding in found):
         found += of_parts(x, held_out)
     found += of_history(history, y)

@@ -54,14 +54,14 @@ def of_layers(seen: Probe, steps: int, largest_input: float) -> list[Finding]:
             why = "In training hardly anything passes it; what is measured here is without it."
             number = f"it drops {share:.0%} of its input"
             found.append(Finding("dropout of nearly everything", name, number, why, "a rate of 0.2 to 0.5.", 84))
+    wild = [name for name, largest in seen.outputs.items() if not largest <= EXPLODING]
+    found += [_explosion(name, "outputs", seen.outputs[name]) for name in wild[:1]]
     silenced = any(finding.what == "zero weights" for finding in found)
     for position, neuron in enumerate(seen.neurons):
         found += of_pins(neuron)
         if not neuron.finite or neuron.largest > (WILD if neuron.spikes and neuron.recurrent else EXPLODING):
-            number = f"states up to {neuron.largest:.3g}" if neuron.finite else "states that are not finite"
-            why = "Numbers of that size drown everything else."
-            change = "a decay below 1, a smaller recurrent weight, or smaller inputs."
-            found.append(Finding("exploding states", neuron.name, number, why, change, 93))
+            if not wild:
+                found.append(_explosion(neuron.name, "states", neuron.largest))
             break
         if neuron.last and not neuron.recurrent and abs(neuron.decay) < 0.05 and steps > 5:
             number = f"{neuron.decay:.2g} of its state is left after a step, of {steps} steps"
@@ -75,6 +75,13 @@ def of_layers(seen: Probe, steps: int, largest_input: float) -> list[Finding]:
             found += problem
             silenced = any(finding.weight >= 94 for finding in problem)
     return found
+
+
+def _explosion(where: str, what: str, largest: float) -> Finding:
+    number = f"{what} up to {largest:.3g}" if math.isfinite(largest) else f"{what} that are not finite"
+    why = "Numbers of that size drown everything else."
+    change = "a decay below 1, a smaller recurrent weight, or smaller inputs."
+    return Finding("exploding states", where, number, why, change, 93)
 
 
 def of_activity(neuron: NeuronProbe, steps: int, small: float | None = None) -> list[Finding]:

@@ -18,7 +18,16 @@ from spyx.fn.regression import PairFunction
 from spyx.fn.traces import TraceFunction
 from spyx.nn.fields import Within
 from spyx.nn.layer import hashable, merged
-from spyx.nn.layers_by_path import fires, inputs_first, kernel_of, named_layers, nearest, unwrapped, wiring
+from spyx.nn.layers_by_path import (
+    fires,
+    inputs_first,
+    kernel_of,
+    layers_with_state,
+    named_layers,
+    nearest,
+    unwrapped,
+    wiring,
+)
 from spyx.nn.neuron import Neuron
 
 if TYPE_CHECKING:
@@ -105,6 +114,7 @@ class Probe:
         not_finite: how many parameters of a layer are not finite, by path and kind.
         unseen: steps at the end of the input that change nothing in the output.
         dropped: share that a Dropout drops in training, by path and kind.
+        outputs: largest magnitude of the output of a layer with a state that is no neuron, by path and kind.
     """
 
     connections: list[ConnectionProbe]
@@ -116,6 +126,7 @@ class Probe:
     not_finite: dict[str, int]
     unseen: int = 0
     dropped: dict[str, float] = field(default_factory=dict)
+    outputs: dict[str, float] = field(default_factory=dict)
 
 
 class _Activity(NamedTuple):
@@ -140,6 +151,7 @@ class _Measured(NamedTuple):
     """
 
     neurons: dict[str, _Activity]
+    outputs: dict[str, Float[Array, ""]]
     loss: Float[Array, ""] | float = 0.0
     gradients: dict[str, Float[Array, ""]] | None = None
     steps: Float[Array, " time"] | None = None
@@ -207,9 +219,10 @@ def probe(
             unseen = len(sizes) - 1 - int(np.flatnonzero(reach)[-1]) if reach.any() else 0
             ratio = None  # the loss itself reads no further
     finite = bool(np.isfinite(got.loss))
+    outputs = {name: float(got.outputs[path]) for path, name in names.items() if path in got.outputs}
     modules = {name: unwrapped(layers[path]) for path, name in names.items()}
     dropped = {name: float(module.rate) for name, module in modules.items() if isinstance(module, nnx.Dropout)}
-    return Probe(connections, neurons, int(got.classes), finite, gradients, ratio, {}, unseen, dropped)
+    return Probe(connections, neurons, int(got.classes), finite, gradients, ratio, {}, unseen, dropped, outputs)
 
 
 def lengths_for(loss: Loss | Objective, lengths: Int[Array, " samples"] | None) -> dict[str, Int[Array, " samples"]]:
@@ -249,10 +262,13 @@ def _measured(
     layers = named_layers(network, network.state_for(x[:, 0]))
     what = ("inputs", "outputs", "state")
     neurons = {path: inner for path, inner in layers.items() if isinstance(inner, Neuron)}
-    outs, _, seen = nn.observe(network, x, what=what, where=tuple(neurons) or None, lengths=lengths, mode="layer")
+    others = [path for path in layers_with_state(network, network.state_for(x[:, 0])) if path not in neurons]
+    where = (*neurons, *others) or None
+    outs, _, seen = nn.observe(network, x, what=what, where=where, lengths=lengths, mode="layer")
+    outputs = {path: jnp.abs(seen[path]).max().astype(jnp.float32) for path in others}
     found = {path: _neuron(path, inner, seen) for path, inner in neurons.items()}
     if not more and not whole:
-        return _Measured(found)
+        return _Measured(found, outputs)
     given = lengths_for(loss, lengths)
 
     def value(params: nnx.State, x: Float[Array, "samples time *features"]) -> Float[Array, ""]:
@@ -268,7 +284,7 @@ def _measured(
         for path, inner in gradients.items()
         if not isinstance(inner, Neuron) and _floating(inner)
     }
-    return _Measured(found, number, biggest, _by_step(g_x), outs.shape[-1])
+    return _Measured(found, outputs, number, biggest, _by_step(g_x), outs.shape[-1])
 
 
 @partial(jax.jit, static_argnums=0)

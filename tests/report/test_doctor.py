@@ -428,6 +428,14 @@ def test_targets_of_a_regression_are_no_labels():
     assert doctor(network(), (x, np.ones_like(x[:, 0])), loss=error)[0].what == "constant labels"
 
 
+def test_pixels_that_tell_classes_apart_are_no_leak():
+    draw = np.random.default_rng(2)
+    y = np.arange(BATCH) % 2
+    pictures = (draw.random((2, INPUTS)) < 0.5)[y] ^ (draw.random((BATCH, INPUTS)) < 0.05)
+    found = doctor(network(), (np.repeat(pictures[:, None], STEPS, 1).astype(np.float32), y))
+    assert "label leak" not in [finding.what for finding in found]
+
+
 def test_few_samples_and_a_class_without_input():
     x, y = data()
     assert not doctor(network(), (x[y == 1][:2], y[y == 1][:2]))  # two of one class are chance

@@ -11,7 +11,7 @@ import numpy as np
 from spyx.report.findings import Finding
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Num
+    from jaxtyping import Bool, Float, Num
 
     from spyx.report.types import History, Lengths, Part
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Targets = Num[np.ndarray, "samples *time"]
     Classes = Num[np.ndarray, " classes"]
     """The labels that occur, each once."""
+    Sums = Float[np.ndarray, "rows features"]
+    """Of every feature over time; a row is a sample or a class."""
 
 ALIKE = 0.05
 """Share of samples with the very input of a sample of another class from which it is a finding."""
@@ -31,6 +33,9 @@ BUSY, CLIPPED = 0.8, 0.95
 
 MANY = 5
 """Samples from which it is no chance that all have one label."""
+
+STILL = 0.8
+"""Share of the samples that have the usual value of their class, from which an input hardly varies."""
 
 NEARLY, APART = 0.95, 50.0
 """Share of a class with one value, and distance of classes over their spread, from which an input gives them away."""
@@ -208,11 +213,24 @@ def _nearly_constant_in_classes(x: Input, y: Targets, classes: Classes) -> int |
     groups = [totals[y == label] for label in classes]
     if min(map(len, groups)) < MANY:
         return None
-    usual = np.stack([np.sort(group, axis=0)[len(group) // 2] for group in groups])
-    shares = np.stack([(group == value).mean(0) for group, value in zip(groups, usual, strict=True)])
-    weights = np.array([len(group) for group in groups]) / len(y)
-    gives = (weights @ shares >= NEARLY) & (np.diff(np.sort(usual, axis=0), axis=0) > 0).all(0)
+    usual, share = _usual(groups)
+    if len(classes) < 3 or _still(usual, share):
+        return None
+    gives = (share >= NEARLY) & (np.diff(np.sort(usual, axis=0), axis=0) > 0).all(0)
     return _one_of_few(gives)
+
+
+def _usual(groups: list[Sums]) -> tuple[Sums, Float[np.ndarray, " features"]]:
+    """The median of every class, and the share of all samples that have that of their class."""
+    usual = np.stack([np.sort(group, axis=0)[len(group) // 2] for group in groups])
+    same = np.sum([(group == value).sum(0) for group, value in zip(groups, usual, strict=True)], axis=0)
+    return usual, same / sum(map(len, groups))
+
+
+def _still(usual: Sums, share: Float[np.ndarray, " features"]) -> bool:
+    """Many inputs hardly vary in a class, and differ between classes: pictures in black and white, say."""
+    alike = (share >= STILL) & (np.ptp(usual, axis=0) > 0)
+    return bool(alike.sum() > max(len(usual), len(share) / 4))
 
 
 def _far_apart(x: Input, y: Targets, classes: Classes) -> int | None:
@@ -250,7 +268,7 @@ def _constant_in_classes(x: Input, y: Targets, classes: Classes) -> int | None:
     if min(map(len, groups)) < 2:
         return None
     within = np.all([(group == group[0]).all(0) for group in groups], axis=0)
-    if not within.any() or within.all():  # where nothing varies, the task is a toy and not a leak
+    if not within.any() or within.all() or _still(*_usual(groups)):  # a toy, and not a leak
         return None
     first = [int(np.flatnonzero(y == label)[0]) for label in classes]
     differs = np.ptp(totals[first], axis=0) > 0

@@ -184,7 +184,125 @@ def wild_recurrence():
     return network(recurrent), data()
 
 
+class Rates(nn.Layer):
+    """A recurrent layer that is no neuron."""
+
+    def __init__(self, gain):
+        self.back = nnx.Linear(16, 16, kernel_init=nnx.initializers.normal(gain), rngs=nnx.Rngs(3))
+
+    def initial_state(self, batch_size):
+        return jnp.zeros((batch_size, 16))
+
+    def __call__(self, x, h):
+        h = x + self.back(h)
+        return h, h
+
+
+def exploding_layer_of_ones_own():
+    return network(Rates(1.0)), data()
+
+
+def backwards(**changed):
+    """A graph whose nodes are listed from the output to the input."""
+    nodes = {
+        "out": nn.LI(CLASSES, beta=0.9), "r": linear(16, CLASSES, seed=1), "b": nn.LIF(16, beta=0.9),
+        "v": linear(16, 16, seed=2), "a": nn.LIF(16, beta=0.9), "w": linear(INPUTS, 16),
+    }  # fmt: skip
+    edges = [("input", "w"), ("w", "a"), ("a", "v"), ("v", "b"), ("b", "r"), ("r", "out"), ("out", "output")]
+    return graph.Graph(nodes | changed, edges, input_shape=INPUTS)
+
+
+def silent_behind_itself_in_the_list():
+    return backwards(a=nn.LIF(16, beta=0.9, threshold=100.0)), data()
+
+
+def forgetful_readout_of_a_graph():
+    return backwards(out=nn.LI(CLASSES, beta=0.0)), data()
+
+
+def forgetful_readout_of_spikes():
+    return network(readout=nn.LIF(CLASSES, beta=0.0)), data()
+
+
+def channels_first():
+    model, (x, y) = dead_convolution()
+    return model, (x.transpose(0, 1, 4, 2, 3), y)
+
+
+def swapped_features_of_a_graph():
+    x, y = data()
+    return backwards(), (x.swapaxes(1, 2), y)
+
+
+def clipped_input():
+    x, y = data()
+    return network(), (np.where(np.random.default_rng(1).random(x.shape) < 0.98, 3, x).astype(np.float32), y)
+
+
+def nan_in_the_statistics_of_a_batchnorm():
+    norm = nnx.BatchNorm(16, rngs=nnx.Rngs(0))
+    norm.var[...] = jnp.full(16, jnp.nan)
+    return nn.Sequential(linear(INPUTS, 16), norm, nn.LIF(16, beta=0.9), linear(16, CLASSES)), data()
+
+
+def batchnorm_without_scale():
+    norm = nnx.BatchNorm(16, scale_init=nnx.initializers.zeros, rngs=nnx.Rngs(0))
+    return nn.Sequential(linear(INPUTS, 16), norm, nn.LIF(16, beta=0.9), linear(16, CLASSES)), data()
+
+
+def dropout_of_everything():
+    model = nn.Sequential(linear(INPUTS, 16), nn.LIF(16, beta=0.9), nnx.Dropout(0.99), linear(16, CLASSES))
+    return model, data()
+
+
+def constant_labels_of_steps():
+    x, _ = data()
+    return network(), (x, np.ones((BATCH, STEPS), int))
+
+
+def leak_with_errors():
+    x, y = np.concatenate([data()[0]] * 2), np.concatenate([data()[1]] * 2)
+    x[:BATCH, :2] = 1 - x[:BATCH, :2]
+    x[:, :, 5], x[:, 0, 5] = 0, y
+    x[7, 0, 5] = x[8, 0, 5]
+    return network(), (x, y)
+
+
+def leak_with_noise():
+    x, y = data()
+    x[:, :, 5] = y[:, None] + np.random.default_rng(1).normal(0, 0.01, (BATCH, STEPS))
+    return network(), (x, y)
+
+
+def leak_in_one_step_of_noise():
+    y = data()[1]
+    x = np.random.default_rng(1).normal(0.5, 1.0, (BATCH, STEPS, INPUTS)).astype(np.float32)
+    x[:, -1, 5] = y
+    return network(), (x, y)
+
+
+def leak_in_every_step():
+    x, y = data()[0], np.random.default_rng(1).integers(0, CLASSES, (BATCH, STEPS))
+    x[:, :, 5] = y
+    return network(), (x, y)
+
+
 BROKEN = {
+    exploding_layer_of_ones_own: ("exploding states", "1 Rates"),
+    silent_behind_itself_in_the_list: ("silent layer", "a LIF"),
+    forgetful_readout_of_a_graph: ("readout without memory", "out LI"),
+    forgetful_readout_of_spikes: ("readout without memory", "3 LIF"),
+    channels_first: ("axes look swapped", "input"),
+    swapped_features_of_a_graph: ("axes look swapped", "input"),
+    clipped_input: ("saturated input", "input"),
+    nan_in_the_statistics_of_a_batchnorm: ("NaN in the parameters", "1 BatchNorm"),
+    batchnorm_without_scale: ("input never positive", "1 BatchNorm"),
+    dropout_of_everything: ("dropout of nearly everything", "2 Dropout"),
+    constant_labels_of_steps: ("constant labels", "labels"),
+    leak_with_errors: ("label leak", "input"),
+    leak_with_noise: ("label leak", "input"),
+    leak_in_one_step_of_noise: ("label leak", "input"),
+    leak_in_every_step: ("label leak", "input"),
     zero_weights: ("zero weights", "0 Linear"),
     huge_threshold: ("silent layer", "1 LIF"),
     detached_layer: ("no gradient", "0 Linear"),
@@ -246,6 +364,10 @@ def branching():
 
 
 HEALTHY = {
+    "own layer": lambda: (network(Rates(0.1)), data()[0]),
+    "listed backwards": lambda: (backwards(), data()[0]),
+    "in mV": lambda: (nn.calibrate(network(nn.Izhikevich(16)), data()[0], rate=0.05), data()[0]),
+    "noisy": lambda: (network(experimental.SPSN(16, noise=nnx.Rngs(1), rngs=nnx.Rngs(0))), data()[0]),
     "LIF": lambda: (network(), data()[0]),
     "IF": lambda: (network(nn.IF(16)), data()[0]),
     "CuBaLIF": lambda: (network(nn.CuBaLIF(16, alpha=0.8, beta=0.9)), data()[0]),
@@ -265,11 +387,11 @@ HEALTHY = {
 def test_nothing_is_found_in_a_healthy_network(healthy):
     model, x = HEALTHY[healthy]()
     y = data()[1]
-    before = [np.asarray(a) for a in jax.tree.leaves(nnx.state(model))]
+    before = jax.tree.leaves(nnx.clone(model))
     found = doctor(model, (np.asarray(x, np.float32) if x.dtype == np.float64 else x, y))
     assert not found, str(found)
     assert "nothing found" in str(found)
-    assert all((np.asarray(a) == b).all() for a, b in zip(jax.tree.leaves(nnx.state(model)), before, strict=True))
+    assert all((a == b).all() for a, b in zip(jax.tree.leaves(nnx.clone(model)), before, strict=True))
 
 
 def test_without_labels_gradients_are_left_out():
@@ -283,11 +405,50 @@ def test_a_loss_of_ones_own():
     assert not doctor(network(), data(), loss=fn.rate_crossentropy())
 
 
+def test_targets_of_a_regression_are_no_labels():
+    x, y = data()
+    draw = np.random.default_rng(1)
+
+    def error(traces, targets):
+        return jnp.mean(
+            (traces[..., : targets[0].size].mean(1).reshape(targets.shape) - targets.astype(jnp.float32)) ** 2
+        )
+
+    of_samples, several = x.mean((1, 2)) + 2, draw.normal(size=(BATCH, CLASSES)).astype(np.float32)
+    one = nn.Sequential(linear(INPUTS, 16), nn.LIF(16, beta=0.9), linear(16, 1), nn.LI(1, beta=0.9))
+    for model, targets in ((one, of_samples), (network(), several), (network(), (several > 0).astype(int))):
+        assert not doctor(model, (x, targets), loss=error)
+    assert not doctor(one, (x, y % 2), loss=error)  # two classes of one output
+    hidden = x.copy()
+    hidden[:, :, 3] = several[:, None, 1]
+    assert [finding.what for finding in doctor(network(), (hidden, several), loss=error)] == ["label leak"]
+    several[2] = np.nan
+    assert doctor(network(), (x, several), loss=error)[0].what == "NaN in the labels"
+    assert doctor(network(), (x, several * 0 + 1), loss=error)[0].what == "NaN in the labels"
+    assert doctor(network(), (x, np.ones_like(x[:, 0])), loss=error)[0].what == "constant labels"
+
+
+def test_pixels_that_tell_classes_apart_are_no_leak():
+    draw = np.random.default_rng(2)
+    y = np.arange(BATCH) % 2
+    pictures = (draw.random((2, INPUTS)) < 0.5)[y] ^ (draw.random((BATCH, INPUTS)) < 0.05)
+    found = doctor(network(), (np.repeat(pictures[:, None], STEPS, 1).astype(np.float32), y))
+    assert "label leak" not in [finding.what for finding in found]
+
+
+def test_few_samples_and_a_class_without_input():
+    x, y = data()
+    assert not doctor(network(), (x[y == 1][:2], y[y == 1][:2]))  # two of one class are chance
+    x[y == 0] = 0
+    assert not doctor(network(), (x, y))
+
+
 def test_labels_per_step_and_lengths():
     x, y = data()
     steps = np.repeat(y[:, None], STEPS, axis=1)
     steps[:, ::3] = -1
     assert not doctor(network(), (x, steps))
+    assert doctor(network(), (x, y), lengths=10 + 5 * y)[0].what == "label leak"
     x[4, 10:] = 0
     assert not doctor(network(), (x, y), lengths=np.where(np.arange(BATCH) == 4, 10, STEPS))
 

@@ -13,6 +13,8 @@ from spyx.nn.layer import View, as_layer
 from spyx.nn.neuron import Neuron
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from spyx.engine.types import State, Units
     from spyx.nn.layer import Layer, Model
 
@@ -61,9 +63,9 @@ def fires(layer: Layer) -> bool:
 
     def spike(u: Units) -> Units:
         called.append(True)
-        return layer.activation(u)
+        return u
 
-    state = jax.eval_shape(lambda: layer.initial_state(1))
+    state = jax.eval_shape(lambda: Neuron.initial_state(layer, 1))  # a stochastic neuron's own would draw a key
     x = jax.ShapeDtypeStruct((1, *layer.hidden_shape), jnp.float32)
     jax.eval_shape(lambda x, s: layer.step(layer.params().astype(jnp.float32).replace(spike=spike), x, s), x, state)
     return bool(called)
@@ -71,25 +73,58 @@ def fires(layer: Layer) -> bool:
 
 def connections_before(layer: Layer, state: State) -> dict[str, tuple[str, ...]]:
     """For every neuron, by path, the layers with a kernel whose products reach it through no other neuron."""
-    sources: dict[str, list[str]] = {}
-    _collect(layer, state, "", [], sources)
-    layers = named_layers(layer, state)
+    layers, (sources, _) = named_layers(layer, state), wiring(layer, state)
+    order = list(layers).index
     found = {}
     for path, inner in layers.items():
         if isinstance(inner, Neuron):
-            reached: list[str] = []
-            waiting, seen = list(sources[path]), set()
-            while waiting:
-                name = waiting.pop()
-                if name in seen:
-                    continue
-                seen.add(name)
-                if kernel_of(layers[name]) is not None:
-                    reached.append(name)
-                elif not isinstance(layers[name], Neuron):
-                    waiting += sources[name]
-            found[path] = tuple(sorted(reached, key=list(layers).index))
+            reached = nearest(sources[path], sources, layers, lambda inner: kernel_of(inner) is not None)
+            found[path] = tuple(sorted(reached, key=order))
     return found
+
+
+def wiring(layer: Layer, state: State) -> tuple[dict[str, list[str]], list[str]]:
+    """The paths whose outputs each layer takes, and those whose outputs leave the network; its input has no path."""
+    sources: dict[str, list[str]] = {}
+    return sources, _collect(layer, state, "", [], sources)
+
+
+def nearest(
+    start: Iterable[str],
+    sources: dict[str, list[str]],
+    layers: dict[str, Layer],
+    wanted: Callable[[Layer], bool],
+) -> list[str]:
+    """Going back from `start`, through no neuron, the first layers that are `wanted`."""
+    found: list[str] = []
+    waiting, seen = list(start), set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if wanted(layers[name]):
+            found.append(name)
+        elif not isinstance(layers[name], Neuron):
+            waiting += sources[name]
+    return found
+
+
+def inputs_first(sources: dict[str, list[str]], ends: Iterable[str]) -> list[str]:
+    """All paths, each after those that it takes the outputs of; a cycle is cut where it is entered."""
+    order: list[str] = []
+    seen: set[str] = set()
+    for start in (*ends, *sources):
+        waiting = [(start, False)]
+        while waiting:
+            name, done = waiting.pop()
+            if done:
+                order.append(name)
+            elif name not in seen:
+                seen.add(name)
+                waiting.append((name, True))
+                waiting += [(source, False) for source in reversed(sources[name])]
+    return order
 
 
 def _collect(layer: Layer, state: State, prefix: str, before: list[str], sources: dict[str, list[str]]) -> list[str]:

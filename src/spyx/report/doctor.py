@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from itertools import permutations
 from typing import TYPE_CHECKING, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from spyx import fn, nn
+from spyx.fn.traces import TraceFunction
 from spyx.nn.layer import as_layer
-from spyx.nn.layers_by_path import named_layers
-from spyx.report.data_checks import of_history, of_input, of_labels, of_parts, of_range
+from spyx.report.data_checks import of_history, of_input, of_labels, of_lengths, of_parts, of_range, of_targets
 from spyx.report.findings import Diagnosis, Finding
 from spyx.report.layer_checks import of_gradients, of_layers
 from spyx.report.probe import Probe, probe
 
 if TYPE_CHECKING:
-    from jaxtyping import Num
-
     from spyx.fn import LossFn
     from spyx.nn.layer import Model
     from spyx.report.types import Batch, History, Lengths, Loss, Objective, Part, Rows, Samples
@@ -98,27 +99,33 @@ def examine(
     layer = as_layer(OWNER, model)
     layer = layer if layer.container else nn.Sequential(layer)
     x = np.asarray(x)
-    y = np.asarray(more[0]) if more and objective is None else None
-    if objective is not None and more and np.issubdtype(np.asarray(more[0]).dtype, np.integer):
-        y = np.asarray(more[0])
+    y = np.asarray(more[0]) if more else None
+    scored = objective is None and (loss is None or isinstance(loss, TraceFunction))
     labelled = y is not None and y.ndim in (1, 2)
-    found = of_input(x)
-    if labelled:
-        found += of_labels(x, y)  # type: ignore[arg-type]
+    if y is None or scored:
+        found = of_input(x, y) + (of_labels(x, y) if labelled else [])  # type: ignore[arg-type]
+    else:  # a loss of one's own: whole numbers of the shape of labels are labels, other numbers are targets
+        whole = np.issubdtype(y.dtype, np.integer)
+        labelled = labelled and whole and (y.ndim == 1 or y.shape[:1] != x.shape[:1] or y.shape == x.shape[:2])
+        found = of_input(x, y) + (of_labels(x, y) if labelled else [] if whole else of_targets(x, y))
+    if labelled and y.ndim == 1 and np.shape(lengths) == y.shape:  # type: ignore[union-attr]
+        found += of_lengths(lengths, y)  # type: ignore[arg-type]
     if held_out and not any(finding.what == "samples that look alike" for finding in found):
         found += of_parts(x, held_out)
     found += of_history(history, y)
-    first = _first_width(layer, x)
-    if first is not None:
-        found.append(first)
     seen = None
     if not any(finding.weight >= 95 for finding in found):  # else nothing that runs would mean anything
         per_step = labelled and y.ndim == 2  # type: ignore[union-attr]
         chosen = objective or loss or default_loss(per_step=per_step)
         rest = tuple(jnp.asarray(part) for part in more)
         ends = None if lengths is None else jnp.asarray(lengths)
-        seen = probe(layer, jnp.asarray(x), rest, chosen, ends, whole=objective is not None)
-        if labelled and seen.classes and objective is None:
+        try:
+            seen = probe(layer, jnp.asarray(x), rest, chosen, ends, whole=objective is not None)
+        except (ValueError, TypeError):
+            if (axes := order_that_runs(layer, x)) is None:
+                raise
+            return Examination(Diagnosis([_swapped(x, axes), *found]), None)
+        if labelled and seen.classes and objective is None and (scored or seen.classes > 1):
             found += of_range(y, seen.classes)  # type: ignore[arg-type]
         largest = float(np.abs(x).max()) if np.issubdtype(x.dtype, np.floating) else 1.0
         found += of_layers(seen, x.shape[1], largest)
@@ -148,14 +155,29 @@ def default_loss(*, per_step: bool) -> LossFn:
     return fn.integral_crossentropy(ignore=-1 if per_step else None)
 
 
-def _first_width(layer: nn.Layer, x: Num[np.ndarray, "samples time *features"]) -> Finding | None:
-    inside = list(named_layers(layer, layer.state_for(jnp.asarray(x[:, 0]))).items()) if x.ndim > 1 and x.size else []
-    if not inside or x.ndim != 3:
+def order_that_runs(layer: nn.Layer, x: Samples) -> tuple[int, ...] | None:
+    """The order of the axes behind that of samples in which the network takes `x`; None where it takes it as it is."""
+
+    def runs(axes: tuple[int, ...]) -> bool:
+        shape = jax.ShapeDtypeStruct(tuple(x.shape[axis] for axis in axes), jnp.result_type(x))
+        try:
+            jax.eval_shape(lambda x: nn.run(nnx.clone(layer), x, mode="layer")[0], shape)
+        except (ValueError, TypeError):
+            return False
+        return True
+
+    orders = sorted(((0, *rest) for rest in permutations(range(1, x.ndim))), key=_moved)
+    if x.ndim > 6 or runs(orders[0]):
         return None
-    path, first = inside[0]
-    takes = first._widths[0]
-    if takes is None or takes == x.shape[-1] or takes != x.shape[1]:
-        return None
-    number = f"layer {path} takes {takes} features; x has {x.shape[1]} on axis 1 and {x.shape[-1]} on the last"
-    why = "Time and features are exchanged."
-    return Finding("axes look swapped", "input", number, why, "x.swapaxes(1, 2).", 98)
+    return next((axes for axes in orders[1:] if runs(axes)), None)
+
+
+def _moved(axes: tuple[int, ...]) -> int:
+    return sum(axis != place for place, axis in enumerate(axes))
+
+
+def _swapped(x: Samples, axes: tuple[int, ...]) -> Finding:
+    shape = tuple(x.shape[axis] for axis in axes)
+    number = f"the network cannot take x of shape {x.shape}, and could take {shape}"
+    change = "x.swapaxes(1, 2)." if axes == (0, 2, 1) else f"x.transpose{axes}."
+    return Finding("axes look swapped", "input", number, "Time and features are exchanged.", change, 98)

@@ -12,7 +12,7 @@ from spyx.report.probe import NeuronProbe, Probe
 SILENT, BUSY = 0.9, 0.9
 """Share of silent units, and of steps in which a layer fires, from which either is a finding."""
 
-SLOPE = 5e-4
+SLOPE = 6e-4
 """Mean slope of a surrogate at the membranes, over its largest, below which nothing is learnt through it."""
 
 EXPLODING, VANISHING = 1e4, 1e-6
@@ -20,6 +20,9 @@ EXPLODING, VANISHING = 1e4, 1e-6
 
 WILD = 300.0
 """Largest state of a spiking layer that is fed back into itself: hundreds of thresholds come from its own weights."""
+
+DROPPED = 0.95
+"""Share that a Dropout drops from which it is a finding."""
 
 SMALL = 0.05
 """Largest input below which a silent first layer is blamed on the scale of the input."""
@@ -46,20 +49,25 @@ def of_layers(seen: Probe, steps: int, largest_input: float) -> list[Finding]:
             why = "They get the same gradient and stay the same: the layer is one unit wide."
             number = f"all {connection.units} units have the same weights"
             found.append(Finding("equal units", connection.name, number, why, "an initialiser that is random.", 83))
+    for name, share in seen.dropped.items():
+        if share > DROPPED:
+            why = "In training hardly anything passes it; what is measured here is without it."
+            number = f"it drops {share:.0%} of its input"
+            found.append(Finding("dropout of nearly everything", name, number, why, "a rate of 0.2 to 0.5.", 84))
+    wild = [name for name, largest in seen.outputs.items() if not largest <= EXPLODING]
+    found += [_explosion(name, "outputs", seen.outputs[name]) for name in wild[:1]]
     silenced = any(finding.what == "zero weights" for finding in found)
     for position, neuron in enumerate(seen.neurons):
         found += of_pins(neuron)
         if not neuron.finite or neuron.largest > (WILD if neuron.spikes and neuron.recurrent else EXPLODING):
-            number = f"states up to {neuron.largest:.3g}" if neuron.finite else "states that are not finite"
-            why = "Numbers of that size drown everything else."
-            change = "a decay below 1, a smaller recurrent weight, or smaller inputs."
-            found.append(Finding("exploding states", neuron.name, number, why, change, 93))
+            if not wild:
+                found.append(_explosion(neuron.name, "states", neuron.largest))
             break
+        if neuron.last and not neuron.recurrent and abs(neuron.decay) < 0.05 and steps > 5:
+            number = f"{neuron.decay:.2g} of its state is left after a step, of {steps} steps"
+            why = "The readout knows the last step alone."
+            found.append(Finding("readout without memory", neuron.name, number, why, "beta=0.9.", 76))
         if not neuron.spikes:
-            if abs(neuron.decay) < 0.05 and neuron.last and steps > 5:
-                number = f"{neuron.decay:.2g} of its state is left after a step, of {steps} steps"
-                why = "The readout knows the last step alone."
-                found.append(Finding("readout without memory", neuron.name, number, why, "beta=0.9.", 76))
             continue
         if not silenced:
             small = largest_input if position == 0 and 0 < largest_input < SMALL else None
@@ -67,6 +75,13 @@ def of_layers(seen: Probe, steps: int, largest_input: float) -> list[Finding]:
             found += problem
             silenced = any(finding.weight >= 94 for finding in problem)
     return found
+
+
+def _explosion(where: str, what: str, largest: float) -> Finding:
+    number = f"{what} up to {largest:.3g}" if math.isfinite(largest) else f"{what} that are not finite"
+    why = "Numbers of that size drown everything else."
+    change = "a decay below 1, a smaller recurrent weight, or smaller inputs."
+    return Finding("exploding states", where, number, why, change, 93)
 
 
 def of_activity(neuron: NeuronProbe, steps: int, small: float | None = None) -> list[Finding]:
@@ -89,7 +104,7 @@ def of_activity(neuron: NeuronProbe, steps: int, small: float | None = None) -> 
             number += f", with a time constant of {neuron.tau_steps:.3g} steps in a sequence of {steps}"
             change = "a smaller decay, then spyx.nn.calibrate(model, x)."
         return [Finding("silent layer", neuron.name, number, why, change, 94)]
-    if neuron.rate > BUSY:
+    if neuron.rate > BUSY or (neuron.rate > 0.75 and neuron.slope < SLOPE):
         number = f"it fires in {neuron.rate:.0%} of all steps"
         why = "A layer that always fires says nothing, and its membrane is far from the threshold."
         change = "spyx.nn.calibrate(model, x), smaller weights, a higher threshold, or a smaller decay."

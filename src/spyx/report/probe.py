@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,10 +14,20 @@ from flax import nnx
 from spyx import nn
 from spyx.engine.delayed_feedback import Late
 from spyx.engine.feedback import Recurrent
+from spyx.fn.regression import PairFunction
 from spyx.fn.traces import TraceFunction
 from spyx.nn.fields import Within
 from spyx.nn.layer import hashable, merged
-from spyx.nn.layers_by_path import kernel_of, named_layers, unwrapped
+from spyx.nn.layers_by_path import (
+    fires,
+    inputs_first,
+    kernel_of,
+    layers_with_state,
+    named_layers,
+    nearest,
+    unwrapped,
+    wiring,
+)
 from spyx.nn.neuron import Neuron
 
 if TYPE_CHECKING:
@@ -59,11 +69,11 @@ class NeuronProbe:
         name: path and kind.
         spikes: its step calls the activation.
         recurrent: it is fed back into itself.
-        last: nothing follows it.
-        fed_by: the layer with a kernel before it.
+        last: no other neuron is between it and the output.
+        fed_by: the layer with parameters before it.
         rate: mean output.
         silent: share of units without an output other than 0.
-        slope: mean slope of the surrogate at its inputs, over the slope at 0.
+        slope: mean slope of the surrogate at its inputs over that at 0, times the threshold's distance from rest.
         nearest: largest input of the surrogate: how close a membrane came to its threshold.
         input_high: largest input.
         largest: largest magnitude of a state.
@@ -103,6 +113,8 @@ class Probe:
         time_ratio: gradient of the input's first quarter over that of its last; None where the input has none.
         not_finite: how many parameters of a layer are not finite, by path and kind.
         unseen: steps at the end of the input that change nothing in the output.
+        dropped: share that a Dropout drops in training, by path and kind.
+        outputs: largest magnitude of the output of a layer with a state that is no neuron, by path and kind.
     """
 
     connections: list[ConnectionProbe]
@@ -113,6 +125,8 @@ class Probe:
     time_ratio: float | None
     not_finite: dict[str, int]
     unseen: int = 0
+    dropped: dict[str, float] = field(default_factory=dict)
+    outputs: dict[str, float] = field(default_factory=dict)
 
 
 class _Activity(NamedTuple):
@@ -137,6 +151,7 @@ class _Measured(NamedTuple):
     """
 
     neurons: dict[str, _Activity]
+    outputs: dict[str, Float[Array, ""]]
     loss: Float[Array, ""] | float = 0.0
     gradients: dict[str, Float[Array, ""]] | None = None
     steps: Float[Array, " time"] | None = None
@@ -162,32 +177,36 @@ def probe(
         lengths: steps of each sample that count, or None.
         whole: the loss runs the network itself.
     """
-    state = layer.state_for(x[:, 0])
-    layers = named_layers(layer, state)
+    state = jax.eval_shape(lambda: nnx.clone(layer).state_for(x[:, 0]))  # a key that is drawn changes a copy
+    found = named_layers(layer, state)
+    sources, ends = wiring(layer, state)
+    layers = {path: found[path] for path in inputs_first(sources, ends)}
     names = {path: f"{path} {inner._kind}" for path, inner in layers.items()}
     graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
     structure = hashable(graphdef)
     not_finite = {
         names[path]: count
         for path, inner in layers.items()
-        if (count := sum(int((~np.isfinite(np.asarray(a))).sum()) for a in _floating(inner)))
+        if (count := sum(int((~np.isfinite(np.asarray(a))).sum()) for a in _floating(inner, nnx.Variable)))
     }
     if not_finite:
         return Probe([], [], 0, False, {}, None, not_finite)
     got: _Measured = jax.tree.map(np.asarray, _measured(structure, loss, whole, params, rest, x, more, lengths))
-    connections, neurons, before = [], [], None
-    order = list(layers)
+    connections, neurons = [], []
+    readouts = nearest(ends, sources, layers, lambda inner: isinstance(inner, Neuron))
     for path, inner in layers.items():
         module = kernel_of(inner)
         if isinstance(inner, Neuron):
-            neurons.append(_as_probe(names[path], inner, got.neurons[path], before, path == order[-1]))
+            fed_by = nearest(sources[path], sources, layers, lambda inner: bool(_floating(inner)))
+            before = names[fed_by[0]] if fed_by and not isinstance(layers[fed_by[0]], Neuron) else None
+            neurons.append(_as_probe(names[path], inner, got.neurons[path], before, path in readouts))
         elif module is not None:
             kernel = np.asarray(module.kernel[...])
             columns = kernel.reshape(-1, kernel.shape[-1])
             same = columns.shape[1] > 1 and bool((columns == columns[:, :1]).all())
             connections.append(ConnectionProbe(names[path], kernel.size, not kernel.any(), same, columns.shape[1]))
-            before = names[path]
-    gradients = {names[path]: float(a) for path, a in (got.gradients or {}).items()}
+    measured = got.gradients or {}
+    gradients = {name: float(measured[path]) for path, name in names.items() if path in measured}
     ratio, unseen = None, 0
     if got.steps is not None:
         sizes = np.asarray(got.steps)[: x.shape[1] if lengths is None else int(np.max(lengths))]
@@ -200,17 +219,21 @@ def probe(
             unseen = len(sizes) - 1 - int(np.flatnonzero(reach)[-1]) if reach.any() else 0
             ratio = None  # the loss itself reads no further
     finite = bool(np.isfinite(got.loss))
-    return Probe(connections, neurons, int(got.classes), finite, gradients, ratio, {}, unseen)
+    outputs = {name: float(got.outputs[path]) for path, name in names.items() if path in got.outputs}
+    modules = {name: unwrapped(layers[path]) for path, name in names.items()}
+    dropped = {name: float(module.rate) for name, module in modules.items() if isinstance(module, nnx.Dropout)}
+    return Probe(connections, neurons, int(got.classes), finite, gradients, ratio, {}, unseen, dropped, outputs)
 
 
 def lengths_for(loss: Loss | Objective, lengths: Int[Array, " samples"] | None) -> dict[str, Int[Array, " samples"]]:
     """What a loss is given beside outputs and labels: the lengths, where it is one of `spyx.fn`."""
-    return {} if lengths is None or not isinstance(loss, TraceFunction) else {"lengths": lengths}
+    takes = isinstance(loss, (TraceFunction, PairFunction))
+    return {"lengths": lengths} if takes and lengths is not None else {}
 
 
-def _floating(layer: nn.Layer) -> list[Float[Array, "..."]]:
+def _floating(layer: nn.Layer, kind: type[nnx.Variable] = nnx.Param) -> list[Float[Array, "..."]]:
     module = unwrapped(layer)
-    found = jax.tree.leaves(nnx.state(module, nnx.Param)) if isinstance(module, nnx.Module) else []
+    found = jax.tree.leaves(nnx.state(module, kind)) if isinstance(module, nnx.Module) else []
     return [a for a in found if jnp.issubdtype(a.dtype, jnp.floating)]
 
 
@@ -239,10 +262,13 @@ def _measured(
     layers = named_layers(network, network.state_for(x[:, 0]))
     what = ("inputs", "outputs", "state")
     neurons = {path: inner for path, inner in layers.items() if isinstance(inner, Neuron)}
-    outs, _, seen = nn.observe(network, x, what=what, where=tuple(neurons) or None, lengths=lengths, mode="layer")
+    others = [path for path in layers_with_state(network, network.state_for(x[:, 0])) if path not in neurons]
+    where = (*neurons, *others) or None
+    outs, _, seen = nn.observe(network, x, what=what, where=where, lengths=lengths, mode="layer")
+    outputs = {path: jnp.abs(seen[path]).max().astype(jnp.float32) for path in others}
     found = {path: _neuron(path, inner, seen) for path, inner in neurons.items()}
     if not more and not whole:
-        return _Measured(found)
+        return _Measured(found, outputs)
     given = lengths_for(loss, lengths)
 
     def value(params: nnx.State, x: Float[Array, "samples time *features"]) -> Float[Array, ""]:
@@ -258,7 +284,7 @@ def _measured(
         for path, inner in gradients.items()
         if not isinstance(inner, Neuron) and _floating(inner)
     }
-    return _Measured(found, number, biggest, _by_step(g_x), outs.shape[-1])
+    return _Measured(found, outputs, number, biggest, _by_step(g_x), outs.shape[-1])
 
 
 @partial(jax.jit, static_argnums=0)
@@ -294,7 +320,23 @@ def _neuron(path: str, neuron: Neuron, seen: Seen) -> _Activity:
     """Small numbers of one layer; every step runs again from the states that were seen, to hear its surrogate."""
     xs, outs = seen[f"{path}.inputs"], seen[path]
     after = [seen[f"{path}.{name}"] for name in neuron.state]
+    floating = [a for a in after if jnp.issubdtype(a.dtype, jnp.floating)]
+    largest = jnp.stack([jnp.abs(a).max() for a in floating]).max()
     rest = jax.tree.leaves(neuron.initial_state(xs.shape[0], after[0].dtype))
+    found = _Activity(
+        tau_steps=jnp.float32(jnp.inf),
+        spikes=jnp.asarray(fires(neuron)),
+        rate=jnp.mean((outs != 0).astype(jnp.float32)),
+        silent=jnp.mean((outs == 0).all((0, 1)).astype(jnp.float32)),
+        input_high=xs.max().astype(jnp.float32),
+        largest=largest,
+        finite=jnp.isfinite(largest),
+        decay=jnp.float32(1.0),
+        slope=jnp.float32(1.0),
+        nearest=jnp.float32(0.0),
+    )
+    if len(rest) != len(after):  # a stochastic neuron has a key in its state, and no step runs again without it
+        return found
     before = [
         jnp.concatenate([r[:, None].astype(a.dtype), a[:, :-1]], axis=1) for r, a in zip(rest, after, strict=True)
     ]
@@ -307,36 +349,27 @@ def _neuron(path: str, neuron: Neuron, seen: Seen) -> _Activity:
 
         def spike(u: Float[Array, "..."]) -> Float[Array, "..."]:
             heard.append(u)
-            return neuron.activation(u)
+            return jax.lax.stop_gradient(neuron.activation(u))  # a surrogate's slope is no part of a decay
 
         _, end = neuron.step(p.replace(spike=spike), x, s)
         return end, list(heard)
 
     flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (xs.astype(after[0].dtype), states))
     _, us = step(*flat)
-    floating = [a for a in after if jnp.issubdtype(a.dtype, jnp.floating)]
-    largest = jnp.stack([jnp.abs(a).max() for a in floating]).max()
     _, moved = jax.jvp(
         lambda s: step(jnp.zeros_like(flat[0]), s)[0], (flat[1],), (jax.tree.map(jnp.ones_like, flat[1]),)
     )
-    decay = jnp.abs(jax.tree.leaves(moved)[0])
-    found = _Activity(
-        tau_steps=-1 / jnp.log(jnp.clip(jnp.mean(decay), 1e-9, 1 - 1e-9)),
-        spikes=jnp.asarray(bool(us)),
-        rate=jnp.mean((outs != 0).astype(jnp.float32)),
-        silent=jnp.mean((outs == 0).all((0, 1)).astype(jnp.float32)),
-        input_high=xs.max().astype(jnp.float32),
-        largest=largest,
-        finite=jnp.isfinite(largest),
-        decay=jnp.mean(jax.tree.leaves(moved)[0]),
-        slope=jnp.float32(1.0),
-        nearest=jnp.float32(0.0),
-    )
+    left = jax.tree.leaves(moved)[0]
+    tau = -1 / jnp.log(jnp.clip(jnp.mean(jnp.abs(left)), 1e-9, 1 - 1e-6))
+    found = found._replace(tau_steps=tau, decay=jnp.mean(left))
     if not us:
         return found
     _, slopes = jax.jvp(neuron.activation, (us[-1],), (jnp.ones_like(us[-1]),))
     _, top = jax.jvp(neuron.activation, (jnp.zeros(()),), (jnp.ones(()),))
-    slope = jnp.mean(jnp.abs(slopes)) / jnp.maximum(jnp.abs(top), 1e-30)
+    still = rest[0] if len(rest) == 1 else neuron.State(*rest)
+    _, from_rest = step(jnp.zeros_like(xs[:, 0], after[0].dtype), still)
+    far = jnp.maximum(1.0, jnp.abs(jnp.mean(from_rest[-1])))  # 1 for most neurons, nearly 100 for one in mV
+    slope = jnp.mean(jnp.abs(slopes)) / jnp.maximum(jnp.abs(top), 1e-30) * far
     return found._replace(slope=slope, nearest=us[-1].max())
 
 

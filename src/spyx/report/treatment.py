@@ -17,7 +17,7 @@ from spyx.nn.layer import as_layer
 from spyx.nn.layers_by_path import kernel_of, named_layers
 from spyx.nn.neuron import Neuron
 from spyx.report.data_checks import leaking
-from spyx.report.doctor import Examination, examine, taken_apart
+from spyx.report.doctor import Examination, examine, order_that_runs, taken_apart
 from spyx.report.findings import Diagnosis, Finding
 from spyx.report.layer_checks import condition
 
@@ -241,14 +241,12 @@ def _calm(work: _Work, finding: Finding) -> str | None:
 
 def _swap(work: _Work, finding: Finding) -> str | None:
     x, y = work.x, work.more[0] if work.more else None
-    first = next(iter(work.layers().values()))
-    width = first._widths[0]
-    if width is not None and x.ndim == 3 and x.shape[-1] != width and x.shape[1] == width:
-        work.x = x.swapaxes(1, 2)
-        return "axes 1 and 2 of x were exchanged"
     if x.shape[1] == 1 or (y is not None and len(y) != len(x) and len(y) == x.shape[1]):
         work.x = x.swapaxes(0, 1)
         return "axes 0 and 1 of x were exchanged"
+    if (axes := order_that_runs(work.model, x)) is not None:
+        work.x = x.transpose(axes)
+        return f"x was transposed by {axes}"
     return None
 
 

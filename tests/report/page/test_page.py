@@ -214,6 +214,20 @@ def test_a_section_that_fails_says_so_and_leaves_the_others(tmp_path, monkeypatc
     assert content["energy"]["layers"]
 
 
+def test_labels_that_are_no_classes_are_counted_and_said(tmp_path):
+    x, y = data()
+
+    def content(y):
+        return read_content(report.write_page(tmp_path, HISTORY, model=network(), data=(x, y)).read_text())
+
+    odd = np.where(np.arange(30) < 4, 7, y)
+    found = content(odd)["confusion"]
+    assert (found["outside"], np.sum(found["counts"])) == (4, 26)
+    assert content(odd.astype(np.float32))["confusion"] == found
+    assert content(y)["confusion"]["outside"] == 0
+    assert content(y + 0.5)["missing"]["samples"].endswith("labels that are whole numbers, and these are not")
+
+
 def test_labels_per_step_and_lengths(tmp_path):
     x, _ = data()
     lengths = np.full(30, 6)

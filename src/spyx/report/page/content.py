@@ -113,6 +113,10 @@ def of_samples(
     """The picker's samples, and the confusion matrix of all of them."""
     x, y = np.asarray(x), np.asarray(y)
     lengths = None if lengths is None else np.asarray(lengths)
+    if not np.issubdtype(y.dtype, np.integer):
+        if (y != np.round(y)).any():  # NaN too
+            raise ValueError("samples and confusion need labels that are whole numbers, and these are not")
+        y = y.astype(int)
     per_step = y.ndim == 2
     seen = observe_samples(layer, x, y, lengths, SHOWN, per_step=per_step)
     right = is_right(y, seen.predictions, lengths)
@@ -156,7 +160,8 @@ def _confusion(
     part: str,
     names: list[str],
 ) -> Object:
-    counts_here = counted(y, lengths) & (y < seen.classes)
+    labelled = counted(y, lengths)
+    counts_here = labelled & (y < seen.classes)
     truth, predictions = y[counts_here], seen.predictions[counts_here]
     counts = np.zeros((seen.classes, seen.classes), int)
     np.add.at(counts, (truth, predictions), 1)
@@ -166,9 +171,8 @@ def _confusion(
     whole = counts.tolist() if seen.classes <= MOST_CLASSES else None
     unit = "samples" if y.ndim == 1 else "time steps"
     scores = {"support": counts.sum(1).tolist(), "predicted": counts.sum(0).tolist(), "hits": np.diag(counts).tolist()}
-    return {"part": text(part), "classes": names, "counts": whole, "pairs": pairs, "unit": unit} | (
-        scores if seen.classes <= 1000 else {}
-    )
+    shown: Object = {"part": text(part), "classes": names, "counts": whole, "pairs": pairs, "unit": unit}
+    return shown | {"outside": int((labelled & ~counts_here).sum())} | (scores if seen.classes <= 1000 else {})
 
 
 def findings(found: Iterable[Finding], about: str) -> Object:

@@ -59,13 +59,14 @@ function confusionSection(confusion) {
   const pairs = list(confusion.pairs);
   const most = pairs.length ? table("Most frequent confusions", ["true class \u2192 prediction", confusion.unit, "share of the class"],
     pairs.slice(0, 8).map((p) => [[el("bdi", null, word(p.truth)), " \u2192 ", el("bdi", null, word(p.prediction))], shown(p.count, 7), percent(100 * p.count / (support[p.truth] || 1))]))
-    : el("p", null, "No confusion: every prediction is right.");
+    : el("p", null, hits.some((n) => n) || !support.length ? "No confusion: every prediction is right." : "Nothing was counted.");
   const perClass = support.length ? folded("confusion.classes", "Every class as a table", () => table("Scores of every class",
     ["class", confusion.unit, "found (recall, %)", "right when predicted (precision, %)"],
     support.map((n, k) => [el("bdi", null, word(k)), shown(n, 7), n ? percent(100 * hits[k] / n) : "\u2013", predicted[k] ? percent(100 * hits[k] / predicted[k]) : "\u2013"]))) : null;
   found.push(el("div", { class: "card" }, el("h3", null, "Most frequent confusions"), most, perClass));
+  const outside = confusion.outside ? ` ${shown(confusion.outside, 7)} ${confusion.unit} have a label that is no class of the output and are left out.` : "";
   const what = confusion.counts ? "" : " There are too many classes for a matrix.";
-  return [el("p", { class: "lead" }, `Counted on the ${short(confusion.part)} part.${what}`), el("div", { class: "beside" }, found)];
+  return [el("p", { class: "lead" }, `Counted on the ${short(confusion.part)} part.${what}${outside}`), el("div", { class: "beside" }, found)];
 }
 
 function findingsSection(findings) {

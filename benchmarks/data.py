@@ -50,7 +50,7 @@ def in_fresh_process(what: str, *arguments: str) -> float:
 
 def decode_nmnist(data: Path) -> float:
     """Million events a second over all recordings, from bytes in memory to validated events."""
-    from spyx.data.decode import decode_bytes
+    from spyx.data._decode import decode_bytes
 
     with zipfile.ZipFile(data / "nmnist_small.zip") as archive:
         contents = [archive.read(name) for name in archive.namelist() if name.endswith(".bin")]
@@ -120,7 +120,7 @@ def epoch_over_device(data: Path, cache: Path) -> float:
 def peak_growth(data: Path) -> float:
     """MiB of peak memory added by rasterising the recordings ten times over, beyond doing it once."""
     from spyx.data import Raster, Recordings, load
-    from spyx.data.cache import write_packed
+    from spyx.data._cache import write_packed
 
     train = load("nmnist", root=data / "nmnist_small.zip").train.x
     raster = Raster(**RASTER)

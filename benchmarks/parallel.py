@@ -47,7 +47,7 @@ def by_mode(layer: nn.Neuron, mode: str) -> Runner:
 
 
 def by_fft(layer: SPSN) -> Runner:
-    from spyx.experimental.spsn import GAINS, convolve
+    from spyx.experimental._spsn import GAINS, convolve
 
     return lambda p, xs, start: convolve(p.beta, GAINS[layer.normalize](p.beta), xs, start)
 

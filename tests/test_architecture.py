@@ -49,7 +49,7 @@ MAX_LINES = 500
 
 
 def area(path: Path) -> str:
-    """`src/spyx/nn/run.py` belongs to `nn`, `src/spyx/axn.py` to `axn`, `src/spyx/__init__.py` to `__init__`."""
+    """`src/spyx/nn/_run.py` belongs to `nn`, `src/spyx/axn.py` to `axn`, `src/spyx/__init__.py` to `__init__`."""
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
@@ -100,6 +100,16 @@ def test_there_is_something_to_check():
 @each_file()
 def test_every_area_has_its_place(path: Path):
     assert area(path) in {*MAY_IMPORT, "__init__"}
+
+
+@each_file()
+def test_what_is_not_public_says_so(path: Path):
+    """A package's page of contents is public, and what is below a private package needs no mark of its own."""
+    here, *folders, _ = (*path.relative_to(SOURCE).parts, "")
+    inside = [name.removesuffix(".py") for name in folders if name != "__init__.py"]
+    internal = here in {"__init__.py", "__main__.py", "engine", "saving", "cli"}
+    public = not inside or inside in (["types"], ["sets"]) or (here, inside[0]) == ("data", "sets")
+    assert internal or public or inside[0].startswith("_"), f"{path.name} is no public module: call it _{path.name}"
 
 
 @each_file()

@@ -27,7 +27,7 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(spyx.__path__, 
 
 
 def public_modules() -> Iterator[types.ModuleType]:
-    """What a user imports: `spyx.nn`, `spyx.data.events`, ...; a package's contents page speaks for its files."""
+    """What a user imports: `spyx.nn`, `spyx.data.sets`, ...; a package's contents page speaks for its files."""
     for name in MODULES:
         module = importlib.import_module(name)
         parent = sys.modules[name.rpartition(".")[0]]

@@ -19,7 +19,7 @@ from spyx.cli import inputs, make_network
 from spyx.cli.runs import BEST, load_weights, open_run
 from spyx.cli.score import score
 from spyx.cli.zoo import DIGITS
-from spyx.zoo.shelf import SHELF
+from spyx.zoo._shelf import SHELF
 
 LABELS = {
     "braille": [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "space"],

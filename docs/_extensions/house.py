@@ -27,7 +27,7 @@ class House(griffe.Extension):
                 cls.set_member("__init__", _constructor(found))
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
-        """`spyx.nn.run` is a function and the file it is in; readers want the function."""
+        """`spyx.engine.fixed_point` is a function and the file it is in; readers want the function."""
         for module in [pkg, *pkg.modules.values()]:
             for name, file in list(module.modules.items()):
                 if name in (module.exports or ()) and name in file.members:

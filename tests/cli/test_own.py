@@ -21,7 +21,7 @@ from spyx.cli.config import Config, make_config
 from spyx.cli.errors import UserError
 from spyx.cli.provenance import digest
 from spyx.cli.seeds import parsed
-from spyx.optimize.solver import Objective
+from spyx.optimize._solver import Objective
 
 MINE = """
 import numpy as np

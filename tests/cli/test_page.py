@@ -24,7 +24,7 @@ from cli.test_compare import run
 from spyx.cli import page, serve
 from spyx.cli import train as training
 from spyx.cli.config import AugmentTable, Config, make_config
-from spyx.report.page.document import read_content
+from spyx.report._page.document import read_content
 
 SHORT = ("--epochs", 2, "--hidden", 8, "--steps", 4, "--batch-size", 629)
 

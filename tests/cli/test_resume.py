@@ -14,8 +14,8 @@ import pytest
 from cli.conftest import spyx
 from spyx.cli import progress, runs, seeds
 from spyx.cli import train as training
-from spyx.optimize import checkpoint
-from spyx.report.page.document import read_content
+from spyx.optimize import _checkpoint
+from spyx.report._page.document import read_content
 
 SHORT = ("--epochs", 4, "--hidden", 8, "--steps", 4, "--batch-size", 629, "--encoder", "rate")
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_resumed_is_one_line(whole, copy, tmp_path):
     (copy / "config.toml").write_text(text.replace("hidden = [8]", "hidden = [9]"))
     refused(spyx("train", "--resume", copy), "--resume: expected a checkpoint of this network", "(8,) in place of")
     (copy / "config.toml").write_text(text)
-    with checkpoint.Checkpoints(copy / "checkpoints", 2, "here").locked():
+    with _checkpoint.Checkpoints(copy / "checkpoints", 2, "here").locked():
         refused(spyx("train", "--resume", copy), f"in which process {os.getpid()} trains")
     shutil.rmtree(copy / "checkpoints")
     (copy / "checkpoints").write_text("")

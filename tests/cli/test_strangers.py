@@ -18,10 +18,10 @@ from spyx.cli.config import Config
 from spyx.cli.errors import UserError
 from spyx.cli.resume import resumed
 from spyx.cli.runs import MOST_COLUMNS, read_history
-from spyx.optimize import CheckpointError, checkpoint
-from spyx.optimize.checkpoint import SUMS, Checkpoints
-from spyx.report.page.document import OPENING, as_json, read_content
-from spyx.zoo import shelf
+from spyx.optimize import CheckpointError, _checkpoint
+from spyx.optimize._checkpoint import SUMS, Checkpoints
+from spyx.report._page.document import OPENING, as_json, read_content
+from spyx.zoo import _shelf
 
 pytestmark = pytest.mark.timeout(60)
 NUMBERS = {"test_accuracy": 0.5, "test_loss": 1.25, "run_s": 3.5}
@@ -159,7 +159,7 @@ def restored(folder):
 
 
 def signed(folder):
-    (folder / SUMS).write_bytes(checkpoint._sums(checkpoint._digests(folder)))
+    (folder / SUMS).write_bytes(_checkpoint._sums(_checkpoint._digests(folder)))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
@@ -245,7 +245,7 @@ def test_a_model_that_does_not_fit_into_memory(tmp_path):
 @pytest.mark.parametrize("text", ["", "[" * 100_000, "[]", '{"name": "x"}', "\udcff"])
 def test_a_damaged_card_of_the_zoo(text, tmp_path, monkeypatch):
     (tmp_path / "x.json").write_bytes(text.encode("utf8", "surrogateescape"))
-    monkeypatch.setattr(shelf, "SHELF", tmp_path)
+    monkeypatch.setattr(_shelf, "SHELF", tmp_path)
     with pytest.raises(ValueError, match=r"x\.json"):
         zoo.load("x")
     refused(spyx("zoo", "list"), "x.json")

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from spyx.data import Recordings
-from spyx.data.archive_or_folder import Store
+from spyx.data._archive_or_folder import Store
 
 
 @pytest.fixture(params=["folder", "archive"])

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 from spyx.data import Packed, _budget, read_events
-from spyx.data.archive_or_folder import Store
-from spyx.data.cache import MARK, write_packed
-from spyx.data.fetch import extract
+from spyx.data._archive_or_folder import Store
+from spyx.data._cache import MARK, write_packed
+from spyx.data._fetch import extract
 
 PACKERS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
 
@@ -60,7 +60,7 @@ def test_a_tar_bomb_is_stopped_at_the_budget(tmp_path, monkeypatch, kind):
     bomb = PACKERS[kind](tar(zeros=bytes(5_000_000)))
     refused(tmp_path, bomb, "expected at most 1000000 bytes; got 5000000", largest_bytes=1_000_000)
     # Members that are promised no content, and zeros after the end, are bytes as well.
-    monkeypatch.setattr("spyx.data.fetch.SLACK", 2**16)
+    monkeypatch.setattr("spyx.data._fetch.SLACK", 2**16)
     hidden = PACKERS[kind](header(b"././@LongLink", 0, b"L") * 200)
     refused(tmp_path, hidden, "it unpacks to more than", largest_bytes=1000)
 
@@ -196,7 +196,7 @@ def test_crafted_kinds_of_caches_are_refused(tmp_path, kind):
 WRITER = """
 import sys
 import numpy as np
-from spyx.data.cache import write_packed
+from spyx.data._cache import write_packed
 for _ in range(10):
     write_packed(sys.argv[1], np.full((50, 40, 3), 1, np.uint8))
 """

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from spyx.data import Dataset, Events, Loader, Packed, Raster, Recordings, Split, rasterise
-from spyx.data.cache import write_packed
+from spyx.data._cache import write_packed
 
 SHAPE = (8, 5, 3)
 

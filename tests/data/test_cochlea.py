@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spyx.data import Cochlea, EventFileError
-from spyx.data.decode.wav import read_sound
+from spyx.data._decode.wav import read_sound
 
 RATE = 8000
 

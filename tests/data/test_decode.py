@@ -12,7 +12,7 @@ from tests.data.event_files import SUFFIX, WRITERS, columns
 from tests.reference.evt3_oracle import decode_words
 
 from spyx.data import EventFileError, read_events
-from spyx.data.decode import decode_bytes, evt3_loop
+from spyx.data._decode import decode_bytes, evt3_loop
 
 NEEDS = {"hdf5": "h5py"}
 FORMAT_OF = {"evt2": "evt", "evt3": "evt"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from spyx.data._split import stratified
 from spyx.data.sets import load
-from spyx.data.split import stratified
 
 
 @pytest.fixture(scope="module")

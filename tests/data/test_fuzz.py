@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.data.event_files import WRITERS, columns
 
 from spyx.data import EventFileError
-from spyx.data.decode import decode_bytes
+from spyx.data._decode import decode_bytes
 
 FORMAT_OF = {"evt2": "evt", "evt3": "evt"}
 NEEDS = {"hdf5": "h5py"}

@@ -14,7 +14,7 @@ import pytest
 h5py = pytest.importorskip("h5py")
 from data import event_files  # noqa: E402
 from spyx.data import EventFileError, _guarded, read_events  # noqa: E402
-from spyx.data.decode import decode_bytes  # noqa: E402
+from spyx.data._decode import decode_bytes  # noqa: E402
 
 MIB = 2**20
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spyx.data.cache import Packed, write_packed
-from spyx.data.loader import Loader, SequenceBatch
-from spyx.data.split import Split
+from spyx.data._cache import Packed, write_packed
+from spyx.data._loader import Loader, SequenceBatch
+from spyx.data._split import Split
 
 
 def numbered(count: int) -> Split:

@@ -126,7 +126,7 @@ def test_decays_stay_in_their_range(bounded):
 
 def test_the_gain_of_variance_and_its_slope():
     beta = jnp.array([0.0, 0.6, 1.0])
-    gain = experimental.spsn.GAINS["variance"]
+    gain = experimental._spsn.GAINS["variance"]
     np.testing.assert_allclose(gain(beta), [1.0, 0.8, 0.0], rtol=1e-6)
     slope = jax.vmap(jax.grad(lambda b: gain(b)))(beta)
     np.testing.assert_allclose(slope, [0.0, -0.75, 0.0], rtol=1e-5, atol=1e-6)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spyx import fn
-from spyx.fn.labels import find_wrong_labels
+from spyx.fn._labels import find_wrong_labels
 
 TRACES = np.zeros((4, 10, 3), np.float32)
 
@@ -64,10 +64,10 @@ def test_a_loss_tells_which_labels_it_was_given(compiled):
 
 
 def test_labels_are_looked_at_only_while_somebody_asks():
-    from spyx.fn import labels
+    from spyx.fn import _labels
 
     fn.max_crossentropy()(TRACES, np.array([0, 1, 7, 0]))
-    assert labels._given.get() is None
+    assert _labels._given.get() is None
     with pytest.raises(KeyError):
         find_wrong_labels(lambda: {}["no"])
-    assert labels._given.get() is None
+    assert _labels._given.get() is None

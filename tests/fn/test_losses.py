@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from reference import fn_oracle
 from spyx import axn, fn
-from spyx.fn.labels import strict_labels
+from spyx.fn._labels import strict_labels
 
 BATCH, TIME, CLASSES = 4, 10, 3
 RANDOM = np.random.default_rng(0)

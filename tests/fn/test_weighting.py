@@ -11,7 +11,7 @@ import pytest
 
 from reference import fn_oracle
 from spyx import fn
-from spyx.fn.labels import find_wrong_labels, strict_labels
+from spyx.fn._labels import find_wrong_labels, strict_labels
 
 BATCH, TIME, CLASSES = 4, 10, 3
 RANDOM = np.random.default_rng(0)

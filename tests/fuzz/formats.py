@@ -19,9 +19,9 @@ from fuzz.runs import runs_and_models
 from spyx.cli.config import read as read_settings
 from spyx.cli.errors import UserError
 from spyx.data import extract, read_events
-from spyx.data.archive_or_folder import Store
-from spyx.data.cache import Packed, write_packed
-from spyx.data.decode.wav import read_sound
+from spyx.data._archive_or_folder import Store
+from spyx.data._cache import Packed, write_packed
+from spyx.data._decode.wav import read_sound
 
 COUNT = 60
 

@@ -20,8 +20,8 @@ from spyx.cli.compare import compare
 from spyx.cli.compare_page import comparison
 from spyx.cli.config import Config
 from spyx.cli.runs import read_history
-from spyx.optimize.checkpoint import SUMS, CheckpointError, Checkpoints, _digests, _sums
-from spyx.report.page.document import as_json, render
+from spyx.optimize._checkpoint import SUMS, CheckpointError, Checkpoints, _digests, _sums
+from spyx.report._page.document import as_json, render
 
 HISTORY = [{"train_loss": 2.0 - k, "eval_loss": 2.5 - k, "eval_acc": 0.25 * k} for k in range(2)]
 WEIGHTS = {"layers.0.kernel": jnp.arange(6, dtype=jnp.float32).reshape(2, 3), "step": jnp.int32(7)}

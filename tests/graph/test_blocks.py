@@ -11,8 +11,8 @@ from flax import nnx
 
 from graph.networks import BATCH, STEPS, WIDTH, layer, linear, spikes
 from spyx import graph, nn
-from spyx.graph.layout import layout
-from spyx.graph.schedule import Edge, components
+from spyx.graph._layout import layout
+from spyx.graph._schedule import Edge, components
 
 
 def test_feed_forward_is_sequential():

@@ -10,8 +10,8 @@ from flax import nnx
 
 from graph.networks import BATCH, STEPS, WIDTH, layer, linear, spikes
 from spyx import graph, nn
-from spyx.graph.layout import layout
-from spyx.graph.schedule import Edge, components, first_cycle, instant_cycles, reachable, strongly_connected
+from spyx.graph._layout import layout
+from spyx.graph._schedule import Edge, components, first_cycle, instant_cycles, reachable, strongly_connected
 
 
 def same(x):

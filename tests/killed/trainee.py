@@ -14,7 +14,7 @@ from flax import nnx
 
 import spyx
 from spyx import fn, nn, optimize
-from spyx.optimize import checkpoint
+from spyx.optimize import _checkpoint
 
 EPOCHS = 40
 
@@ -57,5 +57,5 @@ def outcome(folder: Path | None, epochs: int = EPOCHS) -> str:
 
 if __name__ == "__main__":
     spyx.compilation_cache(sys.argv[2])
-    checkpoint.SHARE = 0
+    _checkpoint.SHARE = 0
     print(outcome(Path(sys.argv[1])), flush=True)

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from spyx import experimental, graph, nn, report
-from spyx.optimize.diagnose import first_bad_layer
+from spyx.optimize._diagnose import first_bad_layer
 
 X = 0.8 * jax.random.normal(jax.random.key(0), (2, 9, 3)) + 0.3
 MODES = ["auto", "layer", "step"]

@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 from spyx import fn, nn, optimize
-from spyx.optimize import checkpoint
+from spyx.optimize import _checkpoint
 
 EPOCHS = 4
 RNG = np.random.default_rng(0)
@@ -203,7 +203,7 @@ def bits(found):
 
 
 def test_a_population_that_was_stopped_is_resumed_to_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SHARE", 0)
+    monkeypatch.setattr(_checkpoint, "SHARE", 0)
     whole = bits(kept(None))
 
     def interrupt(epoch, _):

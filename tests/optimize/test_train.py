@@ -17,7 +17,7 @@ import pytest
 from flax import nnx
 
 from spyx import data, fn, nn, optimize
-from spyx.optimize import checkpoint
+from spyx.optimize import _checkpoint
 
 EPOCHS, BATCHES = 4, 3
 RNG = np.random.default_rng(0)
@@ -70,9 +70,9 @@ def whole():
 @pytest.fixture
 def eager(monkeypatch):
     """A checkpoint after every turn, written before the next begins."""
-    monkeypatch.setattr(checkpoint, "SHARE", 0)
-    save = checkpoint.Checkpoints.save
-    monkeypatch.setattr(checkpoint.Checkpoints, "save", lambda self, *given, wait=True: save(self, *given, wait=True))
+    monkeypatch.setattr(_checkpoint, "SHARE", 0)
+    save = _checkpoint.Checkpoints.save
+    monkeypatch.setattr(_checkpoint.Checkpoints, "save", lambda self, *given, wait=True: save(self, *given, wait=True))
 
 
 class Boom(Exception):
@@ -156,9 +156,9 @@ def test_a_flipped_bit_in_any_file_is_noticed(whole, half, monkeypatch):
     newest, files = every_file(half)
     assert len(files) > 6
     read = []
-    monkeypatch.setattr(checkpoint, "_read", lambda path, listed: read.append(path) or {})
-    monkeypatch.setattr(checkpoint, "_replaced", lambda like, saved: like)
-    store = checkpoint.Checkpoints(half, 2, "here")
+    monkeypatch.setattr(_checkpoint, "_read", lambda path, listed: read.append(path) or {})
+    monkeypatch.setattr(_checkpoint, "_replaced", lambda like, saved: like)
+    store = _checkpoint.Checkpoints(half, 2, "here")
     monkeypatch.setattr(store, "_suits", lambda *given: None)
     for file in files:
         content = file.read_bytes()
@@ -198,7 +198,7 @@ def test_a_checkpoint_must_hold_its_files_and_no_others(half, change):
     elif change == "link":
         (newest / "more").symlink_to(files[0])
     else:
-        (newest / checkpoint.SUMS).unlink()
+        (newest / _checkpoint.SUMS).unlink()
     said = []
     with pytest.raises(Boom):
         go_on(half, notify=said.append, on_step=stop_at(2, BATCHES))
@@ -208,7 +208,7 @@ def test_a_checkpoint_must_hold_its_files_and_no_others(half, change):
 
 def test_without_a_checkpoint_that_is_whole_a_run_starts_again(whole, half):
     for path in half.glob("0*"):
-        (path / checkpoint.INFO).write_text("{}")
+        (path / _checkpoint.INFO).write_text("{}")
     said = []
     assert go_on(half, notify=said.append).history == whole.history
     assert len(said) == 2
@@ -233,12 +233,12 @@ def test_a_checkpoint_of_something_else_is_refused(half):
 
 
 def test_a_checkpoint_of_another_format_is_refused(half, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(_checkpoint, "FORMAT", 2)
     refused(r"expected a checkpoint in format 2; got format 1, of spyx 2\.0", half)
 
 
 def test_one_run_at_a_time(half):
-    with checkpoint.Checkpoints(half, 2, "here").locked():
+    with _checkpoint.Checkpoints(half, 2, "here").locked():
         refused(f"in which process {os.getpid()} trains", half)
 
 

@@ -18,13 +18,13 @@ import numpy as np  # noqa: E402
 
 from scaling import trainee  # noqa: E402
 from spyx import optimize  # noqa: E402
-from spyx.optimize import checkpoint  # noqa: E402
+from spyx.optimize import _checkpoint  # noqa: E402
 
 SLOW_S = float(os.environ.get("SLOW_S", "0"))
 
 
 def main(folder: Path, epochs: int, *job: str) -> None:
-    checkpoint.SHARE = 0
+    _checkpoint.SHARE = 0
     if job:
         joined = optimize.join_processes(job[0], int(job[1]), int(job[2]), patience_s=trainee.PATIENCE_S)
         with joined, joined.losses_named():

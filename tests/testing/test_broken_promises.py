@@ -9,7 +9,7 @@ import pytest
 
 from spyx import nn
 from spyx.testing import check_layer, check_neuron, check_surrogate
-from spyx.testing.agreement import require_close
+from spyx.testing._agreement import require_close
 
 
 class Stepped:

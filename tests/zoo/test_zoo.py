@@ -12,7 +12,7 @@ import pytest
 
 from cli.conftest import spyx
 from spyx import data, nn, zoo
-from spyx.zoo import shelf
+from spyx.zoo import _shelf
 
 FILES = {
     "braille": "braille.npz",
@@ -38,7 +38,7 @@ def data_of(name: str, shared: Path) -> list[str]:
 
 def test_all_weights_together_stay_small():
     assert zoo.names()
-    assert sum(path.stat().st_size for path in shelf.SHELF.iterdir()) < 5 * 2**20
+    assert sum(path.stat().st_size for path in _shelf.SHELF.iterdir()) < 5 * 2**20
 
 
 @pytest.mark.parametrize("name", zoo.names())
@@ -74,9 +74,9 @@ def test_the_encoder_of_a_card_is_that_of_the_run():
 def test_a_wrong_name_and_weights_that_were_changed_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"expected one of .*; got 'digits-lief'. Did you mean digits-lif"):
         zoo.load("digits-lief")
-    for path in shelf.SHELF.glob("digits-lif.*"):
+    for path in _shelf.SHELF.glob("digits-lif.*"):
         shutil.copy(path, tmp_path)
-    monkeypatch.setattr(shelf, "SHELF", tmp_path)
+    monkeypatch.setattr(_shelf, "SHELF", tmp_path)
     content = bytearray((tmp_path / "digits-lif.safetensors").read_bytes())
     content[-1] ^= 1
     (tmp_path / "digits-lif.safetensors").write_bytes(content)

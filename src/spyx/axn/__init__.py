@@ -11,25 +11,25 @@ subtracted. A new surrogate is its slope and nothing else:
 
 from __future__ import annotations
 
-from spyx.axn.slopes import arctan as arctan
-from spyx.axn.slopes import boxcar as boxcar
-from spyx.axn.slopes import custom as custom
-from spyx.axn.slopes import double_gaussian as double_gaussian
-from spyx.axn.slopes import exponential as exponential
-from spyx.axn.slopes import piecewise as piecewise
-from spyx.axn.slopes import sigmoid as sigmoid
-from spyx.axn.slopes import straight_through as straight_through
-from spyx.axn.slopes import superspike as superspike
-from spyx.axn.slopes import tanh as tanh
-from spyx.axn.slopes import triangular as triangular
-from spyx.axn.snnax import piecewise_surrogate as piecewise_surrogate
-from spyx.axn.snnax import sigmoid_surrogate as sigmoid_surrogate
-from spyx.axn.snnax import superspike_surrogate as superspike_surrogate
-from spyx.axn.surrogate import Activation as Activation
-from spyx.axn.surrogate import Surrogate as Surrogate
-from spyx.axn.surrogate import heaviside as heaviside
-from spyx.axn.surrogate import heaviside_closed as heaviside_closed
-from spyx.axn.surrogate import surrogate as surrogate
+from spyx.axn._slopes import arctan as arctan
+from spyx.axn._slopes import boxcar as boxcar
+from spyx.axn._slopes import custom as custom
+from spyx.axn._slopes import double_gaussian as double_gaussian
+from spyx.axn._slopes import exponential as exponential
+from spyx.axn._slopes import piecewise as piecewise
+from spyx.axn._slopes import sigmoid as sigmoid
+from spyx.axn._slopes import straight_through as straight_through
+from spyx.axn._slopes import superspike as superspike
+from spyx.axn._slopes import tanh as tanh
+from spyx.axn._slopes import triangular as triangular
+from spyx.axn._snnax import piecewise_surrogate as piecewise_surrogate
+from spyx.axn._snnax import sigmoid_surrogate as sigmoid_surrogate
+from spyx.axn._snnax import superspike_surrogate as superspike_surrogate
+from spyx.axn._surrogate import Activation as Activation
+from spyx.axn._surrogate import Surrogate as Surrogate
+from spyx.axn._surrogate import heaviside as heaviside
+from spyx.axn._surrogate import heaviside_closed as heaviside_closed
+from spyx.axn._surrogate import surrogate as surrogate
 
 __all__ = [
     "Activation",

@@ -14,9 +14,9 @@ from spyx.cli.compare import LARGEST_NUMBER, Row
 from spyx.cli.errors import UserError
 from spyx.cli.runs import METRICS, read_json
 from spyx.cli.text import safe
-from spyx.report.page import content as of
-from spyx.report.page.jsonable import number, plain, text
-from spyx.report.page.writer import save_page
+from spyx.report._page import content as of
+from spyx.report._page.jsonable import number, plain, text
+from spyx.report._page.writer import save_page
 
 if TYPE_CHECKING:
     from spyx.data._json import Object

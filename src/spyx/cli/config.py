@@ -177,7 +177,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 
 
 def _limits() -> dict[str, Limits]:
-    from spyx.data.raster import POLARITIES, STARTS  # this imports JAX, which `spyx --help` does without
+    from spyx.data._raster import POLARITIES, STARTS  # this imports JAX, which `spyx --help` does without
 
     return {**LIMITS, **WORDS, "raster.start": STARTS, "raster.polarity": POLARITIES}
 

@@ -23,16 +23,16 @@ from spyx.cli.score import make_loss
 from spyx.cli.summary import advice, options_for
 from spyx.cli.text import plain
 from spyx.cli.trained import open_trained
-from spyx.report.data_checks import how_alike, of_parts
-from spyx.report.doctor import examine
-from spyx.report.layer_checks import condition
+from spyx.report._data_checks import how_alike, of_parts
+from spyx.report._doctor import examine
+from spyx.report._layer_checks import condition
 
 if TYPE_CHECKING:
     from flax import nnx
     from jaxtyping import Shaped
 
     from spyx.data._json import Object
-    from spyx.report.probe import Probe
+    from spyx.report._probe import Probe
     from spyx.report.types import History
 
 SAMPLES = 256

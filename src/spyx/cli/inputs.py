@@ -19,15 +19,15 @@ from spyx import data, fn
 from spyx.cli.config import Config, RasterTable
 from spyx.cli.errors import UserError, pick, refuse_nan
 from spyx.cli.own import function, is_own
-from spyx.data.lengths import has_time, lengths_of, padded
+from spyx.data._lengths import has_time, lengths_of, padded
 from spyx.data.sets import NAMES
-from spyx.zoo.encoder import DELTA_THRESHOLD, SERIES, STATIC, ValueEncoder
+from spyx.zoo._encoder import DELTA_THRESHOLD, SERIES, STATIC, ValueEncoder
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Integer, Num
     from numpy.typing import ArrayLike
 
-    from spyx.data.raster import RasterOptions
+    from spyx.data._raster import RasterOptions
 
 PARTS = ("train", "validation", "test")
 ENCODERS = ("auto", "latency", "rate", "phase", "direct", "delta", "none")

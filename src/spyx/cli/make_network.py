@@ -16,12 +16,12 @@ from spyx import axn, nn
 from spyx.cli.config import Config
 from spyx.cli.errors import UserError, pick
 from spyx.cli.own import imported
-from spyx.nn.dynamics import PRESETS
+from spyx.nn._dynamics import PRESETS
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Integer
 
-    from spyx.nn.layer import Model
+    from spyx.nn._layer import Model
 
 C = TypeVar("C", bound=nnx.Linear | nnx.Conv)
 

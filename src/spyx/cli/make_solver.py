@@ -15,7 +15,7 @@ from spyx.cli.make_network import learns_delays
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Num
 
-    from spyx.data.augment import Augment
+    from spyx.data._augment import Augment
     from spyx.engine.types import Parameters, Tree
 
     Objective = Callable[[Parameters, tuple[Array, ...]], Float[Array, ""]]

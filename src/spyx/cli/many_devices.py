@@ -13,7 +13,7 @@ import jax
 from spyx import optimize
 from spyx.cli.errors import Interrupted, UserError
 from spyx.cli.resume import go_on
-from spyx.optimize.processes import PATIENCE_S
+from spyx.optimize._processes import PATIENCE_S
 
 
 @dataclass(frozen=True)

@@ -198,8 +198,8 @@ def _array(option: str, path: Path) -> Num[np.ndarray, "..."]:
     """The array of numbers in a .npy file."""
     import numpy as np
 
-    from spyx.data.decode.numpy_file import array
-    from spyx.data.decode.source import Source
+    from spyx.data._decode.numpy_file import array
+    from spyx.data._decode.source import Source
 
     if not path.is_file():
         raise UserError(f"{option}: expected a file; got {path}. Check the path.")

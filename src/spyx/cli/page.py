@@ -22,11 +22,11 @@ from spyx.cli.runs import CHOSEN_BY, SETTINGS, open_run, read_history, read_tabl
 from spyx.cli.score import make_loss
 from spyx.cli.summary import hidden_words
 from spyx.data._disk import naming, opened
-from spyx.optimize.stopping import names_of, scores_of
-from spyx.report.page import content as of
-from spyx.report.page.document import read_content
-from spyx.report.page.jsonable import text
-from spyx.report.page.writer import PAGE, save_page, write_page
+from spyx.optimize._stopping import names_of, scores_of
+from spyx.report._page import content as of
+from spyx.report._page.document import read_content
+from spyx.report._page.jsonable import text
+from spyx.report._page.writer import PAGE, save_page, write_page
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from spyx.cli.runs import Metrics
     from spyx.data._json import JSON, Object
     from spyx.optimize import History
-    from spyx.report.page.layer_history import LayerRow
+    from spyx.report._page.layer_history import LayerRow
 
 LAYERS = "layers.csv"
 COLUMNS = ("epoch", "layer", "rate", "silent", "gradient")

@@ -18,8 +18,8 @@ from spyx.cli.errors import UserError
 from spyx.cli.resume import CHECKPOINTS
 from spyx.cli.text import safe
 from spyx.data._disk import opened
-from spyx.optimize.checkpoint import LOCK
-from spyx.report.page.document import as_json, policy, render
+from spyx.optimize._checkpoint import LOCK
+from spyx.report._page.document import as_json, policy, render
 
 if TYPE_CHECKING:
     from spyx.data._json import Object

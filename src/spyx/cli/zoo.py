@@ -16,7 +16,7 @@ from spyx.cli.text import safe
 
 if TYPE_CHECKING:
     from spyx.cli.config import Config
-    from spyx.zoo.shelf import Card, Trained
+    from spyx.zoo._shelf import Card, Trained
 
 app = typer.Typer(
     cls=OneLineErrors,

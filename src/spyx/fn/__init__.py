@@ -17,26 +17,26 @@ A label outside 0, ..., classes - 1 has no true class; `check_labels` finds it b
 
 from __future__ import annotations
 
-from spyx.fn.labels import check_labels as check_labels
-from spyx.fn.losses import first_spike_loss as first_spike_loss
-from spyx.fn.losses import integral_crossentropy as integral_crossentropy
-from spyx.fn.losses import max_crossentropy as max_crossentropy
-from spyx.fn.losses import mse_spikerate as mse_spikerate
-from spyx.fn.losses import rate_crossentropy as rate_crossentropy
-from spyx.fn.metrics import first_spike_accuracy as first_spike_accuracy
-from spyx.fn.metrics import integral_accuracy as integral_accuracy
-from spyx.fn.metrics import max_accuracy as max_accuracy
-from spyx.fn.metrics import rate_accuracy as rate_accuracy
-from spyx.fn.regression import mae as mae
-from spyx.fn.regression import mse as mse
-from spyx.fn.regression import van_rossum as van_rossum
-from spyx.fn.regularisers import RegFn as RegFn
-from spyx.fn.regularisers import silence_reg as silence_reg
-from spyx.fn.regularisers import sparsity_reg as sparsity_reg
-from spyx.fn.regularisers import spike_counts as spike_counts
-from spyx.fn.regularisers import synops_reg as synops_reg
-from spyx.fn.traces import LossFn as LossFn
-from spyx.fn.traces import MetricFn as MetricFn
+from spyx.fn._labels import check_labels as check_labels
+from spyx.fn._losses import first_spike_loss as first_spike_loss
+from spyx.fn._losses import integral_crossentropy as integral_crossentropy
+from spyx.fn._losses import max_crossentropy as max_crossentropy
+from spyx.fn._losses import mse_spikerate as mse_spikerate
+from spyx.fn._losses import rate_crossentropy as rate_crossentropy
+from spyx.fn._metrics import first_spike_accuracy as first_spike_accuracy
+from spyx.fn._metrics import integral_accuracy as integral_accuracy
+from spyx.fn._metrics import max_accuracy as max_accuracy
+from spyx.fn._metrics import rate_accuracy as rate_accuracy
+from spyx.fn._regression import mae as mae
+from spyx.fn._regression import mse as mse
+from spyx.fn._regression import van_rossum as van_rossum
+from spyx.fn._regularisers import RegFn as RegFn
+from spyx.fn._regularisers import silence_reg as silence_reg
+from spyx.fn._regularisers import sparsity_reg as sparsity_reg
+from spyx.fn._regularisers import spike_counts as spike_counts
+from spyx.fn._regularisers import synops_reg as synops_reg
+from spyx.fn._traces import LossFn as LossFn
+from spyx.fn._traces import MetricFn as MetricFn
 
 __all__ = [
     "LossFn",

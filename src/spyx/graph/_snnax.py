@@ -18,15 +18,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from spyx.graph import execute, shapes
-from spyx.graph.arguments import own_merge
-from spyx.graph.delay import Ring
-from spyx.graph.execute import GraphState
-from spyx.graph.merge import MERGES, merge
-from spyx.graph.schedule import Edge, reachable
-from spyx.graph.topology import Plan, raise_all
-from spyx.nn.execution import AUTO, Execution, takes_masks
-from spyx.nn.layer import Layer, Stateless, as_layer, checked_module, step_through
+from spyx.graph import _execute, _shapes
+from spyx.graph._arguments import own_merge
+from spyx.graph._delay import Ring
+from spyx.graph._execute import GraphState
+from spyx.graph._merge import MERGES, merge
+from spyx.graph._schedule import Edge, reachable
+from spyx.graph._topology import Plan, raise_all
+from spyx.nn._execution import AUTO, Execution, takes_masks
+from spyx.nn._layer import Layer, Stateless, as_layer, checked_module, step_through
 
 if TYPE_CHECKING:
     from jaxtyping import PRNGKeyArray
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from spyx.engine.types import Input, Inputs, Output, Outputs, State
     from spyx.engine.types import Shapes as ShapesLike
     from spyx.graph.types import InputShapes, SampleShape, Spec
-    from spyx.nn.layer import Model
+    from spyx.nn._layer import Model
 
 OWNER = "spyx.graph.StatefulModel"
 
@@ -202,7 +202,7 @@ def states_before(
     plan = plan_of(struct, layers, True, owner)
     views = [as_layer(owner, layer) for layer in layers]
     named = dict(zip(plan.names, views, strict=True))
-    found = shapes.infer(plan, named, given, batch_size)
+    found = _shapes.infer(plan, named, given, batch_size)
     raise_all(owner, found.problems)
     unknown = [j for j in delayed if str(j) not in found.signals]
     unknown += [j for j, layer in enumerate(views) if layer.state_needs_input and str(j) not in found.taken]
@@ -218,7 +218,7 @@ def states_before(
     return States(states, {j: _before(views[j], found, str(j)) for j in delayed})
 
 
-def _before(layer: Layer, found: shapes.Shapes, name: str) -> Output:
+def _before(layer: Layer, found: _shapes.Shapes, name: str) -> Output:
     """The output before the first step."""
     if not isinstance(layer, Stateless) or name not in found.taken:
         return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), found.signals[name])
@@ -440,7 +440,7 @@ class StatefulModel(Layer):
         plan = self._plan()
         known = dict(zip(plan.names, self._layers(), strict=True))
         if self._given is None:
-            given = shapes.guessed_inputs(plan, known, batch_size)
+            given = _shapes.guessed_inputs(plan, known, batch_size)
         else:
             given = {n: jax.ShapeDtypeStruct((batch_size, *spec.shape[1:]), spec.dtype) for n, spec in self._given}
         return states_before(self.layers, self.struct, batch_size, given, self._delayed())
@@ -470,7 +470,7 @@ class StatefulModel(Layer):
         named = inputs[0] if len(inputs) == 1 else dict(zip(plan.inputs, inputs, strict=True))
         past = {str(j): _as_ring(state.outputs[j]) for j in self._delayed()}
         nodes = dict(zip(plan.names, state.layers, strict=True))
-        outs, after = execute.sequence(plan, layers, named, GraphState(nodes, past), how)
+        outs, after = _execute.sequence(plan, layers, named, GraphState(nodes, past), how)
         outputs = {j: jax.tree.map(lambda a: a[:, 0], after.past[str(j)].past) for j in self._delayed()}
         return outs, States([after.nodes[name] for name in plan.names], outputs)
 

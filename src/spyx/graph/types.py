@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import jax
     from jaxtyping import Array, Int, PyTree, Shaped
 
-    from spyx.graph.schedule import Edge
-    from spyx.nn.delayed import Delayed
+    from spyx.graph._schedule import Edge
+    from spyx.nn._delayed import Delayed
 
     Signal: TypeAlias = PyTree[Shaped[Array, "..."]]
     """What an edge carries: one time step (batch, *features), or all of them, (time, batch, *features)."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import nir
-from spyx.graph import schedule
+from spyx.graph import _schedule
 from spyx.nir._discrete import TIMES, Metadata, text
 from spyx.nir._flat import CONVOLUTIONS, DENSE, POOLS, SPIKING, Windowed, window_of
 from spyx.nir._io import as_graph
@@ -134,7 +134,7 @@ def report(graph: nir.NIRGraph | str | os.PathLike[str], target: str | Target) -
         if not isinstance(node, (nir.Input, nir.Output)):
             lines += [f"{name}: {line}" for line in _node_lines(node, target, flat.metadata)]
     lines += _end_lines(checked, target)
-    if not target.recurrence and schedule.first_cycle((), (schedule.Edge(*edge) for edge in flat.edges)):
+    if not target.recurrence and _schedule.first_cycle((), (_schedule.Edge(*edge) for edge in flat.edges)):
         lines.append(f"the graph: {target.name} has no recurrence")
     return lines
 

@@ -15,7 +15,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 
 import nir
-from spyx.graph import schedule
+from spyx.graph import _schedule
 from spyx.nir._flat import SPIKING, STATEFUL, Edge, Flat
 
 RESETS = ("nir", "subtract", "zero")
@@ -165,4 +165,4 @@ def closing_edges(starts: Sequence[str], taken: Mapping[Edge, int], neurons: Col
 
 def instant_cycle(starts: Sequence[str], taken: Mapping[Edge, int]) -> list[str]:
     """The first cycle along edges that take no time; empty for none."""
-    return schedule.first_cycle(starts, (schedule.Edge(*edge) for edge, steps in taken.items() if not steps))
+    return _schedule.first_cycle(starts, (_schedule.Edge(*edge) for edge, steps in taken.items() if not steps))

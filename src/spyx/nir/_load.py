@@ -13,7 +13,7 @@ import numpy as np
 import nir
 from spyx import nn
 from spyx.graph import Graph
-from spyx.graph.topology import raise_all
+from spyx.graph._topology import raise_all
 from spyx.nir import _axes, _spyx1
 from spyx.nir._axes import Layouts
 from spyx.nir._discrete import Choices, Meaning, instant_cycle, meaning_at, read_meaning, steps_of, text, whole_steps
@@ -23,7 +23,7 @@ from spyx.nir._rules import spyx_neurons
 from spyx.nir._rules.nir_nodes import Pass
 from spyx.nir._rules.table import Rule, Site, rules_for_node
 from spyx.nir._validate import MOST_UNITS, Validated, validated
-from spyx.nn.layer import Model
+from spyx.nn._layer import Model
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Num, Shaped

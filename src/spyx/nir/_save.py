@@ -12,7 +12,7 @@ import nir
 import spyx
 from spyx import nn
 from spyx.graph import Graph
-from spyx.graph.topology import raise_all
+from spyx.graph._topology import raise_all
 from spyx.nir import _axes, _flat
 from spyx.nir._discrete import Meaning, closing_edges
 from spyx.nir._flat import Edge, Identity, Nodes, Shape, Sizes, shape_tuple
@@ -20,7 +20,7 @@ from spyx.nir._rules.nir_nodes import NEURONS
 from spyx.nir._rules.spyx_neurons import RECURRENT, HasFeedback
 from spyx.nir._rules.table import Rule, Site, rule_for_layer
 from spyx.nir._wiring import DelayedEdge, Wiring, wiring, without_delays
-from spyx.nn.layer import Model, as_layer, step_shape
+from spyx.nn._layer import Model, as_layer, step_shape
 
 OWNER = "spyx.nir.to_nir"
 EXPECTED = "a model that NIR can express"

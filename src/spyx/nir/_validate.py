@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 import nir
-from spyx.graph.topology import raise_all
+from spyx.graph._topology import raise_all
 from spyx.nir._discrete import TIMES
 from spyx.nir._flat import CONVOLUTIONS, DENSE, PER_UNIT, Flat, Shape, flattened, output_shape, own_shape, propagate
 

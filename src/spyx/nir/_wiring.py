@@ -11,8 +11,8 @@ from flax import nnx
 
 from spyx import nn
 from spyx.graph import Graph, StatefulModel
-from spyx.nn.delayed import without_bias
-from spyx.nn.layer import Model
+from spyx.nn._delayed import without_bias
+from spyx.nn._layer import Model
 
 Layers = dict[str, Model]
 DelayedEdge = tuple[str, str, int]

@@ -6,33 +6,33 @@ or a batch that is not a number stops the run with the epoch, the step and the f
 
 from __future__ import annotations
 
-from spyx.optimize.boards import tensorboard as tensorboard
-from spyx.optimize.boards import wandb as wandb
-from spyx.optimize.checkpoint import CheckpointError as CheckpointError
-from spyx.optimize.compiled import compile_fit as compile_fit
-from spyx.optimize.devices import device_mesh as device_mesh
-from spyx.optimize.evolution import evolve as evolve
-from spyx.optimize.fit import History as History
-from spyx.optimize.fit import fit as fit
-from spyx.optimize.kinds import hold_delays as hold_delays
-from spyx.optimize.kinds import parameter_kinds as parameter_kinds
-from spyx.optimize.population import Member as Member
-from spyx.optimize.population import Population as Population
-from spyx.optimize.population import halving as halving
-from spyx.optimize.population import population as population
-from spyx.optimize.precision import averaged as averaged
-from spyx.optimize.precision import mixed_precision as mixed_precision
-from spyx.optimize.processes import Job as Job
-from spyx.optimize.processes import join_processes as join_processes
-from spyx.optimize.signals import Stopped as Stopped
-from spyx.optimize.solver import Solver as Solver
-from spyx.optimize.solver import SolverImpl as SolverImpl
-from spyx.optimize.solver import backprop as backprop
-from spyx.optimize.steps import make_eval_step as make_eval_step
-from spyx.optimize.steps import make_train_step as make_train_step
-from spyx.optimize.stopping import early_stopping as early_stopping
-from spyx.optimize.trainer import Trained as Trained
-from spyx.optimize.trainer import train as train
+from spyx.optimize._boards import tensorboard as tensorboard
+from spyx.optimize._boards import wandb as wandb
+from spyx.optimize._checkpoint import CheckpointError as CheckpointError
+from spyx.optimize._compiled import compile_fit as compile_fit
+from spyx.optimize._devices import device_mesh as device_mesh
+from spyx.optimize._evolution import evolve as evolve
+from spyx.optimize._fit import History as History
+from spyx.optimize._fit import fit as fit
+from spyx.optimize._kinds import hold_delays as hold_delays
+from spyx.optimize._kinds import parameter_kinds as parameter_kinds
+from spyx.optimize._population import Member as Member
+from spyx.optimize._population import Population as Population
+from spyx.optimize._population import halving as halving
+from spyx.optimize._population import population as population
+from spyx.optimize._precision import averaged as averaged
+from spyx.optimize._precision import mixed_precision as mixed_precision
+from spyx.optimize._processes import Job as Job
+from spyx.optimize._processes import join_processes as join_processes
+from spyx.optimize._signals import Stopped as Stopped
+from spyx.optimize._solver import Solver as Solver
+from spyx.optimize._solver import SolverImpl as SolverImpl
+from spyx.optimize._solver import backprop as backprop
+from spyx.optimize._steps import make_eval_step as make_eval_step
+from spyx.optimize._steps import make_train_step as make_train_step
+from spyx.optimize._stopping import early_stopping as early_stopping
+from spyx.optimize._trainer import Trained as Trained
+from spyx.optimize._trainer import train as train
 
 __all__ = [
     "CheckpointError",

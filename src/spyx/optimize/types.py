@@ -14,8 +14,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, Int, Integer, PRNGKeyArray, PyTree, Real, Shaped
 
-from spyx.nn.mask_arguments import Lengths
-from spyx.optimize.solver import Solver, SolverImpl
+from spyx.nn._mask_arguments import Lengths
+from spyx.optimize._solver import Solver, SolverImpl
 
 M = TypeVar("M", bound=nnx.Module)
 T = TypeVar("T")

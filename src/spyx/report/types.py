@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from spyx import data
     from spyx.nn import Layer
-    from spyx.nn.layer import ByIdentity
+    from spyx.nn._layer import ByIdentity
 
     Samples: TypeAlias = Num[np.ndarray | Array, "samples time *features"]
     """Input of a network."""

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from spyx import axn
-from spyx.nn.fields import Within
+from spyx.nn._fields import Within
 from spyx.saving.rebuild import otherwise
 from spyx.saving.registry import KINDS, TELL, VALUES, Elsewhere, escaped, joined, names, parameters
 from spyx.saving.tensors import DTYPES

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from spyx import axn
-from spyx.nn.fields import WAYS, Within
+from spyx.nn._fields import WAYS, Within
 from spyx.saving.registry import KINDS, POSITIONAL, VALUES, escaped, joined, named, parameters, registry
 from spyx.saving.tensors import DTYPES, Damaged
 

@@ -8,8 +8,8 @@ Each check raises `AssertionError` with the promise that was broken. Use them in
 
 from __future__ import annotations
 
-from spyx.testing.layers import check_layer as check_layer
-from spyx.testing.neurons import check_neuron as check_neuron
-from spyx.testing.surrogates import check_surrogate as check_surrogate
+from spyx.testing._layers import check_layer as check_layer
+from spyx.testing._neurons import check_neuron as check_neuron
+from spyx.testing._surrogates import check_surrogate as check_surrogate
 
 __all__ = ["check_layer", "check_neuron", "check_surrogate"]

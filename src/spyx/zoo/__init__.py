@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from spyx.zoo.encoder import FrameEncoder as FrameEncoder
-from spyx.zoo.encoder import ValueEncoder as ValueEncoder
-from spyx.zoo.shelf import Trained as Trained
-from spyx.zoo.shelf import card as card
-from spyx.zoo.shelf import load as load
-from spyx.zoo.shelf import names as names
+from spyx.zoo._encoder import FrameEncoder as FrameEncoder
+from spyx.zoo._encoder import ValueEncoder as ValueEncoder
+from spyx.zoo._shelf import Trained as Trained
+from spyx.zoo._shelf import card as card
+from spyx.zoo._shelf import load as load
+from spyx.zoo._shelf import names as names
 
 __all__ = ["FrameEncoder", "Trained", "ValueEncoder", "card", "load", "names"]

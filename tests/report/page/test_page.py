@@ -14,11 +14,11 @@ from flax import nnx
 
 from report.page.runs import HISTORY, HOSTILE, data, network, watched, write_hostile, write_ordinary
 from spyx import fn, nn, report
-from spyx.report.page import content as of
-from spyx.report.page.document import LARGEST, policy, read_content, render
-from spyx.report.page.jsonable import number, plain
-from spyx.report.page.observed import choose
-from spyx.report.page.rows import row_of
+from spyx.report._page import content as of
+from spyx.report._page.document import LARGEST, policy, read_content, render
+from spyx.report._page.jsonable import number, plain
+from spyx.report._page.observed import choose
+from spyx.report._page.rows import row_of
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -206,7 +206,7 @@ def test_a_section_that_fails_says_so_and_leaves_the_others(tmp_path, monkeypatc
     def broken(*given, **more):
         raise ZeroDivisionError("<b>no</b>")
 
-    monkeypatch.setattr("spyx.report.page.writer.doctor", broken)
+    monkeypatch.setattr("spyx.report._page.writer.doctor", broken)
     content = read_content(
         report.write_page(tmp_path, HISTORY, model=network(), data=data(), train_data=data()).read_text()
     )

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from report.page.runs import HOSTILE, write_hostile, write_ordinary
-from spyx.report.page.document import read_content
+from spyx.report._page.document import read_content
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the extra page-tests")
 CHROMIUM = os.environ.get("SPYX_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -248,7 +248,7 @@ def test_contrast_of_texts(files, opened):
 
 def test_a_served_page_follows_the_run(opened):
     from spyx.cli.serve import Server
-    from spyx.report.page import content as of
+    from spyx.report._page import content as of
 
     history = [{"train_loss": 1.0}]
 

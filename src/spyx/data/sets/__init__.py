@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from spyx.data.split import Dataset
+from spyx.data._split import Dataset
 
 NAMES = (
     "digits",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spyx.data.decode.numpy_file import arrays
-from spyx.data.decode.source import Source
-from spyx.data.split import Dataset, Split, stratified
+from spyx.data._decode.numpy_file import arrays
+from spyx.data._decode.source import Source
+from spyx.data._split import Dataset, Split, stratified
 
 CITATION = (
     "S. F. Mueller-Cleve, V. Fra, L. Khacef, A. Pequeno-Zurro, D. Klepatsch, E. Forno, D. G. Ivanovich, S. Rastogi, "

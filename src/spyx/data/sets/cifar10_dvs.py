@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from spyx.data.archive_or_folder import Store
-from spyx.data.decode import decode_bytes
-from spyx.data.events import Events
-from spyx.data.recordings import Recordings
-from spyx.data.split import Dataset, Split, stratified
+from spyx.data._archive_or_folder import Store
+from spyx.data._decode import decode_bytes
+from spyx.data._events import Events
+from spyx.data._recordings import Recordings
+from spyx.data._split import Dataset, Split, stratified
 
 CITATION = (
     "H. Li, H. Liu, X. Ji, G. Li and L. Shi (2017). CIFAR10-DVS: An Event-Stream Dataset for Object Classification. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spyx.data.split import Dataset, Split, stratified
+from spyx.data._split import Dataset, Split, stratified
 
 CITATION = (
     "E. Alpaydin and C. Kaynak (1998). Optical Recognition of Handwritten Digits. "

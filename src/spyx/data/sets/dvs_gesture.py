@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from spyx.data.archive_or_folder import Store
-from spyx.data.decode import decode_bytes
-from spyx.data.events import Events
-from spyx.data.recordings import Recordings
-from spyx.data.split import Dataset, Split
+from spyx.data._archive_or_folder import Store
+from spyx.data._decode import decode_bytes
+from spyx.data._events import Events
+from spyx.data._recordings import Recordings
+from spyx.data._split import Dataset, Split
 
 CITATION = (
     "A. Amir et al. (2017). A Low Power, Fully Event-Based Gesture Recognition System. "

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from spyx.data.archive_or_folder import Store
-from spyx.data.decode import decode_bytes
-from spyx.data.events import Events
-from spyx.data.recordings import Recordings
-from spyx.data.split import Dataset, Split, stratified
+from spyx.data._archive_or_folder import Store
+from spyx.data._decode import decode_bytes
+from spyx.data._events import Events
+from spyx.data._recordings import Recordings
+from spyx.data._split import Dataset, Split, stratified
 
 PARTS = ("train", "validation", "test")
 
@@ -31,7 +31,7 @@ def load(
     Args:
         root: the folder, or a zip archive of it.
         sensor_size: (width, height) of the camera or (units,); events outside are an error.
-        format: one of `spyx.data.decode.FORMATS`; None looks at each file. Default None.
+        format: one of those of `spyx.data.read_events`; None looks at each file. Default None.
         sort: True puts events in order of time instead of refusing unsorted files. Default False.
         split_seed: which stratified split to make where there are no three folders. Default 0.
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from spyx.data import _guarded
-from spyx.data.decode.hdf5 import SPIKES, faults, spike_columns
-from spyx.data.decode.source import Source
-from spyx.data.events import Events
-from spyx.data.fetch import Progress, download, extract
-from spyx.data.recordings import Recordings
-from spyx.data.split import Split
+from spyx.data._decode.hdf5 import SPIKES, faults, spike_columns
+from spyx.data._decode.source import Source
+from spyx.data._events import Events
+from spyx.data._fetch import Progress, download, extract
+from spyx.data._recordings import Recordings
+from spyx.data._split import Split
 
 CITATION = (
     "B. Cramer, Y. Stradmann, J. Schemmel and F. Zenke (2022). The Heidelberg Spiking Data Sets for the Systematic "

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spyx.data.archive_or_folder import Store
-from spyx.data.decode import decode_bytes
-from spyx.data.recordings import Recordings
-from spyx.data.split import Dataset, Split, stratified
+from spyx.data._archive_or_folder import Store
+from spyx.data._decode import decode_bytes
+from spyx.data._recordings import Recordings
+from spyx.data._split import Dataset, Split, stratified
 
 CITATION = (
     "G. Orchard, A. Jayawant, G. K. Cohen and N. Thakor (2015). Converting Static Image Datasets to Spiking "

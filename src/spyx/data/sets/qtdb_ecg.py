@@ -8,7 +8,7 @@ import numpy as np
 
 from spyx.data import _guarded
 from spyx.data._disk import size_of
-from spyx.data.split import Dataset, Split
+from spyx.data._split import Dataset, Split
 
 CITATION = (
     "P. Laguna, R. G. Mark, A. Goldberg and G. B. Moody (1997). A database for evaluation of algorithms for "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spyx.data.split import Dataset, Split, stratified
+from spyx.data._split import Dataset, Split, stratified
 
 CITATION = (
     "F. Zenke and T. P. Vogels (2021). The Remarkable Robustness of Surrogate Gradient Learning for Instilling Complex "

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from spyx.data._split import Dataset
 from spyx.data.sets.heidelberg import CITATION, LICENCE, SENSOR, fetch, read_split
-from spyx.data.split import Dataset
 
 CHECKSUMS = {
     "shd_train.h5": "md5:f3252aeb598ac776c1b526422d90eecb",

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from spyx.data.archive_or_folder import Store
-from spyx.data.cochlea import Cochlea
-from spyx.data.decode.wav import read_sound
-from spyx.data.events import Events
-from spyx.data.recordings import Recordings
-from spyx.data.split import Dataset, Split
+from spyx.data._archive_or_folder import Store
+from spyx.data._cochlea import Cochlea
+from spyx.data._decode.wav import read_sound
+from spyx.data._events import Events
+from spyx.data._recordings import Recordings
+from spyx.data._split import Dataset, Split
 
 CITATION = "Z. Jackson et al. Free Spoken Digit Dataset (FSDD). doi:10.5281/zenodo.1342401"
 NAME = re.compile(r"(?:.*/)?(\d)_([a-z]+)_(\d+)\.wav")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spyx.data._split import Dataset
 from spyx.data.sets.heidelberg import CITATION, LICENCE, SENSOR, fetch, read_split
-from spyx.data.split import Dataset
 
 CHECKSUMS = {
     "ssc_train.h5": "md5:d102be95e7144fcc0553d1f45ba94170",

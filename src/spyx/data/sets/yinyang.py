@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spyx.data.split import Dataset, Split
+from spyx.data._split import Dataset, Split
 
 CITATION = (
     "L. Kriener, J. Goeltz and M. A. Petrovici (2022). The Yin-Yang dataset. "

@@ -19,7 +19,7 @@ from spyx import nn
 from spyx.nir._discrete import AFTER_LEAK
 from spyx.nir._flat import PER_UNIT, Shape
 from spyx.nir._rules.table import Rule, Site
-from spyx.nn.fields import Within
+from spyx.nn._fields import Within
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

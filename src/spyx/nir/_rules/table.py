@@ -12,10 +12,10 @@ import nir
 from spyx.nir._axes import KINDS, Layout
 from spyx.nir._discrete import Meaning
 from spyx.nir._flat import Shape
-from spyx.nn.layer import Model
+from spyx.nn._layer import Model
 
 if TYPE_CHECKING:
-    from spyx.nn.parameters import ParameterLike
+    from spyx.nn._parameters import ParameterLike
 
 OneLayer = TypeVar("OneLayer")
 OneNode = TypeVar("OneNode", bound=nir.NIRNode)

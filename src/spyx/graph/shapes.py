@@ -12,6 +12,7 @@ from spyx.graph.merge import conflict, merge, text
 from spyx.graph.topology import Plan
 from spyx.nn.layer import Layer, step_shape
 from spyx.nn.neuron import Neuron
+from spyx.nn.sequential import Sequential
 
 if TYPE_CHECKING:
     from spyx.graph.types import Spec, Specs, Trials
@@ -127,7 +128,7 @@ def _guess(plan: Plan, layers: Mapping[str, Layer], signals: Specs, outputs: Tri
         if target in signals or not values or conflict(how, values):
             continue
         x = jax.eval_shape(lambda *v, how=how: merge(how, v), *values)
-        width = layers[target]._widths[0]
+        width = _first(layers[target])._widths[0]
         if width and hasattr(x, "shape"):
             x = jax.ShapeDtypeStruct((*x.shape[:-1], width), x.dtype)
         output = _output(target, layers[target], x, outputs)
@@ -138,17 +139,26 @@ def _guess(plan: Plan, layers: Mapping[str, Layer], signals: Specs, outputs: Tri
 
 
 def _of_neurons(plan: Plan, layers: Mapping[str, Layer], batch: int, outputs: Trials) -> Specs:
-    """A neuron takes exactly one shape, so its output is known before its input is."""
+    """A neuron, or a chain that begins with one, takes exactly one shape: its output is known before its input is."""
     known = {}
     for name in plan.names:
         layer = layers[name]
-        if isinstance(layer, Neuron):
-            x = jax.ShapeDtypeStruct((batch, *layer.hidden_shape), jnp.float32)
+        first = _first(layer)
+        if isinstance(first, Neuron):
+            x = jax.ShapeDtypeStruct((batch, *first.hidden_shape), jnp.float32)
             known[name] = _output(name, layer, x, outputs)
     return {name: output for name, output in known.items() if not isinstance(output, Exception)}
 
 
+def _first(layer: Layer) -> Layer:
+    """The layer that the input of this one reaches first: it says what a chain takes."""
+    while isinstance(layer, Sequential):
+        layer = layer._layers()[0]
+    return layer
+
+
 def _sample_shape(layer: Layer) -> tuple[int, ...] | None:
+    layer = _first(layer)
     if isinstance(layer, Neuron):
         return layer.hidden_shape
     width = layer._widths[0]

@@ -274,7 +274,8 @@ class Delayed(Layer):
 
     def _held(self) -> jax.Array:
         stored = self.delays[...]
-        return stored + jax.lax.stop_gradient(Within(0.0, float(self.max_delay))(stored) - stored)
+        clipped = jax.lax.stop_gradient(Within(0.0, float(self.max_delay))(stored))
+        return clipped + (stored - jax.lax.stop_gradient(stored))  # plus 0: what is clipped stays exact
 
     def _taps(self, dtype: DTypeLike) -> Float[Array, "lags ..."]:
         if self.kernel == "fixed":

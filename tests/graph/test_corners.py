@@ -59,6 +59,20 @@ def test_integers_join_the_floats_they_meet():
         assert out[0, 0].tolist() == expected
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_half_precision_goes_around_a_cycle(dtype):
+    """In its own dtype, or in that of what comes before the cycle."""
+    nodes = {"cast": lambda x: x.astype(dtype), "a": nn.LIF(WIDTH, beta=0.9), "b": nn.LIF(WIDTH, beta=0.8)}
+    edges = [("input", "cast"), ("cast", "a"), ("b", "a", 1), ("a", "b"), ("b", "output")]
+    net = graph.Graph(nodes, edges, merge="sum")
+    x = spikes().astype(jnp.bfloat16)
+    found, _ = nn.run(net, x)
+    assert found.dtype == dtype
+    nodes["cast"] = lambda x: x
+    expected, _ = nn.run(graph.Graph(nodes, edges, merge="sum"), x.astype(jnp.float32))
+    np.testing.assert_array_equal(found.astype(jnp.float32), expected)
+
+
 def test_numbers_without_features_do_not_concatenate():
     edges = [("input", "a"), ("input", "b"), ("a", "output"), ("b", "output")]
     net = graph.Graph({"a": lambda x: x.sum(-1), "b": lambda x: x.max(-1)}, edges)

@@ -188,6 +188,22 @@ def test_positions_are_held_and_never_stuck():
     assert np.all(np.abs(slope.delays[...]) > 0.4)
 
 
+def test_the_slope_at_a_whole_position_is_the_mean_of_both_sides():
+    """The triangle has its kink there, as at both ends, where positions are clipped to."""
+    x = np.random.default_rng(0).normal(size=(1, 9, 3)).astype(np.float32)
+    c = np.random.default_rng(1).normal(size=(1, 9, 3)).astype(np.float32)
+    layer = nn.Delayed(3, 3, kernel="triangle", delays=[0.0, 1.0, 3.0], width=0.7)
+    graphdef, params, rest = nnx.split(layer, nn.Delays, ...)
+    found = jax.grad(lambda params: (nn.run(nnx.merge(graphdef, params, rest), x)[0] * c).sum())(params)
+    expected = np.zeros(3)
+    for unit, delay in enumerate((0, 1, 3)):
+        for lag in range(4):
+            inside = abs(lag - delay) < 1.7
+            arrived = np.pad(x[0, : 9 - lag, unit], (lag, 0))
+            expected[unit] += inside * np.sign(lag - delay) / 1.7**2 * (arrived * c[0, :, unit]).sum()
+    np.testing.assert_allclose(found.delays[...], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_rounded_leaves_the_network_alone():
     network = nn.Sequential(linear("synapse", "gauss"), nn.LIF(5, rngs=nnx.Rngs(0)))
     before = jax.tree.map(np.asarray, nnx.state(network))

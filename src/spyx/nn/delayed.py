@@ -291,7 +291,8 @@ class Delayed(Layer):
             spread = jax.nn.sigmoid(self.spread[...].astype(dtype))
             beside = spread[:, None] if self.per == "synapse" else spread
             reach = 1.0 + 2.0 * width * beside.reshape((1,) * (away.ndim - beside.ndim) + beside.shape)
-        return jnp.maximum(0.0, reach - jnp.abs(away)) / reach**2
+        # The distance with slope 0 at 0, the mean of both sides; that of `jnp.abs` is 1, which is one of them.
+        return jnp.maximum(0.0, reach - away * jnp.sign(away)) / reach**2
 
     def _over_lags(self, lags: jax.Array) -> jax.Array:
         return lags.reshape(-1, *(1,) * self.delays[...].ndim)

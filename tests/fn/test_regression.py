@@ -123,3 +123,8 @@ def test_van_rossum_needs_a_time_constant_and_weighs_samples():
             fn.van_rossum(tau)
     with pytest.raises(ValueError, match=r"^van_rossum: weights must have shape \(3,\); got \(3, 12\)"):
         fn.van_rossum()(TRAINS, OTHERS, weights=np.ones((BATCH, TIME)))
+
+
+def test_mae_does_not_move_what_matches():
+    traces, targets = np.float32([[[0.0], [1.0], [1.0]]]), np.float32([[[0.0], [1.0], [0.0]]])
+    np.testing.assert_allclose(jax.grad(fn.mae())(traces, targets).ravel(), [0.0, 0.0, 1 / 3], rtol=1e-6)

@@ -59,6 +59,20 @@ def test_integers_join_the_floats_they_meet():
         assert out[0, 0].tolist() == expected
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_half_precision_goes_around_a_cycle(dtype):
+    """In its own dtype, or in that of what comes before the cycle."""
+    nodes = {"cast": lambda x: x.astype(dtype), "a": nn.LIF(WIDTH, beta=0.9), "b": nn.LIF(WIDTH, beta=0.8)}
+    edges = [("input", "cast"), ("cast", "a"), ("b", "a", 1), ("a", "b"), ("b", "output")]
+    net = graph.Graph(nodes, edges, merge="sum")
+    x = spikes().astype(jnp.bfloat16)
+    found, _ = nn.run(net, x)
+    assert found.dtype == dtype
+    nodes["cast"] = lambda x: x
+    expected, _ = nn.run(graph.Graph(nodes, edges, merge="sum"), x.astype(jnp.float32))
+    np.testing.assert_array_equal(found.astype(jnp.float32), expected)
+
+
 def test_numbers_without_features_do_not_concatenate():
     edges = [("input", "a"), ("input", "b"), ("a", "output"), ("b", "output")]
     net = graph.Graph({"a": lambda x: x.sum(-1), "b": lambda x: x.max(-1)}, edges)
@@ -213,3 +227,18 @@ def test_a_width_is_guessed_from_a_layer_that_sees_the_input_alone():
     with pytest.raises(ValueError, match="got no shape for a"):
         merged.initial_state(BATCH)
     assert merged.state_for(jnp.ones((1, WIDTH))).past["a"].past.shape == (1, 1, WIDTH)
+
+
+def test_a_chain_fed_back_into_itself_takes_what_its_first_layer_takes():
+    """Its input is known in part until its output is."""
+    chains = {
+        "product": nn.Sequential(nn.Sequential(linear(0, 2 * WIDTH, WIDTH)), nn.LIF(WIDTH, beta=0.9)),
+        "neuron": nn.Sequential(nn.LIF(2 * WIDTH, beta=0.9), linear(0, 2 * WIDTH, WIDTH)),
+    }
+    for chain in chains.values():
+        net = graph.Graph({"a": chain}, [("input", "a"), ("a", "a", 1), ("a", "output")], input_shape=WIDTH)
+        x = jnp.ones((BATCH, 3, WIDTH))
+        out, state = nn.run(net, x)
+        assert out.shape == (BATCH, 3, WIDTH)
+        first = chain(jnp.concatenate([x[:, 0], 0 * x[:, 0]], -1), chain.initial_state(BATCH))[0]
+        np.testing.assert_allclose(out[:, 0], first, atol=1e-6)

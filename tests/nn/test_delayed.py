@@ -179,12 +179,29 @@ def test_positions_are_held_and_never_stuck():
     layer = nn.Delayed(2, 3, kernel="triangle", delays=[0.0, 3.0], width=0.0)
     x = jnp.zeros((1, 6, 2)).at[0, 0].set(1.0)
     expected = nn.run(layer, x)[0]
-    layer.delays[...] = jnp.array([-0.7, 3.9])
-    np.testing.assert_allclose(nn.run(layer, x)[0], expected, atol=1e-6)
+    for outside in ([-1e9, 1e9], [-0.7, 3.9]):
+        layer.delays[...] = jnp.array(outside)
+        np.testing.assert_array_equal(nn.run(layer, x)[0], expected)
     graphdef, params, rest = nnx.split(layer, nn.Delays, ...)
     later = jnp.zeros((1, 6, 2)).at[0, 1, 0].set(1.0).at[0, 2, 1].set(1.0)
     slope = jax.grad(lambda params: (nn.run(nnx.merge(graphdef, params, rest), x)[0] * later).sum())(params)
     assert np.all(np.abs(slope.delays[...]) > 0.4)
+
+
+def test_the_slope_at_a_whole_position_is_the_mean_of_both_sides():
+    """The triangle has its kink there, as at both ends, where positions are clipped to."""
+    x = np.random.default_rng(0).normal(size=(1, 9, 3)).astype(np.float32)
+    c = np.random.default_rng(1).normal(size=(1, 9, 3)).astype(np.float32)
+    layer = nn.Delayed(3, 3, kernel="triangle", delays=[0.0, 1.0, 3.0], width=0.7)
+    graphdef, params, rest = nnx.split(layer, nn.Delays, ...)
+    found = jax.grad(lambda params: (nn.run(nnx.merge(graphdef, params, rest), x)[0] * c).sum())(params)
+    expected = np.zeros(3)
+    for unit, delay in enumerate((0, 1, 3)):
+        for lag in range(4):
+            inside = abs(lag - delay) < 1.7
+            arrived = np.pad(x[0, : 9 - lag, unit], (lag, 0))
+            expected[unit] += inside * np.sign(lag - delay) / 1.7**2 * (arrived * c[0, :, unit]).sum()
+    np.testing.assert_allclose(found.delays[...], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_rounded_leaves_the_network_alone():

@@ -47,6 +47,14 @@ def test_a_spike_after_the_update_arrives_one_step_later():
     np.testing.assert_array_equal(nn.run(network, x)[0], expected)
 
 
+def test_every_unit_hears_itself_later():
+    """A `Delayed` of a shape with fixed delays has no weight at all."""
+    via = nn.Delayed(2, 3, kernel="fixed", delays=[0, 2])
+    found, state = nn.run(nn.Recurrent(nn.IF(2, threshold=0.5), via=via), jnp.zeros((1, 5, 2)).at[0, 0].set(1.0))
+    assert found[0].T.tolist() == [[0.0, 1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 0.0, 0.0, 1.0]]
+    assert state.past.shape == (1, 3, 2)
+
+
 @pytest.mark.parametrize(("per", "dynamics"), [("target", "paper")])
 def test_layer_promises(per, dynamics):
     """The backward pass that stores what was sent once gives the gradients of the one that stores every state."""

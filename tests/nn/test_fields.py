@@ -122,6 +122,18 @@ def test_time_constants_in_milliseconds():
     np.testing.assert_allclose(nn.RLIF(2, tau_ms=9.0, dt_ms=1.0, rngs=nnx.Rngs(0)).beta[...], np.exp(-1 / 9), rtol=1e-6)
 
 
+def test_a_neuron_may_declare_the_length_of_its_step():
+    assert nn.Izhikevich(2, dt_ms=0.1).dt_ms == 0.1
+    assert nn.AdEx(2, dt_ms=0.05).dt_ms == 0.05
+
+    class Own(nn.LIF):
+        dt_ms = nn.constant(2.0)
+
+    for layer, step in ((Own(2, tau_ms=20.0), 2.0), (Own(2, tau_ms=20.0, dt_ms=1.0), 1.0)):
+        assert layer.dt_ms == step
+        np.testing.assert_allclose(layer.beta[...], np.exp(-step / 20), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

@@ -189,6 +189,9 @@ def test_under_jit_and_vmap_lengths_may_be_traced():
     np.testing.assert_allclose(one, expected, atol=1e-6)
     by_mask = jax.jit(lambda x, mask: nn.run(model, x, mask=mask)[0])(x, ENDS)
     np.testing.assert_allclose(by_mask, expected, atol=1e-6)
+    for mask in (ENDS, jnp.asarray(ENDS)):
+        known = jax.jit(lambda x, mask=mask: nn.run(model, x, mask=mask)[0])(x)
+        np.testing.assert_allclose(known, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8"])

@@ -43,6 +43,33 @@ def test_inside_a_recurrence():
     assert float(spikes.sum()) == 12.0  # every third step, from the second on
 
 
+def test_a_reset_in_the_step_after_is_not_lost():
+    """The neuron waits as a whole: then its steps are those of the neuron alone, with pauses."""
+    x = np.random.default_rng(0).normal(3.0, 3.0, (1, 60, 4)).astype(np.float32)
+    for neuron in (
+        nn.cAdLIF(4, threshold=0.3, rngs=nnx.Rngs(0)),
+        nn.CSiLIF(4, log_dt=0.0, rngs=nnx.Rngs(0)),
+        nn.BRF(4, threshold=0.05, rngs=nnx.Rngs(0)),
+    ):
+        spikes, end = nn.run(nn.Refractory(neuron, 2), x)
+        assert 0.05 < spikes.mean() < 0.34
+        for unit in range(4):
+            rest = np.zeros(60, bool)
+            for t in np.flatnonzero(spikes[0, :, unit]):
+                rest[t + 1 : t + 3] = True
+            alone, state = nn.run(neuron, x[:, ~rest])
+            np.testing.assert_array_equal(spikes[0, ~rest, unit], alone[0, :, unit])
+            for found, expected in zip(end[:-1], state, strict=True):
+                np.testing.assert_allclose(found[0, unit], expected[0, unit], rtol=1e-5, atol=1e-6)
+
+
+def test_a_graded_spike_below_zero_is_a_spike():
+    x = jnp.array([0.5, 0.0, -0.3, 0.2, 0.0, 0.0]).reshape(1, 6, 1)
+    spikes, state = nn.run(nn.Refractory(nn.SigmaDelta(1), 1), x)
+    np.testing.assert_allclose(spikes.ravel(), [0.5, 0.0, -0.3, 0.0, 0.0, 0.0], atol=1e-6)
+    assert state.wait.item() == 0.0
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -52,6 +79,7 @@ def test_inside_a_recurrence():
             r"expected a spyx\.nn\.Neuron; got",
         ),
         (lambda: nn.Refractory(nn.RIF(2, rngs=nnx.Rngs(0)), 2), ValueError, r"expected a local neuron; got RIF"),
+        (lambda: nn.Refractory(nn.LI(2), 2), ValueError, r"expected a neuron that spikes; got LI"),
         (lambda: nn.Refractory(nn.IF(2), 0), ValueError, r"\(steps=\): expected an int of at least 1; got 0"),
     ],
 )

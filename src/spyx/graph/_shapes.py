@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from spyx.graph._merge import conflict, merge, text
 from spyx.graph._topology import Plan
 from spyx.nn._layer import Layer, step_shape
 from spyx.nn._neuron import Neuron
+from spyx.nn._sequential import Sequential
 
 if TYPE_CHECKING:
     from spyx.graph.types import Spec, Specs, Trials
@@ -40,9 +42,20 @@ def infer(plan: Plan, layers: Mapping[str, Layer], given: Mapping[str, Spec], ba
         given: input name to `jax.ShapeDtypeStruct` (batch, *features), or a tree of them.
         batch: batch size of what does not follow from `given`.
     """
+    # What a neuron in a cycle returns is first a guess, in a dtype that may be the inputs' or that of their products.
+    floats = [leaf.dtype for leaf in jax.tree.leaves(dict(given)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    found = [_infer(plan, layers, given, batch, jnp.dtype(jnp.float32))]
+    for dtype in dict.fromkeys(floats):
+        if found[-1].problems:
+            found.append(_infer(plan, layers, given, batch, dtype))
+    return found[0] if found[-1].problems else found[-1]
+
+
+def _infer(plan: Plan, layers: Mapping[str, Layer], given: Mapping[str, Spec], batch: int, dtype: np.dtype) -> Shapes:
+    """`infer` with neurons that return `dtype` until their inputs are known."""
     outputs: Trials = {}
     taken: Specs = {}
-    signals = {**_of_neurons(plan, layers, batch, outputs), **given}
+    signals = {**_of_neurons(plan, layers, batch, dtype, outputs), **given}
     for _ in range(2 * len(plan.names) + 2):
         before = dict(signals)
         taken, problems = _sweep(plan, layers, signals, outputs)
@@ -127,7 +140,7 @@ def _guess(plan: Plan, layers: Mapping[str, Layer], signals: Specs, outputs: Tri
         if target in signals or not values or conflict(how, values):
             continue
         x = jax.eval_shape(lambda *v, how=how: merge(how, v), *values)
-        width = layers[target]._widths[0]
+        width = _first(layers[target])._widths[0]
         if width and hasattr(x, "shape"):
             x = jax.ShapeDtypeStruct((*x.shape[:-1], width), x.dtype)
         output = _output(target, layers[target], x, outputs)
@@ -137,18 +150,27 @@ def _guess(plan: Plan, layers: Mapping[str, Layer], signals: Specs, outputs: Tri
     return False
 
 
-def _of_neurons(plan: Plan, layers: Mapping[str, Layer], batch: int, outputs: Trials) -> Specs:
-    """A neuron takes exactly one shape, so its output is known before its input is."""
+def _of_neurons(plan: Plan, layers: Mapping[str, Layer], batch: int, dtype: np.dtype, outputs: Trials) -> Specs:
+    """A neuron, or a chain that begins with one, takes exactly one shape: its output is known before its input is."""
     known = {}
     for name in plan.names:
         layer = layers[name]
-        if isinstance(layer, Neuron):
-            x = jax.ShapeDtypeStruct((batch, *layer.hidden_shape), jnp.float32)
+        first = _first(layer)
+        if isinstance(first, Neuron):
+            x = jax.ShapeDtypeStruct((batch, *first.hidden_shape), dtype)
             known[name] = _output(name, layer, x, outputs)
     return {name: output for name, output in known.items() if not isinstance(output, Exception)}
 
 
+def _first(layer: Layer) -> Layer:
+    """The layer that the input of this one reaches first: it says what a chain takes."""
+    while isinstance(layer, Sequential):
+        layer = layer._layers()[0]
+    return layer
+
+
 def _sample_shape(layer: Layer) -> tuple[int, ...] | None:
+    layer = _first(layer)
     if isinstance(layer, Neuron):
         return layer.hidden_shape
     width = layer._widths[0]

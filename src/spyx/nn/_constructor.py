@@ -47,13 +47,14 @@ def signature(fields: Fields) -> inspect.Signature:
     kinds = {name: by_name if field.keyword else place for name, field in fields.items()}
     arguments = [inspect.Parameter(f.argument or n, kinds[n], default=f.default) for n, f in fields.items()]
     taus = [field.tau for field in fields.values() if field.tau]
+    taus += ["dt_ms"] if taus and "dt_ms" not in fields else []
     return inspect.Signature(
         [
             inspect.Parameter("hidden_shape", place),
             *(a for a in arguments if a.kind is place),
             inspect.Parameter("activation", place, default=None),
             *(a for a in arguments if a.kind is by_name),
-            *(inspect.Parameter(name, by_name, default=None) for name in (*taus, *(taus and ["dt_ms"]))),
+            *(inspect.Parameter(name, by_name, default=None) for name in taus),
             *(inspect.Parameter(name, by_name, default=None) for name in ("rngs", "name")),
         ]
     )
@@ -80,9 +81,12 @@ def constructor(fields: Fields, base: type) -> Callable[..., None]:
 
 def fill(neuron: Neuron, fields: Fields, given: dict[str, Any], rngs: nnx.Rngs | None) -> None:
     """Set every field of a neuron from the arguments of its constructor."""
-    owner, dt_ms = public_name(neuron), given.pop("dt_ms", None)
+    owner = public_name(neuron)
+    # A neuron may declare the length of its step; then it is a field like any other, and that of its time constants.
+    own_step = fields["dt_ms"].default if "dt_ms" in fields else None
+    dt_ms = given.pop("dt_ms", None) if own_step is None else given.get("dt_ms", own_step)
     taus = {name: given.pop(field.tau, None) for name, field in fields.items() if field.tau}
-    if dt_ms is not None and all(tau is None for tau in taus.values()):
+    if own_step is None and dt_ms is not None and all(tau is None for tau in taus.values()):
         raise ValueError(f"{owner}(dt_ms=): expected a time constant beside it; got none. Give one, or leave it out.")
     for name, field in fields.items():
         argument = field.argument or name

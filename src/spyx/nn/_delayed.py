@@ -274,7 +274,8 @@ class Delayed(Layer):
 
     def _held(self) -> jax.Array:
         stored = self.delays[...]
-        return stored + jax.lax.stop_gradient(Within(0.0, float(self.max_delay))(stored) - stored)
+        clipped = jax.lax.stop_gradient(Within(0.0, float(self.max_delay))(stored))
+        return clipped + (stored - jax.lax.stop_gradient(stored))  # plus 0: what is clipped stays exact
 
     def _taps(self, dtype: DTypeLike) -> Float[Array, "lags ..."]:
         if self.kernel == "fixed":
@@ -290,7 +291,8 @@ class Delayed(Layer):
             spread = jax.nn.sigmoid(self.spread[...].astype(dtype))
             beside = spread[:, None] if self.per == "synapse" else spread
             reach = 1.0 + 2.0 * width * beside.reshape((1,) * (away.ndim - beside.ndim) + beside.shape)
-        return jnp.maximum(0.0, reach - jnp.abs(away)) / reach**2
+        # The distance with slope 0 at 0, the mean of both sides; that of `jnp.abs` is 1, which is one of them.
+        return jnp.maximum(0.0, reach - away * jnp.sign(away)) / reach**2
 
     def _over_lags(self, lags: jax.Array) -> jax.Array:
         return lags.reshape(-1, *(1,) * self.delays[...].ndim)

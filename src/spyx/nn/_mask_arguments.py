@@ -45,8 +45,9 @@ def asked(x: Tree, axis: int, lengths: Lengths | None, mask: ArrayLike | None) -
             f"spyx.nn.run(mask=): expected shape {expected}, samples and steps of x {shape} with time_axis={axis}; got "
             f"{mask.shape}. Give one bool per sample and step."
         )
-    by_time = mask if axis == 0 else mask.T
-    return Mask(jnp.asarray(by_time), not isinstance(mask, Tracer) and _ends(np.asarray(by_time)))
+    known = mask if isinstance(mask, Tracer) else np.asarray(mask)  # inside jit, JAX would trace a step of it
+    by_time = known if axis == 0 else known.T
+    return Mask(jnp.asarray(by_time), not isinstance(by_time, Tracer) and _ends(np.asarray(by_time)))
 
 
 def placed(alive: Alive, axis: int) -> Bool[Array, "..."]:

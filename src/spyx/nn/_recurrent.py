@@ -215,7 +215,8 @@ class Recurrent(Neuron):
         if self._dense:
             arrays["recurrent_w"] = self.recurrent_w[...]
         elif self._delayed:
-            dtype = jnp.result_type(*(a for a in jax.tree.leaves(nnx.state(self.via)) if a.dtype != jnp.int32))
+            floats = [a for a in jax.tree.leaves(nnx.state(self.via)) if jnp.issubdtype(a.dtype, jnp.floating)]
+            dtype = jnp.result_type(*floats) if floats else jnp.float32  # of a shape, fixed delays alone
             arrays["via"] = {"variables": nnx.split(self.via)[1], "weights": self.via.weights(dtype)}
         else:
             arrays["via"] = nnx.split(self._connection())[1]

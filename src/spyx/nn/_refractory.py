@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import jax
 import jax.numpy as jnp
 
+from spyx.engine.loop import depends
 from spyx.engine.params import Params
 from spyx.nn._neuron import Neuron
 
 if TYPE_CHECKING:
+    from spyx.axn import Activation
     from spyx.engine.types import State, StateType, Step, Units
 
 
@@ -25,11 +28,13 @@ class Resting:
         step: the neuron's own.
         steps: length of the period.
         inner: the type of the neuron's state, a NamedTuple; None where it is a bare array.
+        whole: all of the state stands still, not the membrane alone.
     """
 
     step: Step
     steps: int
     inner: StateType | None
+    whole: bool
 
     def __call__(self, p: Params, x: Units, s: State) -> tuple[Units, State]:
         *before, wait = s
@@ -38,7 +43,9 @@ class Resting:
         out, after = self.step(p.replace(spike=lambda u: free * p.spike(u)), x, local)
         v, *others = (after,) if self.inner is None else after
         v = free * v + (1 - free) * before[0]
-        wait = jnp.where(out > 0, jnp.full_like(wait, self.steps), jnp.maximum(wait - 1, 0))
+        if self.whole:
+            others = [free * new + (1 - free) * old for new, old in zip(others, before[1:], strict=True)]
+        wait = jnp.where(out != 0, jnp.full_like(wait, self.steps), jnp.maximum(wait - 1, 0))
         return out, type(s)(v, *others, wait)
 
 
@@ -46,7 +53,9 @@ class Refractory(Neuron):
     """A neuron with a refractory period: for some steps after a spike it is silent and its membrane stands still.
 
     The membrane is the neuron's first state variable; the others, such as a synaptic current or an adaptation, go on.
-    The state has one variable more, `wait`, the steps that are left.
+    Where a spike reaches the membrane only by way of another one, in the step after (cAdLIF, SiLIF, CSiLIF, BRF), all
+    of the neuron stands still, so that what the spike does to it is not lost. The state has one variable more, `wait`,
+    the steps that are left.
 
     Args:
         neuron: a local neuron that spikes.
@@ -58,7 +67,7 @@ class Refractory(Neuron):
 
     Raises:
         TypeError: no neuron.
-        ValueError: a neuron whose units read one another; a period below 1 step.
+        ValueError: a neuron whose units read one another, or that does not spike; a period below 1 step.
 
     Example:
         >>> from spyx import nn
@@ -82,6 +91,12 @@ class Refractory(Neuron):
             )
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"spyx.nn.Refractory(steps=): expected an int of at least 1; got {steps!r}. Count steps.")
+        spikes, self._whole = _look_inside(neuron)
+        if not spikes:
+            raise ValueError(
+                f"spyx.nn.Refractory: expected a neuron that spikes; got {type(neuron).__name__}, whose step calls no "
+                "p.spike. Use the neuron as it is."
+            )
         self.neuron = neuron
         self.steps = steps
         self.hidden_shape = neuron.hidden_shape
@@ -91,7 +106,8 @@ class Refractory(Neuron):
     @property
     def step(self) -> Resting:  # type: ignore[override]
         """The step, made of the neuron's own."""
-        return Resting(self.neuron.step, self.steps, self.neuron.State if len(self.neuron.state) > 1 else None)
+        inner = self.neuron.State if len(self.neuron.state) > 1 else None
+        return Resting(self.neuron.step, self.steps, inner, self._whole)
 
     @property
     def state(self) -> Mapping[str, float]:  # type: ignore[override]
@@ -110,6 +126,34 @@ class Refractory(Neuron):
     def params(self) -> Params:
         """Those of the neuron."""
         return self.neuron.params()
+
+
+def _look_inside(neuron: Neuron) -> tuple[bool, bool]:
+    """Does the step spike, and does a spike reach the membrane only in the step after, by another state variable?"""
+    p, s = jax.eval_shape(lambda: (neuron.params().astype(jnp.float32), neuron.initial_state(1)))
+    unit = jax.ShapeDtypeStruct((1, *neuron.hidden_shape), jnp.float32)
+    structure, names = jax.tree.structure(s), range(len(neuron.state))
+
+    def after(variable: int, x: jax.Array, spike: Activation, changed: dict[int, jax.Array]) -> jax.Array:
+        """A state variable after a step from zeros, of which some are changed."""
+        like, zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (p, s))
+        leaves = [changed.get(i, leaf) for i, leaf in enumerate(jax.tree.leaves(zeros))]
+        found = neuron.step(like.replace(spike=spike), x, jax.tree.unflatten(structure, leaves))
+        return jax.tree.leaves(found)[1 + variable]
+
+    seen: list[jax.Array] = []
+
+    def from_spike(variable: int) -> bool:
+        def function(z: jax.Array) -> jax.Array:
+            return after(variable, jnp.zeros_like(z), lambda u: (seen.append(u), z)[1], {})
+
+        return depends(function, unit)
+
+    def to_membrane(variable: int) -> bool:
+        return depends(lambda v: after(0, jnp.zeros_like(v), neuron.activation, {variable: v}), unit)
+
+    late = not from_spike(0) and any(from_spike(i) and to_membrane(i) for i in names[1:])
+    return bool(seen), late
 
 
 @functools.lru_cache(maxsize=256)

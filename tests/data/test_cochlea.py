@@ -37,6 +37,12 @@ def test_volume_does_not_matter_and_silence_is_silent(bank):
     assert len(cochlea(np.zeros(800))) == 0
 
 
+@pytest.mark.parametrize("bank", ["_mel", "_gammatone"])
+def test_a_channel_holds_power(bank):
+    heard = getattr(Cochlea(num_channels=8), bank)
+    np.testing.assert_allclose(heard(3 * tone(500)), 9 * heard(tone(500)), rtol=1e-9)
+
+
 def test_fibres_adapt_to_a_steady_tone():
     def first_and_last_interval(**options):
         cochlea = Cochlea(num_channels=8, **options)

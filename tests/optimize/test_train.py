@@ -324,6 +324,13 @@ def test_early_stopping_survives(tmp_path, eager):
         train(best="-nothing")
 
 
+def test_early_stopping_counts_what_is_better_by_more_than_the_least():
+    stop = optimize.early_stopping("eval_acc", patience=2, least=0.1)
+    for scores, expected in (((0.5, 0.55, 0.65), False), ((0.5, 0.55, 0.59), True), ((0.5, 0.55, 0.6, 0.6), True)):
+        assert stop([{"eval_acc": score} for score in scores]) == expected
+    assert not optimize.early_stopping("eval_acc", patience=1)([{"eval_acc": 0.5}, {"eval_acc": 0.500001}])
+
+
 def loader():
     split = data.Split(np.asarray(X).reshape(24, 5, 6)[:22], np.asarray(Y).reshape(24)[:22])
     return data.Loader(split, 8, key=3)

@@ -140,6 +140,13 @@ class Explosive(nn.Neuron):
         return v, v
 
 
+def test_the_layer_that_is_bad_first_in_time_is_named():
+    x = jnp.ones((1, 8, 2)).at[:, :, 0].set(1e38)  # layer 0 overflows in unit 0 at step 3, layer 1 in unit 1 at step 2
+    model = nn.Sequential(nn.LI(2, beta=1.0), lambda y: y * jnp.array([1.0, 1.5e38]), nn.LI(2, beta=0.0))
+    with pytest.raises(FloatingPointError, match=r"first in layer 1 \(<lambda>\)"):
+        fit([(x, jnp.zeros(1))], model, loss=lambda model, x, y: nn.run(model, x)[0].mean())
+
+
 def test_the_first_layer_whose_state_is_not_finite_is_named(batches):
     rngs = nnx.Rngs(0)
     inner = nn.Sequential(nnx.Linear(WIDTH, 4, rngs=rngs), Explosive(4))

@@ -142,7 +142,7 @@ class Explosive(nn.Neuron):
 
 def test_the_layer_that_is_bad_first_in_time_is_named():
     x = jnp.ones((1, 8, 2)).at[:, :, 0].set(1e38)  # layer 0 overflows in unit 0 at step 3, layer 1 in unit 1 at step 2
-    model = nn.Sequential(nn.LI(2, beta=1.0), lambda y: y * jnp.array([1.0, 1.5e38]), nn.LI(2, beta=0.0))
+    model = nn.Sequential(nn.LI(2, beta=1.0), lambda y: y * jnp.array([[1.0, 1.5e38]]), nn.LI(2, beta=0.0))
     with pytest.raises(FloatingPointError, match=r"first in layer 1 \(<lambda>\)"):
         fit([(x, jnp.zeros(1))], model, loss=lambda model, x, y: nn.run(model, x)[0].mean())
 

@@ -253,3 +253,10 @@ def test_a_row_of_metrics_is_written_after_each_epoch(tmp_path):
     assert first.splitlines() == [b"epoch,train_loss,eval_loss,eval_acc", b"1,1.5,2.5,0.5", b"2,1.5,2.5,0.5"]
     runs.save_epochs(tmp_path, [row, row])
     assert (tmp_path / "metrics.csv").read_bytes() == first
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_as_that_file(tmp_path):
+    (tmp_path / "metrics.json").mkdir()
+    with pytest.raises(OSError) as fault:
+        runs.save_text(tmp_path, "metrics.json", "{}")
+    assert fault.value.filename == str(tmp_path / "metrics.json")

@@ -14,11 +14,11 @@ from typing import BinaryIO
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Puts the name of the file into an error of the disk that has none, such as that of a full one."""
+    """Puts the name of the file into an error of the disk that has none, or that of the part it is written to."""
     try:
         yield
     except OSError as fault:
-        if fault.filename is None and fault.errno is not None:
+        if fault.errno is not None:
             raise OSError(fault.errno, fault.strerror, str(path)) from fault
         raise
 

@@ -18,7 +18,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        if fault.errno is not None:
+        if fault.errno is not None and str(fault.filename or ".part").endswith(".part"):
             raise OSError(fault.errno, fault.strerror, str(path)) from fault
         raise
 

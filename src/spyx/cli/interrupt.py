@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from types import FrameType
 
@@ -58,10 +59,14 @@ class Interrupts:
 
 
 def _deaf(frame: FrameType | None) -> bool:
-    """The program is where an exception does harm or is lost: in an import, a destructor, the garbage collector."""
+    """The program is where an exception does harm or is lost: in an import, a destructor, a callback of a weak
+    reference or of the garbage collector.
+    """
     while frame is not None:
         code = frame.f_code
         if code.co_filename.startswith("<frozen importlib") or code.co_name in ("__del__", "_xla_gc_callback"):
+            return True
+        if code.co_filename == weakref.__file__:
             return True
         frame = frame.f_back
     return False
